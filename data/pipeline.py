@@ -1,0 +1,227 @@
+"""From images to batches: shuffled and endless for training, in order and once for testing.
+
+A batch is a dict of new NumPy arrays, never reused (JAX may alias a host buffer handed to it):
+    image   uint8 [b,h,w,c], values 0 … levels − 1
+    flag    float32 [b], 1 where the image was augmented
+    index   int64 [b], the image's position in its split
+    mask    bool [b], False for padding; only in test batches
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from data.augmentation import Augmentation, Keys
+from data.errors import UserError
+from data.source import ImageData, Source
+
+Batch = dict[str, np.ndarray]
+
+# Gathering a batch takes about a millisecond: one thread would do, the second hides page faults
+# of the memory map, and a handful of batches ready is enough to never wait.
+NUM_THREADS = 2
+PREFETCHED_BATCHES = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """A source of images and how training sees them.
+
+    Attributes:
+        source: where images come from.
+        augmentation: what is done to training images; None leaves them as they are.
+    """
+
+    source: Source
+    augmentation: Augmentation | None = None
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.source.shape
+
+    @property
+    def levels(self) -> int:
+        return self.source.levels
+
+    def load(self, data_dir: Path | None = None) -> ImageData:
+        """The images; raises MissingData, which says how to get them, where they are not."""
+        return self.source.load(data_dir)
+
+    def train_batches(
+        self,
+        images: ImageData,
+        *,
+        batch_size: int,
+        seed: int,
+        process_index: int = 0,
+        process_count: int = 1,
+    ) -> "TrainBatches":
+        """Endless batches in which every epoch is a full, newly drawn permutation.
+
+        Args:
+            images: what `load` gave.
+            batch_size: images per global batch, over all processes.
+            seed: decides the order and the augmentation.
+            process_index: this process; it gets its slice of every global batch.
+            process_count: how many processes share a batch; it does not change the order.
+        """
+        _check_sharing(batch_size, process_index, process_count)
+        if len(images.train) == 0:
+            raise UserError(f"{self.name} has no training images: choose another data.source.")
+        if self.augmentation is not None:
+            self.augmentation.check(self.shape)
+        per_process = batch_size // process_count
+        gather = _Gather(
+            images.train,
+            self.augmentation,
+            seed,
+            batch_size,
+            slice(process_index * per_process, (process_index + 1) * per_process),
+        )
+        return TrainBatches(gather, len(images.train), batch_size, seed)
+
+    def test_batches(
+        self,
+        images: ImageData,
+        *,
+        batch_size: int,
+        limit: int | None = None,
+        start: int = 0,
+        split: str = "test",
+        process_index: int = 0,
+        process_count: int = 1,
+    ) -> "OrderedBatches":
+        """The images `start` to `limit` of a split in order, each exactly once, not augmented.
+
+        The last batch is filled up to `batch_size` with copies of the last image, masked False.
+        """
+        _check_sharing(batch_size, process_index, process_count)
+        chosen = images.split(split)
+        if limit is not None and limit < 0:
+            raise UserError(f"The number of images is {limit}: give a positive one.")
+        stop = len(chosen) if limit is None else min(limit, len(chosen))
+        per_process = batch_size // process_count
+        rows = slice(process_index * per_process, (process_index + 1) * per_process)
+        return OrderedBatches(chosen, batch_size, start, stop, rows)
+
+
+def _check_sharing(batch_size: int, process_index: int, process_count: int) -> None:
+    if batch_size < 1 or batch_size % process_count:
+        raise UserError(
+            f"A batch of {batch_size} cannot be shared by {process_count} process(es): choose a "
+            f"positive multiple of {process_count} as batch size."
+        )
+    if not 0 <= process_index < process_count:
+        raise ValueError(f"process_index {process_index} is outside [0, {process_count})")
+
+
+class _Gather:
+    """Turns the positions of a global batch into this process's slice of it, all at once."""
+
+    def __init__(
+        self,
+        images: np.ndarray,
+        augmentation: Augmentation | None,
+        seed: int,
+        batch_size: int,
+        rows: slice,
+    ):
+        self._images = images
+        self._augmentation = augmentation
+        self._seed = seed
+        self._batch_size = batch_size
+        self._rows = rows
+
+    def __call__(self, number: int, indices: np.ndarray) -> Batch:
+        # Sliced here, after batching globally, so that the order is that of a single process.
+        index = np.asarray(indices[self._rows], np.int64)
+        image = np.asarray(self._images[index])  # Fancy indexing copies: a fresh buffer.
+        flag = np.zeros(len(index), np.float32)
+        if self._augmentation is not None:
+            position = number * self._batch_size + np.arange(self._batch_size)[self._rows]
+            keys = Keys.fold(self._seed, index, position // len(self._images))
+            augmented = self._augmentation.apply(image, keys)
+            image, flag = augmented.images, augmented.flag
+        return {"image": image, "flag": flag, "index": index}
+
+
+class TrainBatches(Iterator[Batch]):
+    """Endless training batches on Grain, resumable by a count of batches.
+
+    Repeating comes before batching, knowingly: an epoch is a full permutation of all images, a
+    batch may span two epochs, and no image is ever dropped (1500 images in batches of 128 leave
+    92, which open the batch that the next epoch completes). An example's epoch, which its
+    augmentation is drawn for, is its position in the whole stream // the number of images.
+    """
+
+    def __init__(self, gather: _Gather, num_images: int, batch_size: int, seed: int):
+        import grain  # Takes half a second: not at the program's start.
+
+        self._dataset = (
+            grain.MapDataset.range(num_images)
+            .seed(seed)
+            .shuffle()
+            .repeat()
+            .batch(batch_size)
+            .map_with_index(gather)
+        )
+        options = grain.ReadOptions(
+            num_threads=NUM_THREADS, prefetch_buffer_size=PREFETCHED_BATCHES
+        )
+        self._iterator = iter(self._dataset.to_iter_dataset(options))
+
+    def __iter__(self) -> "TrainBatches":
+        return self
+
+    def __next__(self) -> Batch:
+        return next(self._iterator)
+
+    def __getitem__(self, number: int) -> Batch:
+        """Batch `number` of the stream, wherever the iterator stands."""
+        return self._dataset[number]
+
+    def get_state(self) -> dict[str, int]:
+        """`{"next_index": k}`: batch k is the next one drawn; prefetched ones are not counted."""
+        return {"next_index": int(self._iterator.get_state()["next_index"])}
+
+    def set_state(self, state: dict[str, int]) -> None:
+        """Go on from a state of `get_state`, of any process count but the same batch size."""
+        self._iterator.set_state({"next_index": int(state["next_index"])})
+
+    def close(self) -> None:
+        """Stop the reading threads."""
+        self._iterator.close()
+
+
+class OrderedBatches:
+    """Images in order, each exactly once; can be iterated again. See `Data.test_batches`."""
+
+    def __init__(self, images: np.ndarray, batch_size: int, start: int, stop: int, rows: slice):
+        self._images = images
+        self._batch_size = batch_size
+        self._start = start
+        self._stop = max(start, stop)
+        self._rows = rows
+
+    @property
+    def num_images(self) -> int:
+        """How many images there are without padding, over all processes."""
+        return self._stop - self._start
+
+    def __len__(self) -> int:
+        return -(-self.num_images // self._batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for number in range(len(self)):
+            first = self._start + number * self._batch_size
+            # Padding's indices go on counting: they name no image, and still give distinct keys.
+            index = (first + np.arange(self._batch_size, dtype=np.int64))[self._rows]
+            image = np.asarray(self._images[np.minimum(index, self._stop - 1)])
+            flag = np.zeros(len(index), np.float32)
+            yield {"image": image, "flag": flag, "index": index, "mask": index < self._stop}

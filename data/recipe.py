@@ -1,0 +1,109 @@
+"""How a published data set becomes a prepared one: its files, how they are read, what to expect."""
+
+import dataclasses
+import shlex
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+
+from data.errors import MissingData
+from data.location import resolve_data_dir
+
+# A piece of a split that can be decoded on its own, to uint8 [m,h,w,c]. Conversion goes on at the
+# first block not yet written, so producing a block must be cheap and calling it does the work.
+Block = Callable[[], np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class PublishedFile:
+    """A file as its publishers distribute it.
+
+    Attributes:
+        name: the official file name.
+        num_bytes: its size; None where it is not published.
+        checksum: `algorithm:hex`; None where none is published.
+        url: where it can be fetched without registration; None if it cannot.
+    """
+
+    name: str
+    num_bytes: int | None = None
+    checksum: str | None = None
+    url: str | None = None
+
+    def describe(self) -> str:
+        """E.g. `cifar-10-binary.tar.gz (170 MB, md5 c32a…)`."""
+        size = "size not published" if self.num_bytes is None else _readable_size(self.num_bytes)
+        checksum = "no published checksum"
+        if self.checksum is not None:
+            checksum = self.checksum.replace(":", " ")
+        return f"{self.name} ({size}, {checksum})"
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """What a reader found at a path.
+
+    Attributes:
+        files: the files that are read; their checksums go into the manifest.
+        train: blocks of training images, in order.
+        test: blocks of test images, in order.
+    """
+
+    files: tuple[Path, ...]
+    train: Iterable[Block]
+    test: Iterable[Block]
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """A published data set.
+
+    Attributes:
+        name: what `python -m data.prepare` calls it.
+        shape: (height, width, channels).
+        levels: values run from 0 to levels − 1.
+        num_train: training images published; None if any number will do.
+        num_test: test images published; None if any number will do.
+        files: what to get, all of it.
+        page: the web page that offers the files.
+        read: opens a path; raises DamagedData for what it cannot read.
+        other_files: official names of other forms of the same data, each checked if it is given.
+        places: folders where a package may have installed the files already.
+    """
+
+    name: str
+    shape: tuple[int, int, int]
+    levels: int
+    num_train: int | None
+    num_test: int | None
+    files: tuple[PublishedFile, ...]
+    page: str
+    read: Callable[[Path], Reading]
+    other_files: tuple[PublishedFile, ...] = ()
+    places: tuple[Path, ...] = ()
+
+    def published(self, name: str) -> PublishedFile | None:
+        """The published file of that name, if there is one."""
+        for file in self.files + self.other_files:
+            if file.name == name:
+                return file
+        return None
+
+    def missing(self, data_dir: Path) -> MissingData:
+        """One sentence: what to get, from where, and what to type then."""
+        files = " and ".join(file.describe() for file in self.files)
+        given = self.files[0].name if len(self.files) == 1 else "FOLDER"
+        where = (
+            "" if data_dir == resolve_data_dir() else f" --data_dir {shlex.quote(str(data_dir))}"
+        )
+        return MissingData(
+            f"The data set {self.name} is not prepared in {data_dir}: get {files} from "
+            f"{self.page}, then type `python -m data.prepare {self.name} --from {given}{where}`."
+        )
+
+
+def _readable_size(num_bytes: int) -> str:
+    if num_bytes < 10**6:
+        return f"{num_bytes} bytes"
+    return f"{num_bytes} bytes = {num_bytes / 10**6:.0f} MB"

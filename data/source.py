@@ -1,0 +1,132 @@
+"""What a data set is to the rest of the program: images, and the facts that identify them."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from data.checksum import content_checksum
+
+# Half a SHA-256's first half: enough that two data sets never share one, short enough for a table.
+FINGERPRINT_DIGITS = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitFacts:
+    """How many images a split has, and the checksum of their content in order."""
+
+    count: int
+    checksum: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """The facts of a data set.
+
+    Attributes:
+        name: the source's name, e.g. `cifar10`.
+        shape: (height, width, channels) of every image.
+        levels: values run from 0 to levels − 1.
+        train: facts of the training images.
+        test: facts of the test images.
+        sources: (file name, checksum) of what the images were made from.
+    """
+
+    name: str
+    shape: tuple[int, int, int]
+    levels: int
+    train: SplitFacts
+    test: SplitFacts
+    sources: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits that identify the images: name, shape, levels, counts and content.
+
+        The files they came from do not enter: CIFAR-10 read from the binary or from the pickled
+        archive is one data set, and figures on it may be compared.
+        """
+        facts = self.to_json()
+        del facts["sources"]
+        text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:FINGERPRINT_DIGITS]
+
+    def to_json(self) -> dict[str, Any]:
+        """The manifest as a JSON tree."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, tree: Mapping[str, Any]) -> "Manifest":
+        """The manifest a JSON tree describes; raises KeyError, TypeError or ValueError if none."""
+        height, width, channels = (int(size) for size in tree["shape"])
+        return cls(
+            name=str(tree["name"]),
+            shape=(height, width, channels),
+            levels=int(tree["levels"]),
+            train=SplitFacts(int(tree["train"]["count"]), str(tree["train"]["checksum"])),
+            test=SplitFacts(int(tree["test"]["count"]), str(tree["test"]["checksum"])),
+            sources=tuple((str(file), str(checksum)) for file, checksum in tree["sources"]),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageData:
+    """A data set's images: `train` and `test`, uint8 [n,h,w,c], memory-mapped where stored."""
+
+    manifest: Manifest
+    train: np.ndarray
+    test: np.ndarray
+
+    @property
+    def fingerprint(self) -> str:
+        return self.manifest.fingerprint
+
+    def split(self, name: str) -> np.ndarray:
+        """The images of the split `train` or `test`."""
+        return {"train": self.train, "test": self.test}[name]
+
+
+@runtime_checkable
+class Source(Protocol):
+    """A data set by name. What it looks like is known without its data; its images by `load`."""
+
+    @property
+    def name(self) -> str:
+        """The name under which it is prepared, e.g. `cifar10`."""
+        ...
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(height, width, channels) of every image."""
+        ...
+
+    @property
+    def levels(self) -> int:
+        """Values run from 0 to levels − 1."""
+        ...
+
+    def load(self, data_dir: Path | None = None) -> ImageData:
+        """The images; raises MissingData, one sentence that says how to get them, without them."""
+        ...
+
+
+def describe_images(
+    source: Source,
+    train: np.ndarray,
+    test: np.ndarray,
+    sources: tuple[tuple[str, str], ...] = (),
+) -> ImageData:
+    """Images in memory together with the manifest that describes them."""
+    manifest = Manifest(
+        name=source.name,
+        shape=source.shape,
+        levels=source.levels,
+        train=SplitFacts(len(train), content_checksum(train)),
+        test=SplitFacts(len(test), content_checksum(test)),
+        sources=sources,
+    )
+    return ImageData(manifest, train, test)

@@ -1,0 +1,45 @@
+"""The handwritten digits that come inside scikit-learn: real scans, no download."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from data.errors import DamagedData, UserError
+from data.source import ImageData, describe_images
+
+NUM_IMAGES = 1797
+NUM_TEST = 297
+
+
+@dataclasses.dataclass(frozen=True)
+class Digits:
+    """UCI's optical digits as scikit-learn ships them: 8×8, grey, 17 levels (0 to 16).
+
+    Each pixel counts the inked ones of a 4×4 cell of a scan, hence 17 levels. Training images are
+    the first 1500 in scikit-learn's order, test images the last 297.
+    """
+
+    name = "digits"
+    shape = (8, 8, 1)
+    levels = 17
+
+    def load(self, data_dir: Path | None = None) -> ImageData:
+        del data_dir  # They live in scikit-learn's own folder.
+        try:
+            from sklearn.datasets import load_digits
+        except ImportError as error:
+            raise UserError(
+                "The digits come inside scikit-learn, which is not installed: "
+                "`pip install scikit-learn`."
+            ) from error
+        values = np.asarray(load_digits().images)
+        if values.shape != (NUM_IMAGES, 8, 8) or values.min() < 0 or values.max() >= self.levels:
+            raise DamagedData(
+                f"scikit-learn's digits have shape {values.shape} and values up to "
+                f"{values.max():g}, where {NUM_IMAGES} images of 8×8 with 17 levels are expected: "
+                "install scikit-learn anew."
+            )
+        images = values.astype(np.uint8)[..., np.newaxis]
+        train, test = images[:-NUM_TEST], images[-NUM_TEST:]
+        return describe_images(self, train, test)
