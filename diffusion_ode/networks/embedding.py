@@ -1,0 +1,39 @@
+"""Features made of sines: of time, and of the image itself."""
+
+import math
+
+import jax.numpy as jnp
+
+from diffusion_ode.typing import Images, PerImage
+
+_TIME_SCALE = 1000.0  # the range the frequencies were made for: a thousand discrete steps
+_LONGEST_PERIOD = 10_000.0
+
+
+def time_embedding(time: PerImage, width: int):
+    """Sinusoidal embedding [b, width] of time ∈ [0, 1]: all sines, then all cosines.
+
+    Frequencies exp(−i log(10000)/(width/2 − 1)) of 1000·time.
+
+    Source: Vaswani et al. 2017, arXiv:1706.03762, section 3.5; Kingma et al. 2021,
+    arXiv:2107.00630, appendix B.
+    """
+    half = width // 2
+    exponent = jnp.arange(half, dtype=time.dtype) / max(half - 1, 1)
+    frequency = jnp.exp(-math.log(_LONGEST_PERIOD) * exponent)
+    angle = _TIME_SCALE * time[:, None] * frequency[None, :]
+    return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
+
+
+def fourier_features(z: Images, exponents: tuple[int, ...]):
+    """[z, sines, cosines] of 2π·2ⁿ·z for each n, channel-major within each: [b, h, w, c(1 + 2n)].
+
+    They let the network see the last bits of a value: exponents 6 and 7 resolve 256 levels.
+
+    Source: Kingma et al. 2021, arXiv:2107.00630, appendix C.
+    """
+    if not exponents:
+        return z
+    frequency = 2.0 * math.pi * 2.0 ** jnp.asarray(exponents, z.dtype)
+    angle = (z[..., None] * frequency).reshape(*z.shape[:-1], -1)
+    return jnp.concatenate([z, jnp.sin(angle), jnp.cos(angle)], axis=-1)

@@ -1,0 +1,49 @@
+"""What a training step minimises."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+from diffusion_ode.process.model import Model
+from diffusion_ode.process.time_sampling import TimeSampler
+from diffusion_ode.typing import Images, Key, Levels, Parameters, PerImage
+
+
+class LossTerms(NamedTuple):
+    """Per image, in nats: the loss, and by name the parts that are worth watching."""
+
+    loss: PerImage
+    parts: Mapping[str, PerImage]
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """A loss per image, with its random numbers drawn apart from it.
+
+    `draw` makes everything random for the *global* batch (all but dropout), every array with the
+    batch as its first axis; `loss` is then a pure function of a batch or of any part of it. So
+    the numbers do not depend on how a batch is divided, and a recorded draw can be replayed.
+    """
+
+    @property
+    def times(self) -> TimeSampler: ...
+
+    def draw(self, model: Model, images: Levels, key: Key, times_state: Any) -> Any: ...
+
+    def loss(
+        self,
+        model: Model,
+        parameters: Parameters,
+        images: Levels,
+        flag: PerImage,
+        draws: Any,
+        dropout_key: Key | None,
+    ) -> LossTerms: ...
+
+
+class Draws(NamedTuple):
+    """What flow matching needs of chance."""
+
+    gamma: PerImage
+    density: PerImage
+    noise: Images
+    probes: tuple[Images, ...]

@@ -1,0 +1,79 @@
+"""From levels to values and back."""
+
+import math
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from diffusion_ode.errors import UserError
+from diffusion_ode.process.path import Path
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Images of a shape whose values are the integers 0..V−1, encoded as x = (2k + 1)/V − 1.
+
+    The encodings are the centres of V equal bins that fill [−1, 1].
+
+    Args:
+      shape: (height, width, channels).
+      levels: V; 256 for bytes.
+
+    Source: Kingma et al. 2021, arXiv:2107.00630, appendix C.
+    """
+
+    shape: tuple[int, int, int] = (32, 32, 3)
+    levels: int = 256
+
+    def __post_init__(self):
+        if len(self.shape) != 3 or min(self.shape) < 1:
+            raise UserError(
+                f"shape = {self.shape} is not (height, width, channels): give three positive numbers."
+            )
+        if self.levels < 2:
+            raise UserError(f"levels = {self.levels} is below 2: give V of the values 0..V−1.")
+
+    @property
+    def dimensions(self) -> int:
+        """N = height · width · channels."""
+        return math.prod(self.shape)
+
+    def encode(self, levels):
+        """Levels 0..V−1 [..., h, w, c] → bin centres in (−1, 1), float32."""
+        return (2.0 * jnp.asarray(levels, jnp.float32) + 1.0) / self.levels - 1.0
+
+    def nearest(self, x):
+        """Values [..., h, w, c] → the nearest levels, int32: the most probable decoding."""
+        level = jnp.floor(0.5 * (x + 1.0) * self.levels)
+        return jnp.clip(level, 0, self.levels - 1).astype(jnp.int32)
+
+    def _logits(self, path: Path, gamma_0, z):
+        """Unnormalised log P(level | z0) [..., V]: −½((z0/α0 − v)/s)² with s = σ0/α0 = e^{γ0/2}."""
+        x = z / path.alpha(gamma_0)
+        centres = self.encode(jnp.arange(self.levels))
+        return -0.5 * jnp.square((x[..., None] - centres) * jnp.exp(-0.5 * gamma_0))
+
+    def log_probability(self, path: Path, gamma_0, levels, z):
+        """log P(k | z0) in nats per image.
+
+        One image at a time: the V logits of every value of a whole batch would not fit.
+
+        Args:
+          path: gives α0.
+          gamma_0: scalar, γ at the data end.
+          levels: integers [b, h, w, c].
+          z: [b, h, w, c] at γ0.
+        """
+
+        def one(image):
+            level, noised = image
+            logits = jax.nn.log_softmax(self._logits(path, gamma_0, noised), axis=-1)
+            index = level.astype(jnp.int32)[..., None]
+            return jnp.sum(jnp.take_along_axis(logits, index, axis=-1))
+
+        return jax.lax.map(one, (levels, z))
+
+    def draw(self, key, path: Path, gamma_0, z):
+        """A draw from P(k | z0): integers [b, h, w, c]."""
+        return jax.random.categorical(key, self._logits(path, gamma_0, z), axis=-1)

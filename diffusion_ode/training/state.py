@@ -1,0 +1,43 @@
+"""Everything that a training step changes."""
+
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from diffusion_ode.objectives.objective import Objective
+from diffusion_ode.process.model import Model
+from diffusion_ode.training.optimizer import AdamW
+from diffusion_ode.typing import Key, Parameters
+
+
+@flax.struct.dataclass
+class TrainState:
+    """One moment of a training.
+
+    Attributes:
+      step: optimiser steps done, int32.
+      parameters: of the network.
+      ema: their exponential moving average, which is evaluated.
+      optimizer: Optax's state.
+      times: the time sampler's state.
+    """
+
+    step: jax.Array
+    parameters: Parameters
+    ema: Parameters
+    optimizer: Any
+    times: Any
+
+
+def initial_state(model: Model, objective: Objective, optimizer: AdamW, key: Key) -> TrainState:
+    """A fresh state; to be called inside jit, so that no two of its arrays share a buffer."""
+    parameters = model.init(key)
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        parameters=parameters,
+        ema=jax.tree.map(jnp.copy, parameters),
+        optimizer=optimizer.transformation().init(parameters),
+        times=objective.times.init(),
+    )

@@ -1,0 +1,145 @@
+"""The training step: a pure function from (state, batch) to (state, metrics)."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from diffusion_ode import units
+from diffusion_ode.errors import UserError
+from diffusion_ode.objectives.objective import LossTerms, Objective
+from diffusion_ode.process.model import Model
+from diffusion_ode.training.optimizer import AdamW
+from diffusion_ode.training.randomness import stream_key
+from diffusion_ode.training.state import TrainState
+from diffusion_ode.typing import Array
+
+Batch = Mapping[str, Array]
+Metrics = Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class ExponentialAverage:
+    """ema ← ema + (1 − decay)(parameters − ema) after every optimiser step.
+
+    Args:
+      decay: the share of the average that a step keeps.
+      warmup: if true, the decay at step t is at most (1 + t)/(10 + t), so that short runs
+        forget their beginning.
+    """
+
+    decay: float = 0.9999
+    warmup: bool = False
+
+    def __post_init__(self):
+        if not 0.0 <= self.decay < 1.0:
+            raise UserError(f"decay = {self.decay} is not in [0, 1): an average must move.")
+
+    def update(self, ema, parameters, step):
+        decay = jnp.asarray(self.decay)
+        if self.warmup:
+            decay = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+        return jax.tree.map(lambda old, new: old + (1.0 - decay) * (new - old), ema, parameters)
+
+
+def make_train_step(
+    model: Model,
+    objective: Objective,
+    optimizer: AdamW,
+    average: ExponentialAverage,
+    *,
+    accumulation: int = 1,
+    seed: int = 0,
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """The pure step; a step is one optimiser step however its batch is divided.
+
+    Args:
+      model, objective, optimizer, average: what to train, and how.
+      accumulation: parts that the batch is divided into, one after the other; the gradient is
+        that of the whole batch.
+      seed: of the run.
+    """
+    transformation = optimizer.transformation()
+    dimensions = model.pixels.dimensions
+
+    def loss(parameters, part, dropout_key):
+        terms = objective.loss(
+            model, parameters, part["image"], part["flag"], part["draws"], dropout_key
+        )
+        # Nats per dimension: a scale that suits Adam's epsilon whatever the image's size.
+        return jnp.mean(terms.loss) / dimensions, terms
+
+    gradient = jax.grad(loss, has_aux=True)
+
+    def train_step(state: TrainState, batch: Batch):
+        images = batch["image"].astype(jnp.int32)
+        draws = objective.draw(
+            model, images, stream_key(seed, "objective", state.step), state.times
+        )
+        whole = {"image": images, "flag": batch["flag"], "draws": draws}
+        dropout_key = stream_key(seed, "dropout", state.step)
+        gradients, terms = _accumulated(
+            gradient, state.parameters, whole, dropout_key, accumulation
+        )
+
+        updates, optimizer_state = transformation.update(
+            gradients, state.optimizer, state.parameters
+        )
+        parameters = optax.apply_updates(state.parameters, updates)
+        new_state = TrainState(
+            step=state.step + 1,
+            parameters=parameters,
+            ema=average.update(state.ema, parameters, state.step),
+            optimizer=optimizer_state,
+            times=objective.times.update(
+                state.times,
+                model.schedule,
+                draws.gamma,
+                jax.lax.stop_gradient(terms.parts["diffusion"]) * draws.density,
+            ),
+        )
+        return new_state, _metrics(terms, gradients, optimizer, state.step, dimensions)
+
+    return train_step
+
+
+def _accumulated(gradient, parameters, whole, dropout_key, accumulation: int):
+    """The mean gradient over the parts of a batch, and the terms of all its images."""
+    if accumulation == 1:
+        return gradient(parameters, whole, dropout_key)
+
+    parts = jax.tree.map(lambda a: a.reshape(accumulation, -1, *a.shape[1:]), whole)
+    keys = jax.random.split(dropout_key, accumulation)
+
+    def add(total, part_and_key):
+        gradients, terms = gradient(parameters, *part_and_key)
+        return jax.tree.map(jnp.add, total, gradients), terms
+
+    zero = jax.tree.map(jnp.zeros_like, parameters)
+    if jax.default_backend() == "cpu":
+        # XLA's CPU convolutions are several times slower inside a loop: unroll there.
+        total, collected = zero, []
+        for i in range(accumulation):
+            total, terms = add(total, jax.tree.map(lambda a, i=i: a[i], (parts, keys)))
+            collected.append(terms)
+        terms = jax.tree.map(lambda *t: jnp.stack(t), *collected)
+    else:
+        total, terms = jax.lax.scan(add, zero, (parts, keys))
+    gradients = jax.tree.map(lambda g: g / accumulation, total)
+    return gradients, jax.tree.map(lambda a: a.reshape(-1), terms)
+
+
+def _metrics(terms: LossTerms, gradients, optimizer: AdamW, step, dimensions: int) -> Metrics:
+    """Scalars of one step: losses in bits per dimension."""
+    bits = units.bits_per_dimension(terms.loss, dimensions)
+    metrics = {
+        "bpd": jnp.mean(bits),
+        "loss_variance": jnp.var(bits),
+        "gradient_norm": optax.global_norm(gradients),
+        "learning_rate": optimizer.learning_rate(step),
+    }
+    for name, part in terms.parts.items():
+        metrics[f"{name}_bpd"] = jnp.mean(units.bits_per_dimension(part, dimensions))
+    return metrics

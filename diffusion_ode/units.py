@@ -1,0 +1,18 @@
+"""Nats are used inside; bits per dimension only where a figure is shown."""
+
+import math
+
+
+def bits_per_dimension(nats, dimensions: int):
+    """−log P in nats → bits per dimension (bpd).
+
+    Args:
+      nats: a code length, −log P, in nats per image; any shape.
+      dimensions: N = height · width · channels.
+    """
+    return nats / (dimensions * math.log(2.0))
+
+
+def nats_from_bits_per_dimension(bits, dimensions: int):
+    """The inverse of `bits_per_dimension`."""
+    return bits * (dimensions * math.log(2.0))
