@@ -1,0 +1,41 @@
+"""Small helpers for arrays whose first axis is the lane."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def expand(values: jax.Array, rank: int) -> jax.Array:
+    """Appends axes of length one until `values` has that rank."""
+    return values.reshape(values.shape + (1,) * (rank - values.ndim))
+
+
+def select(lanes: jax.Array, new: jax.Array, old: jax.Array) -> jax.Array:
+    """`new` in the lanes where the mask [lanes] holds, else `old`; never mixes lanes."""
+    return jnp.where(expand(lanes, old.ndim), new, old)
+
+
+def root_mean_square(values: jax.Array) -> jax.Array:
+    """Over everything but the lane axis: [lanes]."""
+    return jnp.sqrt(jnp.mean(values**2, axis=tuple(range(1, values.ndim))))
+
+
+def all_finite(values: jax.Array) -> jax.Array:
+    """Per lane: [lanes]."""
+    return jnp.all(jnp.isfinite(values), axis=tuple(range(1, values.ndim)))
+
+
+def weighted_sum(weights: jax.Array, slopes: jax.Array) -> jax.Array:
+    """sum_j weights[l, j] slopes[l, j, ...] for weights [lanes, stages].
+
+    A weight of zero leaves a slope out even if it is not a number: slots of stages not reached yet
+    hold what an earlier step, or an earlier solve in this lane, left there. Written as products
+    and a sum, because a matrix product would run at reduced precision on some accelerators.
+    """
+    weights = expand(weights, slopes.ndim)
+    return jnp.sum(jnp.where(weights == 0, 0, weights * slopes), axis=1)
+
+
+def constant(values: object, dtype: jnp.dtype) -> jax.Array:
+    """A NumPy or Python table as a JAX array of that type."""
+    return jnp.asarray(np.asarray(values, np.float64), dtype)

@@ -1,0 +1,302 @@
+"""How the steps of a solve are chosen: by a tolerance, or a fixed number.
+
+Everything here is per lane: an array [lanes] holds one number for each solve under way.
+"""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+
+from diffusion_ode.errors import UserError
+from diffusion_ode.solvers.arrays import root_mean_square
+from diffusion_ode.solvers.tableau import Tableau
+
+# Hairer, Nørsett and Wanner, Solving ODEs I, section II.4: the first step is such that an explicit
+# Euler step changes z by a hundredth, and that the error term guessed from f and f' is a hundredth.
+_FIRST_STEP_FRACTION = 0.01
+_FIRST_STEP_LARGEST_GROWTH = 100.0
+# A quotient d0 / d1 of smaller numbers says nothing; then start with this fraction of the span.
+_NEGLIGIBLE = 1e-5
+_BLIND_FIRST_STEP = 1e-6
+# DOPRI5's initial value for "the error of the step before".
+SMALLEST_REMEMBERED_ERROR = 1e-4
+# A remainder up to this much longer than the step is taken in one go.
+_STRETCH = 1.01
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Decision:
+    """What a controller makes of an attempted step; arrays [lanes]."""
+
+    accept: jax.Array
+    size: jax.Array
+    remembered_error: jax.Array
+
+
+class StepController(Protocol):
+    """Chooses steps. `size` is always positive; the direction is that from start to end."""
+
+    @property
+    def max_attempts(self) -> int:
+        """Accepted and rejected steps after which a lane is given up."""
+        ...
+
+    def check(self, tableau: Tableau, dtype: jnp.dtype) -> None:
+        """Raises UserError if this controller cannot drive that method at that precision."""
+        ...
+
+    def next_time(
+        self,
+        s: jax.Array,
+        size: jax.Array,
+        start: jax.Array,
+        end: jax.Array,
+        accepted: jax.Array,
+    ) -> jax.Array:
+        """Where the step from s leads; exactly `end` for the last one."""
+        ...
+
+
+@runtime_checkable
+class AdaptiveController(StepController, Protocol):
+    """One that judges steps by their error; see PIController for what each method means."""
+
+    @property
+    def initial_step(self) -> float | None: ...
+
+    def error(
+        self,
+        z: jax.Array,
+        z_new: jax.Array,
+        z_error: jax.Array,
+        z_error_low: jax.Array | None,
+        ell_error: jax.Array,
+        ell_error_low: jax.Array | None,
+    ) -> jax.Array: ...
+
+    def decide(
+        self,
+        error: jax.Array,
+        remembered_error: jax.Array,
+        size: jax.Array,
+        after_rejection: jax.Array,
+        error_order: int,
+    ) -> Decision: ...
+
+    def first_guess(self, z: jax.Array, dz: jax.Array, span: jax.Array) -> jax.Array: ...
+
+    def first_size(
+        self,
+        z: jax.Array,
+        dz: jax.Array,
+        dz_there: jax.Array,
+        dell: jax.Array,
+        dell_there: jax.Array,
+        guess: jax.Array,
+        error_order: int,
+    ) -> jax.Array: ...
+
+
+@dataclass(frozen=True)
+class FixedSteps:
+    """`steps` equal steps, whatever the error."""
+
+    steps: int
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise UserError(f"steps is {self.steps}, but must be at least 1: give FixedSteps more.")
+
+    @property
+    def max_attempts(self) -> int:
+        return self.steps
+
+    def check(self, tableau: Tableau, dtype: jnp.dtype) -> None:
+        del tableau, dtype
+
+    def next_time(self, s, size, start, end, accepted):
+        del s, size  # times come from the count, so that rounding does not add up
+        done = (accepted + 1).astype(end.dtype) / self.steps
+        return jnp.where(accepted + 1 >= self.steps, end, start + (end - start) * done)
+
+
+@dataclass(frozen=True)
+class PIController:
+    """Steps as long as the tolerances allow, smoothed by the error of the step before.
+
+    The error of a step is the larger of
+      the root mean square over z's dimensions of err_z / (atol + rtol max(|z|, |z_new|)), and
+      |err_ell| / (dimensions · log_density_tolerance).
+    A step is accepted if it is at most 1; the next size is, with k = error_order + 1,
+      size · safety · error^(−(1 − 3/4 stabilization)/k) · error_before^(stabilization/k),
+    within [factor_min, factor_max], and not longer right after a rejection.
+    Gustafsson 1991; Hairer and Wanner, Solving ODEs II, section IV.2 (0.2 is DOPRI5's β = 0.04).
+
+    Attributes:
+      rtol: relative tolerance for z, per step.
+      atol: absolute tolerance for z, per step.
+      log_density_tolerance: absolute tolerance for ell, nats per dimension and step. Errors of
+        steps add up: that of the result is of the order of the steps' number times this.
+      max_steps: attempts after which a solve is given up and reported as not converged.
+      initial_step: size of the first step; None looks for one, at the cost of one evaluation.
+      safety: aims below an error of 1.
+      factor_min: smallest factor between a step and the next.
+      factor_max: largest one.
+      stabilization: 0 forgets the error before.
+    """
+
+    rtol: float = 1e-5
+    atol: float = 1e-5
+    log_density_tolerance: float = 1e-5
+    max_steps: int = 1000
+    initial_step: float | None = None
+    safety: float = 0.9
+    factor_min: float = 0.2
+    factor_max: float = 10.0
+    stabilization: float = 0.2
+
+    def __post_init__(self) -> None:
+        for name in ("rtol", "atol", "log_density_tolerance"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise UserError(f"{name} is {value}, but a tolerance must not be negative.")
+        if self.rtol + self.atol == 0 or self.log_density_tolerance == 0:
+            raise UserError(
+                f"the tolerances are rtol {self.rtol}, atol {self.atol} and log_density_tolerance "
+                f"{self.log_density_tolerance}, but no step has no error: make rtol or atol, and "
+                "log_density_tolerance, positive."
+            )
+        if self.max_steps < 1:
+            raise UserError(f"max_steps is {self.max_steps}, but must be at least 1: raise it.")
+        if self.initial_step is not None and not self.initial_step > 0:
+            raise UserError(
+                f"initial_step is {self.initial_step}, but must be positive in either direction: "
+                "give its size without a sign, or None to look for one."
+            )
+
+    @property
+    def max_attempts(self) -> int:
+        return self.max_steps
+
+    def tightened(self, factor: float) -> "PIController":
+        """The same with every tolerance multiplied by `factor`: to measure the solver's error."""
+        return dataclasses.replace(
+            self,
+            rtol=self.rtol * factor,
+            atol=self.atol * factor,
+            log_density_tolerance=self.log_density_tolerance * factor,
+        )
+
+    def check(self, tableau: Tableau, dtype: jnp.dtype) -> None:
+        if tableau.b_error is None:
+            raise UserError(
+                f"{tableau.name} has no error estimate, which PIController needs: give it "
+                "FixedSteps(n), or take a method such as DormandPrince5()."
+            )
+        resolution = float(jnp.finfo(dtype).eps)
+        if self.rtol + self.atol < resolution:
+            raise UserError(
+                f"rtol + atol is {self.rtol + self.atol:.1e}, but {dtype} resolves {resolution:.1e}"
+                ": raise a tolerance, or solve in float64."
+            )
+
+    def next_time(self, s, size, start, end, accepted):
+        del accepted
+        remaining = jnp.abs(end - s)
+        last = size * _STRETCH >= remaining
+        # Two halves rather than a long step and a stub: as many evaluations, less error.
+        size = jnp.where(2 * size > remaining, remaining / 2, size)
+        return jnp.where(last, end, s + jnp.sign(end - start) * size)
+
+    def error(
+        self,
+        z: jax.Array,
+        z_new: jax.Array,
+        z_error: jax.Array,
+        z_error_low: jax.Array | None,
+        ell_error: jax.Array,
+        ell_error_low: jax.Array | None,
+    ) -> jax.Array:
+        """The step's error in units of the tolerance; not a number where z_new is not."""
+        scale = self.atol + self.rtol * jnp.maximum(jnp.abs(z), jnp.abs(z_new))
+        ell_scale = self.log_density_tolerance * (z.size / z.shape[0])
+        of_z = root_mean_square(z_error / scale)
+        of_ell = jnp.abs(ell_error) / ell_scale
+        if z_error_low is not None and ell_error_low is not None:
+            of_z = _weighed(of_z, root_mean_square(z_error_low / scale))
+            of_ell = _weighed(of_ell, jnp.abs(ell_error_low) / ell_scale)
+        return jnp.maximum(of_z, of_ell)
+
+    def decide(
+        self,
+        error: jax.Array,
+        remembered_error: jax.Array,
+        size: jax.Array,
+        after_rejection: jax.Array,
+        error_order: int,
+    ) -> Decision:
+        """Accepts or rejects a step of that size, and sizes the next attempt."""
+        order = error_order + 1
+        accept = error <= 1  # false for not-a-number
+        # An error of zero asks for the longest step, not for infinity.
+        safe = jnp.maximum(error, jnp.finfo(error.dtype).tiny)
+        factor = self.safety * safe ** (-(1 - 0.75 * self.stabilization) / order)
+        factor = factor * remembered_error ** (self.stabilization / order)
+        plain = self.safety * safe ** (-1 / order)  # a rejected step has no history to trust
+        factor = jnp.where(accept, factor, jnp.minimum(plain, 1.0))
+        factor = jnp.where(jnp.isfinite(error), factor, self.factor_min)
+        factor = jnp.clip(factor, self.factor_min, self.factor_max)
+        factor = jnp.where(after_rejection, jnp.minimum(factor, 1.0), factor)
+        return Decision(
+            accept=accept,
+            size=size * factor,
+            remembered_error=jnp.where(
+                accept, jnp.maximum(error, SMALLEST_REMEMBERED_ERROR), remembered_error
+            ),
+        )
+
+    def first_guess(self, z: jax.Array, dz: jax.Array, span: jax.Array) -> jax.Array:
+        """A size [lanes] at which to look once at the derivative before the first step."""
+        scale = self.atol + self.rtol * jnp.abs(z)
+        value, slope = root_mean_square(z / scale), root_mean_square(dz / scale)
+        blind = (value < _NEGLIGIBLE) | (slope < _NEGLIGIBLE)
+        guess = _FIRST_STEP_FRACTION * value / jnp.where(blind, 1, slope)
+        return jnp.minimum(jnp.where(blind, _BLIND_FIRST_STEP * span, guess), span)
+
+    def first_size(
+        self,
+        z: jax.Array,
+        dz: jax.Array,
+        dz_there: jax.Array,
+        dell: jax.Array,
+        dell_there: jax.Array,
+        guess: jax.Array,
+        error_order: int,
+    ) -> jax.Array:
+        """The first step's size [lanes], from the derivatives at the start and `guess` further."""
+        scale = self.atol + self.rtol * jnp.abs(z)
+        ell_scale = self.log_density_tolerance * (z.size / z.shape[0])
+        slope = jnp.maximum(root_mean_square(dz / scale), jnp.abs(dell) / ell_scale)
+        bend = jnp.maximum(
+            root_mean_square((dz_there - dz) / scale), jnp.abs(dell_there - dell) / ell_scale
+        )
+        steepest = jnp.maximum(slope, bend / guess)
+        flat = steepest <= jnp.finfo(z.dtype).tiny
+        wanted = (_FIRST_STEP_FRACTION / jnp.where(flat, 1, steepest)) ** (1 / (error_order + 1))
+        return jnp.where(
+            flat,
+            _FIRST_STEP_LARGEST_GROWTH * guess,
+            jnp.minimum(_FIRST_STEP_LARGEST_GROWTH * guess, wanted),
+        )
+
+
+def _weighed(high: jax.Array, low: jax.Array) -> jax.Array:
+    """DOP853's combination of its estimates of orders 5 and 3; both in units of the tolerance."""
+    nothing = (high == 0) & (low == 0)
+    together = jnp.sqrt(jnp.where(nothing, 1, high**2 + 0.01 * low**2))
+    return high**2 / together

@@ -1,0 +1,357 @@
+"""Integrates many initial value problems side by side, each with its own time and step.
+
+The unit of work is one evaluation of the vector field, not one step. A lane (one solve under way)
+knows which stage of its step comes next; `Integrator.advance` evaluates the field once for all
+lanes, each at its own time and stage, and every lane draws its own conclusion. Hence
+  - the network is compiled once, not once per stage: an executable that holds a whole step of
+    Dormand–Prince 8 holds twelve networks and takes twelve times as long to compile;
+  - a lane that is refilled makes its first two evaluations, and one that has rejected a step starts
+    again, while the others go on: no lane ever waits for another to end its step.
+The price is a pass over the stored slopes per evaluation, little beside a network.
+"""
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from diffusion_ode.solvers.arrays import (
+    all_finite,
+    constant,
+    expand,
+    select,
+    weighted_sum,
+)
+from diffusion_ode.solvers.control import (
+    SMALLEST_REMEMBERED_ERROR,
+    AdaptiveController,
+    Decision,
+    StepController,
+)
+from diffusion_ode.solvers.tableau import Row, Solver, Tableau
+
+Context = Any
+VectorField = Callable[[Any, jax.Array, jax.Array, Context], tuple[jax.Array, jax.Array | None]]
+"""vector_field(args, s [lanes], z [lanes, *shape], context) -> (dz/ds, dell/ds [lanes] or None).
+
+`args` is anything shared by all lanes (parameters). `context` is a pytree of arrays with a leading
+lane axis: what belongs to one problem, such as its divergence probe. A lane's results must not
+depend on another lane's inputs. It must be hashable and the same object from call to call, or it is
+compiled again.
+"""
+
+# A step must move the time by at least this many units in the last place.
+_SMALLEST_STEP_IN_ULPS = 4.0
+
+
+class Outcome(enum.IntEnum):
+    """What has become of a lane."""
+
+    IDLE = 0
+    RUNNING = 1
+    CONVERGED = 2
+    OUT_OF_STEPS = 3
+    STEP_TOO_SMALL = 4
+    NOT_FINITE = 5
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class LaneState:
+    """All lanes' solves; every array has the lane axis first.
+
+    Attributes:
+      z: state at time s. [lanes, *shape]
+      ell: accumulated integral of dell/ds, nats. [lanes]
+      s: time reached.
+      s_next: time that the step under way leads to. Its length is always s_next − s, a difference
+        of two representable times, so that in float32 steps and times cannot drift apart.
+      start, end: the span.
+      size: the step size the controller asked for, positive; 0 = not known yet.
+      slopes: dz/ds at the stages of the step under way. [lanes, stages, *shape]
+      ell_slopes: dell/ds likewise. [lanes, stages]
+      stage: the stage to evaluate next; the number of stages = the look ahead that finds the first
+        step's size.
+      remembered_error: error of the accepted step before.
+      after_rejection: whether the attempt before was rejected.
+      nfe, accepted, rejected: evaluations, accepted and rejected steps.
+      outcome: an Outcome.
+      context: the vector field's.
+    """
+
+    z: jax.Array
+    ell: jax.Array
+    s: jax.Array
+    s_next: jax.Array
+    start: jax.Array
+    end: jax.Array
+    size: jax.Array
+    slopes: jax.Array
+    ell_slopes: jax.Array
+    stage: jax.Array
+    remembered_error: jax.Array
+    after_rejection: jax.Array
+    nfe: jax.Array
+    accepted: jax.Array
+    rejected: jax.Array
+    outcome: jax.Array
+    context: Context
+
+
+@dataclass(frozen=True)
+class Integrator:
+    """A vector field, a Runge–Kutta method and a step controller: all that is compiled.
+
+    Attributes:
+      vector_field: see VectorField.
+      solver: the method.
+      controller: PIController or FixedSteps.
+      sharding: of every array's lane axis, or None.
+    """
+
+    vector_field: VectorField
+    solver: Solver
+    controller: StepController
+    sharding: jax.sharding.Sharding | None = None
+
+    def start(
+        self,
+        z: jax.Array,
+        ell: jax.Array,
+        context: Context,
+        start: jax.Array,
+        end: jax.Array,
+        filled: jax.Array,
+    ) -> LaneState:
+        """Fresh solves from z [lanes, *shape] and ell [lanes] over [start, end] [lanes].
+
+        Lanes where the mask `filled` does not hold are idle.
+        """
+        self.controller.check(self.solver.tableau, z.dtype)
+        lanes, stages = z.shape[0], self.solver.tableau.stages
+        given = 0.0
+        if isinstance(self.controller, AdaptiveController):
+            given = self.controller.initial_step or 0.0
+        count = jnp.zeros(lanes, jnp.int32)
+        real = jnp.zeros(lanes, z.dtype)
+        size = jnp.minimum(jnp.full(lanes, given, z.dtype), jnp.abs(end - start))
+        state = LaneState(
+            z=z,
+            ell=ell.astype(z.dtype),
+            s=start,
+            s_next=self.controller.next_time(start, size, start, end, count),
+            start=start,
+            end=end,
+            size=size,
+            slopes=jnp.zeros((lanes, stages, *z.shape[1:]), z.dtype),
+            ell_slopes=jnp.zeros((lanes, stages), z.dtype),
+            stage=count,
+            remembered_error=real + SMALLEST_REMEMBERED_ERROR,
+            after_rejection=jnp.zeros(lanes, bool),
+            nfe=count,
+            accepted=count,
+            rejected=count,
+            outcome=jnp.where(filled, jnp.int32(Outcome.RUNNING), jnp.int32(Outcome.IDLE)),
+            context=context,
+        )
+        return self._placed(state)
+
+    def refill(self, state: LaneState, fresh: LaneState, emptied: jax.Array) -> LaneState:
+        """Takes `fresh` in the lanes of the mask `emptied` [lanes], `state` in the others."""
+        return self._placed(jax.tree.map(lambda new, old: select(emptied, new, old), fresh, state))
+
+    def release(self, state: LaneState) -> LaneState:
+        """Makes the lanes that have ended idle."""
+        running = state.outcome == Outcome.RUNNING
+        outcome = jnp.where(running, state.outcome, jnp.int32(Outcome.IDLE))
+        return self._placed(replace(state, outcome=outcome))
+
+    def take(self, state: LaneState, rows: jax.Array) -> LaneState:
+        """The lanes `rows` only."""
+        return self._placed(jax.tree.map(lambda values: values[rows], state))
+
+    def advance(self, state: LaneState, args: Any) -> LaneState:
+        """One evaluation of the vector field in every lane, and what follows from it. Pure."""
+        stages = self.solver.tableau.stages
+        running = state.outcome == Outcome.RUNNING
+        begun = running & (state.stage == 0)
+        looked = running & (state.stage == stages)
+        ended = running & (state.stage == stages - 1)
+        state = self._evaluate(state, args, running)
+        if isinstance(self.controller, AdaptiveController):
+            state = self._look_ahead(state, self.controller, begun & (state.size == 0))
+            state = self._size_first_step(state, self.controller, looked)
+        state = self._end_step(state, ended)
+        # Without a finite slope at its start a step cannot be mended by making it shorter.
+        broken = begun & ~(all_finite(state.slopes[:, 0]) & jnp.isfinite(state.ell_slopes[:, 0]))
+        outcome = jnp.where(broken, jnp.int32(Outcome.NOT_FINITE), state.outcome)
+        return self._placed(replace(state, outcome=outcome))
+
+    def _evaluate(self, state: LaneState, args: Any, running: jax.Array) -> LaneState:
+        tableau, dtype = self.solver.tableau, state.z.dtype
+        step = state.s_next - state.s
+        s = state.s + constant([*tableau.c, 1.0], dtype)[state.stage] * step
+        s = jnp.where(constant([*tableau.c, 1.0], dtype)[state.stage] == 1, state.s_next, s)
+        weights = constant(_padded_rows(tableau), dtype)[state.stage]
+        change = expand(step, state.z.ndim) * weighted_sum(weights, state.slopes)
+        slope, ell_slope = self.vector_field(args, s, state.z + change, state.context)
+        if ell_slope is None:
+            ell_slope = jnp.zeros_like(state.ell)
+        # The look ahead borrows the slot of the second stage, which is written again before use.
+        slot = jnp.where(state.stage == tableau.stages, 1, state.stage)
+        here = (slot[:, None] == jnp.arange(tableau.stages)[None]) & running[:, None]
+        following = jnp.where(state.stage == tableau.stages, 1, state.stage + 1)
+        return replace(
+            state,
+            slopes=jnp.where(
+                expand(here, state.slopes.ndim), slope[:, None].astype(dtype), state.slopes
+            ),
+            ell_slopes=jnp.where(here, ell_slope[:, None].astype(dtype), state.ell_slopes),
+            stage=jnp.where(running, following, state.stage),
+            nfe=state.nfe + running.astype(jnp.int32),
+        )
+
+    def _look_ahead(
+        self, state: LaneState, controller: AdaptiveController, lanes: jax.Array
+    ) -> LaneState:
+        guess = controller.first_guess(
+            state.z, state.slopes[:, 0], jnp.abs(state.end - state.start)
+        )
+        guess = jnp.maximum(guess, _smallest_step(state))
+        ahead = state.s + jnp.sign(state.end - state.start) * guess
+        return replace(
+            state,
+            s_next=jnp.where(lanes, ahead, state.s_next),
+            stage=jnp.where(lanes, self.solver.tableau.stages, state.stage),
+        )
+
+    def _size_first_step(
+        self, state: LaneState, controller: AdaptiveController, lanes: jax.Array
+    ) -> LaneState:
+        guess = jnp.abs(state.s_next - state.s)
+        size = controller.first_size(
+            state.z,
+            state.slopes[:, 0],
+            state.slopes[:, 1],
+            state.ell_slopes[:, 0],
+            state.ell_slopes[:, 1],
+            guess,
+            _error_order(self.solver.tableau),
+        )
+        size = jnp.where(jnp.isfinite(size), size, guess)
+        size = jnp.clip(size, _smallest_step(state), jnp.abs(state.end - state.start))
+        s_next = controller.next_time(state.s, size, state.start, state.end, state.accepted)
+        return replace(
+            state,
+            size=jnp.where(lanes, size, state.size),
+            s_next=jnp.where(lanes, s_next, state.s_next),
+        )
+
+    def _end_step(self, state: LaneState, ended: jax.Array) -> LaneState:
+        """Where a step's last stage is known: accept or reject it and plan the next attempt."""
+        tableau, controller = self.solver.tableau, self.controller
+        z_new = state.z + self._combined(tableau.b, state, state.slopes)
+        ell_new = state.ell + self._combined(tableau.b, state, state.ell_slopes)
+        finite = all_finite(z_new) & jnp.isfinite(ell_new)
+        if isinstance(controller, AdaptiveController):
+            decision = self._judge(state, controller, z_new, finite)
+        else:
+            decision = Decision(finite, state.size, state.remembered_error)
+        accept = ended & decision.accept
+        reject = ended & ~decision.accept
+        s = jnp.where(accept, state.s_next, state.s)
+        accepted = state.accepted + accept.astype(jnp.int32)
+        rejected = state.rejected + reject.astype(jnp.int32)
+
+        finished = accept & (s == state.end)
+        exhausted = accepted + rejected >= controller.max_attempts
+        outcome = jnp.where(exhausted, jnp.int32(Outcome.OUT_OF_STEPS), jnp.int32(Outcome.RUNNING))
+        if isinstance(controller, AdaptiveController):
+            stuck = decision.size < _smallest_step(state)
+            outcome = jnp.where(stuck, jnp.int32(Outcome.STEP_TOO_SMALL), outcome)
+            outcome = jnp.where(stuck & ~finite, jnp.int32(Outcome.NOT_FINITE), outcome)
+        else:
+            outcome = jnp.where(finite, outcome, jnp.int32(Outcome.NOT_FINITE))
+        outcome = jnp.where(finished, jnp.int32(Outcome.CONVERGED), outcome)
+
+        slopes, ell_slopes = state.slopes, state.ell_slopes
+        if tableau.fsal:
+            slopes = slopes.at[:, 0].set(select(accept, slopes[:, -1], slopes[:, 0]))
+            ell_slopes = ell_slopes.at[:, 0].set(
+                jnp.where(accept, ell_slopes[:, -1], ell_slopes[:, 0])
+            )
+        # A rejected step keeps its first slope; an accepted one has the next's only with fsal.
+        restart = jnp.where(accept, 1 if tableau.fsal else 0, 1)
+        s_next = controller.next_time(s, decision.size, state.start, state.end, accepted)
+        return replace(
+            state,
+            z=select(accept, z_new, state.z),
+            ell=jnp.where(accept, ell_new, state.ell),
+            s=s,
+            s_next=jnp.where(ended, s_next, state.s_next),
+            size=jnp.where(ended, decision.size, state.size),
+            slopes=slopes,
+            ell_slopes=ell_slopes,
+            stage=jnp.where(ended, restart, state.stage),
+            remembered_error=jnp.where(ended, decision.remembered_error, state.remembered_error),
+            after_rejection=jnp.where(ended, reject, state.after_rejection),
+            accepted=accepted,
+            rejected=rejected,
+            outcome=jnp.where(ended, outcome, state.outcome),
+        )
+
+    def _judge(
+        self,
+        state: LaneState,
+        controller: AdaptiveController,
+        z_new: jax.Array,
+        finite: jax.Array,
+    ) -> Decision:
+        tableau = self.solver.tableau
+        low = tableau.b_error_low
+        error = controller.error(
+            state.z,
+            z_new,
+            self._combined(tableau.b_error, state, state.slopes),
+            None if low is None else self._combined(low, state, state.slopes),
+            self._combined(tableau.b_error, state, state.ell_slopes),
+            None if low is None else self._combined(low, state, state.ell_slopes),
+        )
+        return controller.decide(
+            jnp.where(finite, error, jnp.nan),
+            state.remembered_error,
+            jnp.abs(state.s_next - state.s),
+            state.after_rejection,
+            _error_order(tableau),
+        )
+
+    def _combined(self, weights: Row | None, state: LaneState, slopes: jax.Array) -> jax.Array:
+        """Step size times the weighted slopes."""
+        assert weights is not None  # the controller has refused such a method
+        row = constant(weights, slopes.dtype)[None]
+        total = weighted_sum(jnp.broadcast_to(row, slopes.shape[:2]), slopes)
+        return expand(state.s_next - state.s, total.ndim) * total
+
+    def _placed(self, state: LaneState) -> LaneState:
+        if self.sharding is None:
+            return state
+        return jax.lax.with_sharding_constraint(state, self.sharding)
+
+
+def _padded_rows(tableau: Tableau) -> list[list[float]]:
+    """The rows of a, padded to squares, and below them that of the look ahead: an Euler step."""
+    rows = [*tableau.a, (1.0,)]
+    return [[*row, *[0.0] * (tableau.stages - len(row))] for row in rows]
+
+
+def _error_order(tableau: Tableau) -> int:
+    assert tableau.error_order is not None  # the controller has refused such a method
+    return tableau.error_order
+
+
+def _smallest_step(state: LaneState) -> jax.Array:
+    scale = jnp.maximum(jnp.abs(state.s), jnp.abs(state.end - state.start))
+    return _SMALLEST_STEP_IN_ULPS * jnp.finfo(state.s.dtype).eps * scale

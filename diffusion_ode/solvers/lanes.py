@@ -1,0 +1,233 @@
+"""Solves any number of initial value problems on a fixed number of lanes.
+
+A batch that is solved together ends with its slowest member. Here the lane of a problem that has
+ended takes the next one, so that throughput follows the mean number of evaluations.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from diffusion_ode.errors import UserError
+from diffusion_ode.solvers.control import StepController
+from diffusion_ode.solvers.drivers import Driver, default_driver
+from diffusion_ode.solvers.integrator import Context, Integrator, LaneState, Outcome, VectorField
+from diffusion_ode.solvers.solution import Solution
+from diffusion_ode.solvers.solve import check_span, start_lanes
+from diffusion_ode.solvers.tableau import Solver
+
+
+@dataclass(frozen=True)
+class Item:
+    """One problem, in host memory.
+
+    Attributes:
+      index: a number that comes back with the solution.
+      z: state at the start of the span. [*shape]
+      ell: log-density there, nats.
+      context: what belongs to this problem, such as its divergence probe; a pytree of arrays
+        without a lane axis, of the same shapes for every item.
+    """
+
+    index: int
+    z: np.ndarray
+    ell: float = 0.0
+    context: Context = None
+
+
+def solve_lanes(
+    vector_field: VectorField,
+    args: Any,
+    items: Iterable[Item],
+    *,
+    lanes: int,
+    solver: Solver,
+    controller: StepController,
+    span: tuple[float, float],
+    sharding: jax.sharding.Sharding | None = None,
+    driver: Driver | None = None,
+    refill: bool = True,
+    harvest: int = 1,
+    compact: bool = False,
+) -> Iterator[Solution]:
+    """Yields every item's Solution (host arrays) as it ends, in no fixed order.
+
+    An item's solution depends on the item only, not on its lane or neighbours. Everything is
+    compiled once for `lanes` lanes, whatever the number of items; idle lanes are masked.
+
+    Args:
+      vector_field: see VectorField; may return None for dell/ds.
+      args: shared by all items, such as parameters.
+      items: the problems; drawn from only as lanes become free.
+      lanes: problems under way at a time.
+      solver: the Runge–Kutta method.
+      controller: PIController or FixedSteps.
+      span: start and end, in either direction.
+      sharding: of the lane axis, over this process's own devices; with several processes each
+        solves its own items. Lanes must divide evenly.
+      driver: HostLoop or DeviceLoop; None takes the platform's own.
+      refill: False fills all lanes again only when all have ended: the lock-step baseline.
+      harvest: ended lanes wait until there are this many of them. More than one saves fetches
+        where an evaluation is short beside a fetch, and leaves lanes idle otherwise.
+      compact: once items run out, move the lanes still running together whenever at most half
+        are left. Compiles again for every halving: worth it where compiling is cheap.
+    """
+    check_span(span)
+    for name, value in (("lanes", lanes), ("harvest", harvest)):
+        if value < 1:
+            raise UserError(f"{name} is {value}, but must be at least 1: raise it.")
+    if sharding is not None and not sharding.is_fully_addressable:
+        raise UserError(
+            "the lanes' sharding spans several processes, but each process solves its own items: "
+            "give a sharding over this process's devices."
+        )
+    integrator = Integrator(vector_field, solver, controller, sharding)
+    pool = _Pool(integrator, args, driver or default_driver(), lanes, span)
+    source = iter(items)
+    exhausted = False
+    while True:
+        if not exhausted and (refill or pool.running == 0):
+            taken = list(itertools.islice(source, len(pool.owners) - pool.running))
+            exhausted = len(taken) < len(pool.owners) - pool.running
+            pool.fill(taken)
+        if pool.running == 0:
+            return
+        if compact and exhausted:
+            pool.compact()
+        pool.run(min(harvest, pool.running) if refill else pool.running)
+        yield from pool.harvest()
+
+
+class _Pool:
+    """The lanes' state on the device and, on the host, who is in which lane."""
+
+    def __init__(
+        self,
+        integrator: Integrator,
+        args: Any,
+        driver: Driver,
+        lanes: int,
+        span: tuple[float, float],
+    ) -> None:
+        self.integrator, self.args, self.driver, self.span = integrator, args, driver, span
+        self.owners: list[Item | None] = [None] * lanes
+        self.state: LaneState | None = None
+
+    @property
+    def running(self) -> int:
+        return sum(owner is not None for owner in self.owners)
+
+    def fill(self, items: list[Item]) -> None:
+        """Puts the items into free lanes."""
+        if not items:
+            return
+        free = np.array([owner is None for owner in self.owners])
+        rows = np.flatnonzero(free)[: len(items)]
+        filled = np.zeros(len(self.owners), bool)
+        filled[rows] = True
+        for row, item in zip(rows, items, strict=True):
+            self.owners[row] = item
+        # New buffers each time: the device may still be reading from the ones before.
+        z, ell, context = (
+            jax.tree.map(lambda *leaves: self._spread(rows, leaves), *values)
+            for values in (
+                [item.z for item in items],
+                [np.asarray(item.ell, np.asarray(item.z).dtype) for item in items],
+                [item.context for item in items],
+            )
+        )
+        z, ell, context, filled, free = self._put((z, ell, context, filled, free))
+        span = np.asarray(self.span, z.dtype)
+        if self.state is None:
+            self.state = start_lanes(self.integrator, z, ell, context, span, filled)
+        else:
+            self.state = _refill(self.integrator, self.state, z, ell, context, span, filled, free)
+
+    def run(self, enough: int) -> None:
+        assert self.state is not None  # something was filled in
+        self.state = self.driver.run(self.integrator, self.state, self.args, enough)
+
+    def harvest(self) -> list[Solution]:
+        """Takes the ended lanes' solutions out and leaves the lanes idle."""
+        state = self.state
+        assert state is not None
+        outcome = np.array(state.outcome)
+        ended = (outcome != Outcome.RUNNING) & (outcome != Outcome.IDLE)
+        # Copies: a live view of a device buffer on the CPU keeps it from being donated.
+        z, ell, nfe, accepted, rejected = (
+            np.asarray(values)[ended].copy()
+            for values in (state.z, state.ell, state.nfe, state.accepted, state.rejected)
+        )
+        solutions = []
+        for place, row in enumerate(np.flatnonzero(ended)):
+            owner = self.owners[row]
+            assert owner is not None
+            solutions.append(
+                Solution(
+                    index=owner.index,
+                    z=z[place],
+                    ell=float(ell[place]),
+                    nfe=int(nfe[place]),
+                    accepted=int(accepted[place]),
+                    rejected=int(rejected[place]),
+                    outcome=Outcome(int(outcome[row])),
+                )
+            )
+            self.owners[row] = None
+        self.state = _release(self.integrator, state)
+        return solutions
+
+    def compact(self) -> None:
+        """Halves the number of lanes while at most half of them run."""
+        lanes = len(self.owners)
+        shards = 1
+        if self.integrator.sharding is not None:
+            shards = lanes // self.integrator.sharding.shard_shape((lanes,))[0]
+        kept = lanes
+        while kept % 2 == 0 and (kept // 2) % shards == 0 and self.running <= kept // 2:
+            kept //= 2
+        if kept == lanes or self.state is None:
+            return
+        rows = sorted(range(lanes), key=lambda row: self.owners[row] is None)[:kept]
+        self.owners = [self.owners[row] for row in rows]
+        self.state = _take(self.integrator, self.state, np.asarray(rows))
+
+    def _spread(self, rows: np.ndarray, leaves: tuple[Any, ...]) -> np.ndarray:
+        """The items' arrays in the lanes `rows`, zeros in the others."""
+        values = np.stack([np.asarray(leaf) for leaf in leaves])
+        spread = np.zeros((len(self.owners), *values.shape[1:]), values.dtype)
+        spread[rows] = values
+        return spread
+
+    def _put(self, tree: Any) -> Any:
+        return jax.device_put(tree, self.integrator.sharding)
+
+
+@partial(jax.jit, static_argnums=0, donate_argnums=1)
+def _refill(
+    integrator: Integrator,
+    state: LaneState,
+    z: jax.Array,
+    ell: jax.Array,
+    context: Context,
+    span: jax.Array,
+    filled: jax.Array,
+    free: jax.Array,
+) -> LaneState:
+    fresh = start_lanes(integrator, z, ell, context, span, filled)
+    return integrator.refill(state, fresh, free)
+
+
+@partial(jax.jit, static_argnums=0, donate_argnums=1)
+def _release(integrator: Integrator, state: LaneState) -> LaneState:
+    return integrator.release(state)
+
+
+@partial(jax.jit, static_argnums=0)
+def _take(integrator: Integrator, state: LaneState, rows: jax.Array) -> LaneState:
+    return integrator.take(state, rows)
