@@ -1,0 +1,252 @@
+"""Plain objects from a config document, executing nothing but constructors on an allow-list.
+
+A document (see `documents`) may come from anywhere: a downloaded checkpoint, a mailed folder. So
+what it may name is closed:
+
+- dataclasses and Flax modules, in the module that defines them, of the packages in `PACKAGES`;
+- functions that such a module offers by name in a constant `CONFIGURABLE`;
+- the names of Flax, JAX and Optax listed below.
+
+A name is one attribute of one module: nothing is traversed and nothing is evaluated.
+"""
+
+import dataclasses
+import functools
+import importlib
+import inspect
+import re
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from diffusion_ode.documents import Document
+from diffusion_ode.errors import UserError
+from diffusion_ode.suggestions import suggestion
+
+PACKAGES = ("diffusion_ode", "data")
+"""The packages whose classes a document may name."""
+
+LIBRARY_CONSTRUCTORS: Mapping[str, frozenset[str]] = {
+    "optax": frozenset(
+        {
+            "constant_schedule",
+            "cosine_decay_schedule",
+            "exponential_decay",
+            "linear_schedule",
+            "polynomial_schedule",
+            "warmup_cosine_decay_schedule",
+            "warmup_exponential_decay_schedule",
+        }
+    ),
+}
+"""Constructors of libraries that a document may call."""
+
+LIBRARY_NAMES: Mapping[str, frozenset[str]] = {
+    "flax.linen": frozenset(
+        ["celu", "elu", "gelu", "relu", "selu", "sigmoid", "silu", "softplus", "swish", "tanh"]
+    ),
+    "jax.nn": frozenset(["mish", "relu6", "squareplus"]),
+    "jax.numpy": frozenset(["bfloat16", "float16", "float32", "float64", "int32", "uint8"]),
+}
+"""Functions and dtypes of libraries that a document may name without calling them."""
+
+LINEN_BOOKKEEPING = frozenset({"parent", "name"})
+"""Fields that every Flax module has for Flax's own use; no part of a config."""
+
+MAX_DEPTH = 32  # an experiment is about 6 deep
+MAX_NODES = 10_000  # an experiment has a few hundred
+
+_REFERENCE = re.compile(r"([a-z][a-z0-9_]*(?:\.[a-z][a-z0-9_]*)*):([A-Za-z][A-Za-z0-9_]*)")
+
+
+def build(document: Document, *, packages: tuple[str, ...] = PACKAGES) -> Any:
+    """The object that a document describes.
+
+    Args:
+      document: a tree of constructor calls, see `documents`.
+      packages: the packages trusted to be imported and constructed from.
+
+    Raises:
+      UserError: the document names something outside the allow-list, gives a field that its class
+        does not have, lacks one that it needs, or is too deep or too large.
+    """
+    _check_size(document)
+    return _build(document, "config", packages)
+
+
+def fields_of(constructor: Callable) -> dict[str, inspect.Parameter]:
+    """What a constructor takes, less Flax's bookkeeping, in its order."""
+    parameters = _parameters(constructor)
+    if _is_linen_module(constructor):
+        return {name: p for name, p in parameters.items() if name not in LINEN_BOOKKEEPING}
+    return dict(parameters)
+
+
+def locate_constructor(reference: str, packages: tuple[str, ...] = PACKAGES) -> Callable:
+    """The class or function that `module:Name` says, if a document may call it.
+
+    Raises:
+      UserError: it may not.
+    """
+    module, name = _split(reference)
+    if module in LIBRARY_CONSTRUCTORS:
+        return _library_attribute(module, name, LIBRARY_CONSTRUCTORS[module])
+    if module.partition(".")[0] not in packages:
+        raise UserError(
+            f"A config may construct only what {' and '.join(packages)} define and some of Optax, "
+            f"not {reference!r}; refuse files that you do not trust."
+        )
+    found = vars(_import(module)).get(name)
+    if getattr(found, "__module__", None) == module and getattr(found, "__qualname__", "") == name:
+        if isinstance(found, type) and dataclasses.is_dataclass(found):
+            return found
+        if inspect.isfunction(found) and name in vars(sys.modules[module]).get("CONFIGURABLE", ()):
+            return found
+    near = suggestion(name, constructible_names(module))
+    raise UserError(f"{reference!r} is not a config class that {module} defines; {near}")
+
+
+def locate_name(reference: str) -> Any:
+    """The function or dtype that `module:name` says, if a document may name it.
+
+    Raises:
+      UserError: it may not.
+    """
+    module, name = _split(reference)
+    if module not in LIBRARY_NAMES:
+        raise UserError(
+            f"A config may name only functions of {', '.join(LIBRARY_NAMES)}, not {reference!r}; "
+            "refuse files that you do not trust."
+        )
+    return _library_attribute(module, name, LIBRARY_NAMES[module])
+
+
+def reference_of(constructor: Callable) -> str:
+    """`module:Name` of a class or function, as documents write it."""
+    for module, names in LIBRARY_CONSTRUCTORS.items():
+        name = getattr(constructor, "__name__", "")
+        if name in names and _loaded_attribute(module, name) is constructor:
+            return f"{module}:{name}"
+    return f"{constructor.__module__}:{constructor.__qualname__}"
+
+
+def name_of(thing: Any) -> str | None:
+    """`module:name` of a library's function or dtype that documents may name, else None."""
+    for module, names in LIBRARY_NAMES.items():
+        for name in sorted(names):
+            if _loaded_attribute(module, name) is thing:
+                return f"{module}:{name}"
+    return None
+
+
+def constructible_names(module: str) -> list[str]:
+    """The classes of one module that a document may name."""
+    return [
+        name
+        for name, value in vars(_import(module)).items()
+        if isinstance(value, type)
+        and dataclasses.is_dataclass(value)
+        and value.__module__ == module
+        and not name.startswith("_")
+    ]
+
+
+def _build(document: Document, where: str, packages: tuple[str, ...]) -> Any:
+    match document:
+        case None | bool() | int() | float() | str():
+            return document
+        case list():
+            return [_build(item, f"{where}[{i}]", packages) for i, item in enumerate(document)]
+        case {"tuple": list(items), **others} if not others:
+            return tuple(_build(item, f"{where}[{i}]", packages) for i, item in enumerate(items))
+        case {"dict": dict(items), **others} if not others:
+            return {key: _build(item, f"{where}[{key}]", packages) for key, item in items.items()}
+        case {"name": str(reference), **others} if not others:
+            return locate_name(reference)
+        case {"call": str(reference), "arguments": dict(arguments), **others} if not others:
+            return _construct(reference, arguments, where, packages)
+    raise UserError(
+        f"{where} is neither a literal nor one of the forms call, name, tuple and dict that a "
+        "config is made of; restore the file from a checkpoint of its run."
+    )
+
+
+def _construct(reference: str, arguments: dict, where: str, packages: tuple[str, ...]) -> Any:
+    constructor = locate_constructor(reference, packages)
+    known = fields_of(constructor)
+    for name in arguments:
+        if name not in known:
+            raise UserError(
+                f"{where}: {reference} has no field {name!r}; {suggestion(name, known)}"
+            )
+    for name, parameter in known.items():
+        if parameter.default is parameter.empty and name not in arguments:
+            raise UserError(f"{where}: {reference} needs the field {name!r}, which is missing.")
+    values = {name: _build(value, f"{where}.{name}", packages) for name, value in arguments.items()}
+    return constructor(**values)
+
+
+def _check_size(document: Document) -> None:
+    """Before anything recursive: a document too deep or too large is refused, not survived."""
+    level, nodes = [document], 0
+    for _ in range(2 * MAX_DEPTH):  # a call takes two levels: itself and its arguments
+        nodes += len(level)
+        if not level or nodes > MAX_NODES:
+            break
+        level = [
+            child
+            for node in level
+            if isinstance(node, dict | list)
+            for child in (node.values() if isinstance(node, dict) else node)
+        ]
+    if level:
+        raise UserError(
+            f"The config has more than {MAX_NODES} entries or is nested more than {MAX_DEPTH} "
+            "deep, so it is none of ours."
+        )
+
+
+def _split(reference: str) -> tuple[str, str]:
+    if not (match := _REFERENCE.fullmatch(reference)):
+        raise UserError(f"A config names things as 'module:Name', not {reference[:80]!r}.")
+    return match[1], match[2]
+
+
+def _import(module: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise  # the module exists; a library that it needs does not
+        raise UserError(
+            f"There is no module {module!r}, which the config names; it was made by another "
+            "version of this program."
+        ) from error
+
+
+def _library_attribute(module: str, name: str, allowed: frozenset[str]) -> Any:
+    if name not in allowed:
+        raise UserError(f"A config may not name {module}:{name}; {suggestion(name, allowed)}")
+    return getattr(importlib.import_module(module), name)
+
+
+def _loaded_attribute(module: str, name: str) -> Any:
+    """An attribute of a module if it is loaded: a module not loaded cannot have made the thing."""
+    return getattr(sys.modules.get(module), name, _NOT_LOADED)
+
+
+_NOT_LOADED = object()
+
+
+@functools.cache
+def _parameters(constructor: Callable) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(constructor).parameters
+
+
+def _is_linen_module(constructor: Callable) -> bool:
+    linen = sys.modules.get("flax.linen")
+    return (
+        linen is not None
+        and isinstance(constructor, type)
+        and issubclass(constructor, linen.Module)
+    )

@@ -1,0 +1,36 @@
+"""What somebody may have meant: the nearest of the names there are."""
+
+import difflib
+from collections.abc import Iterable
+
+_FEW = 8  # so many names are shown in full where none is near
+_LIKENESS = (
+    0.55  # difflib's ratio: "digit_vp" for "digits_vp" passes, "train" for "sample" does not
+)
+
+
+def nearest(wrong: str, known: Iterable[str], limit: int = 3) -> list[str]:
+    """The names most like `wrong`, best first: by spelling, then those that contain it."""
+    known = sorted(set(known))
+    by_folded = {name.lower(): name for name in known}
+    alike = difflib.get_close_matches(wrong.lower(), by_folded, limit, _LIKENESS)
+    found = [by_folded[name] for name in alike]
+    found += [name for name in known if wrong and wrong.lower() in name.lower()]
+    return list(dict.fromkeys(found))[:limit]
+
+
+def either(names: Iterable[str]) -> str:
+    """'a', 'a or b', 'a, b or c'."""
+    *most, last = names
+    return f"{', '.join(most)} or {last}" if most else last
+
+
+def suggestion(wrong: str, known: Iterable[str]) -> str:
+    """The end of a sentence about a wrong name: the nearest ones, else the few there are."""
+    known = sorted(set(known))
+    if near := nearest(wrong, known):
+        return f"did you mean {either(near)}?"
+    if not known:
+        return "there are none"
+    shown = ", ".join(known[:_FEW])
+    return f"there are {shown}" + (", …" if len(known) > _FEW else "")

@@ -1,0 +1,100 @@
+"""What a task is given, and what a task is."""
+
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from diffusion_ode import documents
+from diffusion_ode.documents import Document
+
+if TYPE_CHECKING:
+    from diffusion_ode.tasks.experiment import Experiment
+
+
+def _forget(facts: dict[str, Any]) -> None:
+    """Where nothing records launches: in tests and notebooks."""
+    del facts
+
+
+@dataclass(frozen=True)
+class Run:
+    """One launch: an experiment, and what this launch was asked.
+
+    Attributes:
+      experiment: the built experiment.
+      document: the same as a config document, every default spelt out.
+      name: the experiment's name.
+      workdir: the folder that everything is written to; it exists.
+      command: the command line, as typed, program first.
+      init_from: where a new run starts warm: `WORKDIR[@STEP]` or `reference:PATH`.
+      checkpoint: the step that evaluate and sample use, or "best"; None: the newest.
+      data_dir: where prepared data sets lie; None: the default place.
+      options: the flags that only this task takes, without dashes.
+      recorder: takes facts about this launch that are worth keeping, see `note`.
+    """
+
+    experiment: "Experiment"
+    document: Document
+    name: str
+    workdir: Path
+    command: tuple[str, ...] = ()
+    init_from: str | None = None
+    checkpoint: str | None = None
+    data_dir: Path | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+    recorder: Callable[[dict[str, Any]], None] = _forget
+
+    def note(self, **facts: Any) -> None:
+        """Adds facts to this launch's entry in `run.json`: a data fingerprint, the devices."""
+        self.recorder(facts)
+
+    @property
+    def config_path(self) -> Path:
+        """The config of the training in this workdir."""
+        return self.workdir / "config.json"
+
+    def save_config(self) -> None:
+        """Writes `config.json`; for whoever holds the workdir, so only once it is locked."""
+        documents.write(self.document, self.config_path)
+
+    def config_changes(self) -> list[documents.Change]:
+        """How this launch's config differs from the workdir's; empty if there is none yet.
+
+        Raises:
+          UserError: `config.json` cannot be read.
+        """
+        if not self.config_path.exists():
+            return []
+        return documents.difference(documents.read(self.config_path), self.document)
+
+    def next_command(self, *flags: str) -> str:
+        """This launch's command line with other flags: what to type next.
+
+        Keeps `--exp`, `--workdir`, `--data_dir` and every `--set`; drops what belongs to this task.
+
+        Args:
+          flags: to be appended, e.g. "--task=sample".
+        """
+        kept, arguments = [], list(self.command[1:])
+        while arguments:
+            flag, equals, _ = (argument := arguments.pop(0)).partition("=")
+            value = [] if equals or not arguments else [arguments.pop(0)]
+            if flag in ("--exp", "--workdir", "--data_dir", "--set"):
+                kept += [argument, *value]
+        return shlex.join(["python", *self.command[:1], *kept, *flags])
+
+
+@runtime_checkable
+class Task(Protocol):
+    """Something a run can do; a frozen dataclass whose fields are its settings."""
+
+    def run(self, run: Run) -> None:
+        """Does it, reading and writing in the run's workdir.
+
+        Raises:
+          UserError: the user can mend it.
+          Interrupted: asked to stop; everything is saved.
+        """
+        ...

@@ -1,0 +1,193 @@
+"""The registered experiments: facts known without building any, configs made on demand.
+
+An experiment is a function from its parent's config to its own; a root takes nothing. Its name is
+the function's, its hypothesis the docstring's first paragraph:
+
+    @experiment(parent="digits_vp")
+    def digits_sp(config):
+        \"\"\"The straight path needs fewer evaluations at the same likelihood.\"\"\"
+        from diffusion_ode.process.straight_path import StraightPath
+
+        config.model.path = fdl.Config(StraightPath)
+        return config
+
+Pieces are imported inside the function, so that listing a hundred experiments imports no JAX.
+"""
+
+import importlib
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import fiddle as fdl
+
+from diffusion_ode.errors import UserError
+from diffusion_ode.suggestions import suggestion
+from experiments.conversion import explicit
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is known of an experiment before it is built.
+
+    Attributes:
+      name: exact, as given to `--exp`.
+      function: from the parent's config, or from nothing, to this experiment's.
+      parent: the name of the experiment it derives from; None for a root.
+      hypothesis: what the experiment is to show, in one paragraph.
+      data: the data set, for the listing; None: the parent's.
+      source: the paper, where there is one.
+      published: the published bits per dimension, where there are any.
+    """
+
+    name: str
+    function: Callable[..., fdl.Config]
+    parent: str | None
+    hypothesis: str
+    data: str | None = None
+    source: str | None = None
+    published: float | None = None
+
+
+_ENTRIES: dict[str, Entry] = {}
+
+
+def experiment(
+    *,
+    parent: str | None = None,
+    data: str | None = None,
+    source: str | None = None,
+    published: float | None = None,
+) -> Callable[[Callable[..., fdl.Config]], Callable[..., fdl.Config]]:
+    """Registers the decorated function under its own name; see `Entry` for the arguments.
+
+    Raises:
+      ValueError: the name is taken by another function, or the docstring is missing.
+    """
+
+    def register(function: Callable[..., fdl.Config]) -> Callable[..., fdl.Config]:
+        name = function.__name__
+        taken = _ENTRIES.get(name)
+        if taken is not None and _origin(taken.function) != _origin(function):
+            raise ValueError(
+                f"The experiment {name!r} of {function.__module__} is already registered by "
+                f"{taken.function.__module__}: give it another name."
+            )
+        hypothesis = inspect.cleandoc(function.__doc__ or "").partition("\n\n")[0]
+        if not hypothesis:
+            raise ValueError(f"The experiment {name!r} states no hypothesis: give it a docstring.")
+        _ENTRIES[name] = Entry(
+            name, function, parent, " ".join(hypothesis.split()), data, source, published
+        )
+        return function
+
+    return register
+
+
+def entries() -> list[Entry]:
+    """All registered experiments, in the order of their registration: children after parents."""
+    _register_all()
+    return list(_ENTRIES.values())
+
+
+def find(name: str) -> Entry:
+    """The experiment of exactly this name, or the function that `module:function` names.
+
+    Raises:
+      UserError: there is none; the sentence names the nearest ones.
+    """
+    _register_all()
+    if ":" in name:
+        return _outside(name)
+    if name not in _ENTRIES:
+        raise UserError(f"There is no experiment {name!r}; {suggestion(name, _ENTRIES)}")
+    return _ENTRIES[name]
+
+
+def ancestry(entry: Entry) -> list[Entry]:
+    """The experiment and all that it derives from, root first.
+
+    Raises:
+      UserError: a parent is not registered, or an experiment derives from itself.
+    """
+    line = [entry]
+    while line[0].parent is not None:
+        parent = find(line[0].parent)
+        if parent in line:
+            raise UserError(f"The experiment {entry.name!r} derives from itself: break the circle.")
+        line.insert(0, parent)
+    return line
+
+
+def data_of(entry: Entry) -> str:
+    """The name of the data set: its own, else its nearest ancestor's."""
+    named = [ancestor.data for ancestor in ancestry(entry) if ancestor.data]
+    return named[-1] if named else "?"
+
+
+def configuration_of(entry: Entry) -> fdl.Config:
+    """The experiment's whole config, every default spelt out.
+
+    Each function is given its parent's config made explicit, so it can change any field, and gets
+    a copy to itself, so it cannot change its parent.
+    """
+    config = None
+    for ancestor in ancestry(entry):
+        made = ancestor.function() if ancestor.parent is None else ancestor.function(config)
+        if not isinstance(made, fdl.Config):
+            raise UserError(
+                f"The experiment {ancestor.name!r} returned {type(made).__name__}: let its "
+                "function return the config."
+            )
+        config = explicit(made)
+    assert config is not None  # an ancestry holds at least the experiment itself
+    return config
+
+
+def _register_all() -> None:
+    """Importing the package registers its experiments; a second import does nothing."""
+    importlib.import_module("experiments")
+
+
+def _origin(function: Callable) -> tuple[str, str]:
+    return function.__module__, function.__qualname__
+
+
+def _outside(reference: str) -> Entry:
+    module_name, _, function_name = reference.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except (ModuleNotFoundError, ValueError, TypeError) as error:
+        missing = getattr(error, "name", None)
+        if missing and not f"{module_name}.".startswith(f"{missing}."):
+            raise UserError(
+                f"The experiment {reference!r} needs the module {missing!r}, which is not "
+                "installed: install it."
+            ) from error
+        raise UserError(
+            f"There is no module {module_name!r} for the experiment {reference!r}; run from the "
+            "folder that holds it, or put that folder on PYTHONPATH."
+        ) from error
+    functions = {
+        name: value
+        for name, value in vars(module).items()
+        if inspect.isfunction(value) and value.__module__ == module.__name__
+    }
+    if function_name not in functions:
+        raise UserError(
+            f"The module {module_name!r} has no function {function_name!r}; "
+            f"{suggestion(function_name, functions)}"
+        )
+    function = functions[function_name]
+    for entry in _ENTRIES.values():
+        if entry.function is function:
+            return entry
+    if inspect.signature(function).parameters:
+        raise UserError(
+            f"The experiment {reference!r} takes its parent's config but names no parent: decorate "
+            'it with @experiment(parent="…") of experiments.registry.'
+        )
+    hypothesis = " ".join(
+        (function.__doc__ or "No hypothesis stated.").partition("\n\n")[0].split()
+    )
+    return Entry(function_name, function, None, hypothesis)

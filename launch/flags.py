@@ -1,0 +1,145 @@
+"""The command line: few flags, everything else is a config field."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from diffusion_ode.errors import UserError
+from diffusion_ode.suggestions import nearest, suggestion
+from diffusion_ode.tasks import registry as tasks
+
+EXAMPLES = """\
+examples:
+  python launch/run.py --list cifar10
+  python launch/run.py --exp=digits_vp                      train; again: resume
+  python launch/run.py --exp=digits_vp --describe
+  python launch/run.py --exp=digits_vp --set train.num_steps=500
+                       --set 'model.path=straight_path()' --workdir=runs/short
+  python launch/run.py --exp=digits_vp --task=sample --checkpoint=best
+
+exit status: 0 done, 2 wrong request, 1 failed, 75 interrupted after saving
+"""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for; see the help of each flag."""
+
+    experiment: str | None = None
+    task: str = "train"
+    describe: bool = False
+    listing: str | None = None
+    overrides: tuple[str, ...] = ()
+    workdir: Path | None = None
+    init_from: str | None = None
+    checkpoint: str | None = None
+    data_dir: Path | None = None
+    options: dict[str, str] = field(default_factory=dict)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str):
+        raise UserError(f"{message[:1].upper()}{message[1:]}; --help shows the flags.")
+
+
+def read(arguments: Sequence[str]) -> Request:
+    """The request that the arguments (without the program's name) make.
+
+    Raises:
+      UserError: a flag is unknown, lacks its value, or belongs to another task.
+      SystemExit: after `--help`, with status 0.
+    """
+    parser = _parser()
+    given, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        raise UserError(_unknown(unknown[0], parser))
+    if given.exp is None and given.list is None:
+        raise UserError("No experiment is given: add --exp=NAME; --list shows the names.")
+    options = {
+        flag: value
+        for entry in tasks.TASKS
+        for flag in entry.flags
+        if (value := getattr(given, flag)) is not None
+    }
+    task = tasks.find(given.task)
+    for flag in options:
+        if flag not in task.flags:
+            owners = [entry.name for entry in tasks.TASKS if flag in entry.flags]
+            raise UserError(f"--{flag} is a flag of --task={owners[0]}, not of {given.task!r}.")
+    return Request(
+        experiment=given.exp,
+        task=given.task,
+        describe=given.describe,
+        listing=given.list,
+        overrides=tuple(given.set),
+        workdir=given.workdir,
+        init_from=given.init_from,
+        checkpoint=given.checkpoint,
+        data_dir=given.data_dir,
+        options=options,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python launch/run.py",
+        usage="%(prog)s --exp=NAME [flags] | --list [PATTERN]",
+        description="Train a diffusion ODE, judge it by its likelihood, draw samples from it.",
+        epilog=EXAMPLES,
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(
+            prog, max_help_position=22, width=80
+        ),
+        allow_abbrev=False,  # a script's typing error shall not mean something
+    )
+    what = parser.add_argument_group("what to do")
+    what.add_argument("--exp", metavar="NAME", help="registered experiment, or module:function")
+    names = ", ".join(entry.name for entry in tasks.TASKS)
+    what.add_argument("--task", metavar="TASK", default="train", help=f"{names}; default train")
+    what.add_argument("--describe", action="store_true", help="show the config; run nothing")
+    what.add_argument(
+        "--list", nargs="?", const="", metavar="PATTERN", help="experiments (matching) and tasks"
+    )
+    how = parser.add_argument_group("how")
+    how.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="PATH=VALUE",
+        help="set a config field; repeatable; --describe shows them",
+    )
+    how.add_argument(
+        "--init_from", metavar="RUN", help="start warm: WORKDIR[@STEP] or reference:PATH"
+    )
+    how.add_argument(
+        "--checkpoint", metavar="STEP", help="evaluate, sample: a step or best; default newest"
+    )
+    where = parser.add_argument_group("where")
+    where.add_argument("--workdir", type=Path, metavar="DIR", help="default runs/NAME")
+    where.add_argument(
+        "--data_dir",
+        type=Path,
+        metavar="DIR",
+        help="default $DIFFUSION_ODE_DATA or ~/.cache/diffusion_ode",
+    )
+    only_of_a_task = parser.add_argument_group("of one task")
+    for entry in tasks.TASKS:
+        for flag, text in entry.flags.items():
+            only_of_a_task.add_argument(f"--{flag}", metavar="VALUE", help=f"{entry.name}: {text}")
+    return parser
+
+
+def _unknown(argument: str, parser: argparse.ArgumentParser) -> str:
+    known = [option for action in parser._actions for option in action.option_strings]
+    name = argument.partition("=")[0]
+    if name.startswith("-"):
+        dashed = "--" + name.lstrip("-").replace("-", "_")
+        near = nearest(dashed, [option for option in known if option.startswith("--")])
+        meant = f"did you mean {near[0]}?" if near else "--help shows the flags"
+        if not near and "." in dashed:
+            meant = f"config fields are set by --set {argument.lstrip('-')}"
+        return f"There is no flag {name}; {meant}"
+    return (
+        f"Unexpected argument {argument!r}: flags look like --exp={argument}; "
+        f"{suggestion('--' + name, known) if '--' + name in known else '--help shows them'}"
+    )

@@ -1,0 +1,62 @@
+"""`--list`: the registered experiments and tasks, on a screen 80 columns wide."""
+
+import fnmatch
+import textwrap
+
+from diffusion_ode.errors import UserError
+from diffusion_ode.suggestions import suggestion
+from diffusion_ode.tasks import registry as tasks
+from experiments import registry
+from experiments.registry import Entry
+
+WIDTH = 80
+_INDENT = " " * 6
+
+
+def listing(pattern: str = "") -> str:
+    """The experiments whose name or data set matches, and the tasks.
+
+    Args:
+      pattern: part of a name, or with wildcards (`*_vp`) the whole of it; empty: all.
+
+    Raises:
+      UserError: nothing matches.
+    """
+    found = [entry for entry in registry.entries() if _matches(entry, pattern)]
+    if not found:
+        names = [entry.name for entry in registry.entries()]
+        raise UserError(f"No experiment matches {pattern!r}; {suggestion(pattern, names)}")
+    return "\n".join([*_experiments(found), "", *_tasks()])
+
+
+def _matches(entry: Entry, pattern: str) -> bool:
+    names = (entry.name, registry.data_of(entry))
+    if any(wildcard in pattern for wildcard in "*?["):
+        return any(fnmatch.fnmatchcase(name, pattern) for name in names)
+    return any(pattern in name for name in names)
+
+
+def _experiments(found: list[Entry]) -> list[str]:
+    rows = [("experiment", "data", "derives from", "published")]
+    for entry in found:
+        published = "" if entry.published is None else f"{entry.published:g} bpd"
+        rows.append((entry.name, registry.data_of(entry), entry.parent or "", published))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row, entry in zip(rows, [None, *found], strict=True):
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        lines.append("  ".join(cells).rstrip())
+        if entry is not None:
+            lines += textwrap.wrap(
+                entry.hypothesis, WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT
+            )
+    return lines
+
+
+def _tasks() -> list[str]:
+    width = max(len(entry.name) for entry in tasks.TASKS)
+    lines = ["task"]
+    for entry in tasks.TASKS:
+        lines.append(f"{entry.name.ljust(width)}  {entry.description}")
+        lines += [f"{' ' * width}  --{flag}: {text}" for flag, text in entry.flags.items()]
+    return lines

@@ -1,0 +1,70 @@
+"""Running a task, and after training the tasks that follow it."""
+
+import dataclasses
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import fiddle as fdl
+
+from data.errors import UserError as DataUserError
+from diffusion_ode.errors import UserError
+from diffusion_ode.tasks import registry as tasks
+from diffusion_ode.tasks.run import Run
+from experiments.conversion import to_document
+from launch.building import build
+from launch.flags import Request
+from launch.provenance import logged, recorded
+
+
+def prepare(name: str, config: fdl.Config, request: Request, arguments: Sequence[str]) -> Run:
+    """What the task will be given; makes the workdir.
+
+    Raises:
+      UserError: the config cannot be built, or the workdir not made.
+    """
+    experiment = build(config)
+    workdir = request.workdir or Path("runs") / name
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"Cannot make the folder {workdir}: {error.strerror}; choose another --workdir."
+        ) from error
+    return Run(
+        experiment=experiment,
+        document=to_document(config),
+        name=name,
+        workdir=workdir,
+        command=("launch/run.py", *arguments),
+        init_from=request.init_from,
+        checkpoint=request.checkpoint,
+        data_dir=request.data_dir,
+        options=request.options,
+    )
+
+
+def perform(run: Run, task: str) -> int:
+    """Runs the task, and after training what the experiment wants done then; the exit status.
+
+    Raises:
+      UserError: the user can mend it.
+      Interrupted: asked to stop, everything is saved; it carries its exit status.
+    """
+    following = run.experiment.after_training if task == "train" else ()
+    with logged(run.workdir) as log:
+        try:
+            for name in (task, *following):
+                with recorded(run, name) as this_run:
+                    tasks.configured(tasks.find(name), run.experiment).run(this_run)
+                # What was asked of the training does not concern what follows it.
+                run = dataclasses.replace(run, init_from=None)
+        except (UserError, DataUserError):
+            raise
+        except Exception as error:
+            logging.getLogger(__name__).exception("%s failed", name)
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            print(f"{name} failed: {reason}; the traceback is in {log}.", file=sys.stderr)
+            return 1
+    return 0

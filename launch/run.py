@@ -1,0 +1,59 @@
+"""From a command line to results: `python launch/run.py --exp=digits_vp`.
+
+The story: read the flags, find the experiment, apply the settings, then describe it or run its
+task. Nothing slow is imported before it is needed; see `--help` for the flags.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+if not __package__:
+    # Run as a script, Python looks beside this file; the packages are one folder up, and
+    # experiments from outside the repository are found from where the user stands.
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    sys.path.append(str(Path.cwd()))
+
+from data.errors import UserError as DataUserError
+from diffusion_ode.errors import UserError
+from launch import flags
+
+DONE, FAILED, REFUSED = 0, 1, 2  # and 75, which Interrupted brings with it
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Does what the command line asks; returns the exit status."""
+    from launch.building import sentence
+
+    try:
+        request = flags.read(arguments)
+        if request.listing is not None:
+            from launch.listing import listing
+
+            print(listing(request.listing))
+            return DONE
+        return launch_experiment(request, arguments)
+    except (UserError, DataUserError) as error:
+        print(sentence(error), file=sys.stderr)
+        return REFUSED
+
+
+def launch_experiment(request: flags.Request, arguments: Sequence[str]) -> int:
+    """Describes the experiment or runs its task."""
+    from experiments import registry
+    from launch.overrides import override
+
+    entry = registry.find(request.experiment)
+    config = override(registry.configuration_of(entry), request.overrides)
+    if request.describe:
+        from launch.describing import description
+
+        print(description(entry, config))
+        return DONE
+    from launch.performing import perform, prepare
+
+    return perform(prepare(entry.name, config, request, arguments), request.task)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
