@@ -1,0 +1,73 @@
+"""The divergence of a vector field, exactly or by probes: what the estimators have in common."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from diffusion_ode.errors import UserError
+
+Field = Callable[[jax.Array], jax.Array]
+"""f(z [batch, *shape]) -> [batch, *shape], example by example."""
+Probe = Any
+"""A pytree of arrays; with a leading batch axis when it belongs to a batch."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class ValueAndTrace:
+    """f(z) [batch, *shape], and the trace of its Jacobian or an estimate of it [batch]."""
+
+    value: jax.Array
+    trace: jax.Array
+
+
+class Divergence(Protocol):
+    """Gives f(z) and tr(df/dz) in one forward-mode pass.
+
+    The probe is drawn apart from its use: one that stays the same through a solve makes the
+    estimate a smooth function of time, which an adaptive solver needs.
+    """
+
+    def draw_probe(self, key: jax.Array, shape: tuple[int, ...]) -> Probe:
+        """The probe of one example of that shape (no batch axis); depends on its key alone."""
+        ...
+
+    def __call__(self, f: Field, z: jax.Array, probe: Probe) -> ValueAndTrace:
+        """Value and trace for a batch, given one probe per example (leading batch axis)."""
+        ...
+
+
+def draw_probes(divergence: Divergence, keys: jax.Array, shape: tuple[int, ...]) -> Probe:
+    """One probe for each of the keys [batch]; leading batch axis."""
+    return jax.vmap(lambda key: divergence.draw_probe(key, shape))(keys)
+
+
+def with_linear_skip(
+    divergence: Divergence, slope: jax.Array, g: Field, z: jax.Array, probe: Probe
+) -> ValueAndTrace:
+    """For f(z) = slope·z + g(z), slope [batch]: the trace of the linear part without a probe.
+
+    A probe v sees slope·v'v, whose mean is slope·N but which varies if v'v does (Gaussian probes,
+    but not Rademacher or orthogonal ones). Also saves its rounding error.
+    """
+    inner = divergence(g, z, probe)
+    dimensions = z.size // z.shape[0]
+    return ValueAndTrace(
+        inner.value + slope.reshape(-1, *[1] * (z.ndim - 1)) * z, inner.trace + slope * dimensions
+    )
+
+
+def check_probes(probes: int) -> None:
+    """Raises UserError unless there is at least one probe."""
+    if probes < 1:
+        raise UserError(
+            f"probes is {probes}, but an estimate needs at least 1: give more, or ExactTrace()."
+        )
+
+
+def inner(left: jax.Array, right: jax.Array) -> jax.Array:
+    """Products of corresponding vectors, summed over all but the batch axis: [batch]."""
+    return jnp.sum(left * right, axis=tuple(range(1, left.ndim)))

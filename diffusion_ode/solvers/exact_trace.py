@@ -1,0 +1,50 @@
+"""The exact trace of a Jacobian."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from diffusion_ode.errors import UserError
+from diffusion_ode.solvers.divergence import Field, ValueAndTrace
+
+
+@dataclass(frozen=True)
+class ExactTrace:
+    """Σ_i e_i' J e_i over all N directions, `chunk` of them at a time (None: all at once).
+
+    Costs N products with J per evaluation, and the memory of `chunk` of them: for tests, for small
+    images, and to tell the noise of the probes from the rest.
+    There is nothing to draw: the probe of one example is an empty array.
+    """
+
+    chunk: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.chunk is not None and self.chunk < 1:
+            raise UserError(
+                f"chunk is {self.chunk}, but at least one direction is taken at a time: give a "
+                "positive number, or None for all."
+            )
+
+    def draw_probe(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        del key, shape
+        return jnp.zeros((0,), jnp.float32)
+
+    def __call__(self, f: Field, z: jax.Array, probe: jax.Array) -> ValueAndTrace:
+        del probe
+        value, tangent = jax.linearize(f, z)
+        dimensions = z.size // z.shape[0]
+        chunk = min(self.chunk or dimensions, dimensions)
+
+        def diagonal_sum(first: jax.Array) -> jax.Array:
+            # Past the last dimension a one-hot row is zero, and so is what it adds.
+            rows = jax.nn.one_hot(first + jnp.arange(chunk), dimensions, dtype=z.dtype)
+            directions = rows.reshape(chunk, 1, *z.shape[1:])
+            product = jax.vmap(lambda e: tangent(jnp.broadcast_to(e, z.shape)))(directions)
+            return jnp.sum(product * directions, axis=(0, *range(2, z.ndim + 1)))
+
+        if chunk == dimensions:
+            return ValueAndTrace(value, diagonal_sum(jnp.int32(0)))
+        starts = jnp.arange(0, dimensions, chunk, dtype=jnp.int32)
+        return ValueAndTrace(value, jnp.sum(jax.lax.map(diagonal_sum, starts), axis=0))
