@@ -23,6 +23,8 @@ Batch = dict[str, np.ndarray]
 # of the memory map, and a handful of batches ready is enough to never wait.
 NUM_THREADS = 2
 PREFETCHED_BATCHES = 4
+# Grain's seeds have 32 bits.
+_SEEDS = 1 << 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +74,8 @@ class Data:
             process_count: how many processes share a batch; it does not change the order.
         """
         _check_sharing(batch_size, process_index, process_count)
+        if not 0 <= seed < _SEEDS:
+            raise UserError(f"The seed is {seed}: choose one from 0 to {_SEEDS - 1}.")
         if len(images.train) == 0:
             raise UserError(f"{self.name} has no training images: choose another data.source.")
         if self.augmentation is not None:
@@ -184,7 +188,9 @@ class TrainBatches(Iterator[Batch]):
 
     def __getitem__(self, number: int) -> Batch:
         """Batch `number` of the stream, wherever the iterator stands."""
-        return self._dataset[number]
+        batch = self._dataset[number]
+        assert batch is not None  # Grain's type allows for filtered elements.
+        return batch
 
     def get_state(self) -> dict[str, int]:
         """`{"next_index": k}`: batch k is the next one drawn; prefetched ones are not counted."""

@@ -33,11 +33,10 @@ class PublishedFile:
 
     def describe(self) -> str:
         """E.g. `cifar-10-binary.tar.gz (170 MB, md5 c32a…)`."""
-        size = "size not published" if self.num_bytes is None else _readable_size(self.num_bytes)
-        checksum = "no published checksum"
-        if self.checksum is not None:
-            checksum = self.checksum.replace(":", " ")
-        return f"{self.name} ({size}, {checksum})"
+        if self.num_bytes is None or self.checksum is None:
+            return f"{self.name} (size and checksum are not published)"
+        checksum = self.checksum.replace(":", " ")
+        return f"{self.name} ({_readable_size(self.num_bytes)}, {checksum})"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,16 +89,18 @@ class Recipe:
                 return file
         return None
 
-    def missing(self, data_dir: Path) -> MissingData:
-        """One sentence: what to get, from where, and what to type then."""
+    def missing(self, data_dir: Path, why: str = "") -> MissingData:
+        """One sentence: what is not there (and why), what to get, where, and what to type then."""
         files = " and ".join(file.describe() for file in self.files)
+        if self.other_files:
+            files += " (or else " + " and ".join(file.describe() for file in self.other_files) + ")"
         given = self.files[0].name if len(self.files) == 1 else "FOLDER"
         where = (
             "" if data_dir == resolve_data_dir() else f" --data_dir {shlex.quote(str(data_dir))}"
         )
         return MissingData(
-            f"The data set {self.name} is not prepared in {data_dir}: get {files} from "
-            f"{self.page}, then type `python -m data.prepare {self.name} --from {given}{where}`."
+            f"The data set {self.name} is not prepared in {data_dir}{why}: get {files} "
+            f"from {self.page}, then type `python -m data.prepare {self.name} --from {given}{where}`."
         )
 
 

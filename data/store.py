@@ -40,13 +40,14 @@ class Conversion:
     """What is to be written under a name.
 
     Attributes:
-        name: the folder's and the manifest's name.
+        name: the folder's name.
         shape: (height, width, channels) that every block must have.
         levels: values must be below.
         counts: images expected per split; None if any number will do.
         blocks: per split, its images in order.
         sources: (file name, checksum) of what the blocks are read from.
         origin: what messages call the source, e.g. its path.
+        manifest_name: the name in the manifest, where it is not the folder's.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Conversion:
     blocks: dict[str, Iterable[Block]]
     sources: tuple[tuple[str, str], ...]
     origin: str
+    manifest_name: str | None = None
 
 
 def is_prepared(data_dir: Path, name: str) -> bool:
@@ -123,12 +125,14 @@ def convert(conversion: Conversion, data_dir: Path, report: Report = lambda _: N
     partial = data_dir / f".{conversion.name}.partial"
     try:
         with _lock(data_dir, conversion.name):
-            _Writer(conversion, partial, report).write()
+            if is_prepared(data_dir, conversion.name):  # By another process, in the meantime.
+                return
             final = data_dir / conversion.name
-            if final.exists():  # Without a manifest, hence not a data set of ours.
+            if final.exists():
                 raise UserError(
                     f"{final} is in the way and is no prepared data set: move it elsewhere."
                 )
+            _Writer(conversion, partial, report).write()
             partial.rename(final)
             _sync_folder(data_dir)
     except DamagedData:
@@ -158,7 +162,7 @@ class _Writer:
             split: self._write_split(split, progress, conversion.blocks[split]) for split in SPLITS
         }
         manifest = Manifest(
-            name=conversion.name,
+            name=conversion.manifest_name or conversion.name,
             shape=conversion.shape,
             levels=conversion.levels,
             train=facts["train"],

@@ -33,13 +33,14 @@ class Digits:
                 "The digits come inside scikit-learn, which is not installed: "
                 "`pip install scikit-learn`."
             ) from error
-        values = np.asarray(load_digits().images)
-        if values.shape != (NUM_IMAGES, 8, 8) or values.min() < 0 or values.max() >= self.levels:
+        rows, _ = load_digits(return_X_y=True)
+        values = np.asarray(rows)
+        if values.shape != (NUM_IMAGES, 64) or values.min() < 0 or values.max() >= self.levels:
             raise DamagedData(
                 f"scikit-learn's digits have shape {values.shape} and values up to "
-                f"{values.max():g}, where {NUM_IMAGES} images of 8×8 with 17 levels are expected: "
+                f"{values.max():g}, where {NUM_IMAGES} rows of 64 with 17 levels are expected: "
                 "install scikit-learn anew."
             )
-        images = values.astype(np.uint8)[..., np.newaxis]
+        images = values.astype(np.uint8).reshape(-1, *self.shape)
         train, test = images[:-NUM_TEST], images[-NUM_TEST:]
         return describe_images(self, train, test)

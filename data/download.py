@@ -1,0 +1,64 @@
+"""Fetching a published file, checked before it gets its name."""
+
+import contextlib
+import http.client
+import shutil
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from data.checksum import file_checksum
+from data.errors import damaged
+from data.recipe import PublishedFile, Recipe
+from data.store import Report
+
+# A server that says nothing for so long will not.
+TIMEOUT_SECONDS = 20
+BLOCK_BYTES = 1 << 20
+
+
+def download(recipe: Recipe, data_dir: Path, report: Report) -> Path:
+    """The folder with all files of a data set, fetched where they are not there yet.
+
+    Raises the recipe's MissingData where there is no network or no way to fetch a file.
+    """
+    folder = data_dir / "downloads"
+    for file in recipe.files:
+        path = folder / file.name
+        if path.is_file():
+            continue
+        if file.url is None:
+            raise recipe.missing(data_dir)
+        report(f"downloading {file.url}")
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            _fetch(file.url, path)
+        except (urllib.error.URLError, http.client.HTTPException, TimeoutError) as error:
+            reason = getattr(error, "reason", error)
+            raise recipe.missing(data_dir, f" (fetching it failed: {reason})") from error
+    return folder
+
+
+def _fetch(url: str, path: Path) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    with contextlib.ExitStack() as stack:
+        stack.callback(partial.unlink, missing_ok=True)
+        answer = stack.enter_context(urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS))
+        with partial.open("wb") as file:
+            shutil.copyfileobj(answer, file, BLOCK_BYTES)
+        partial.rename(path)
+
+
+def check_published(path: Path, file: PublishedFile | None) -> str:
+    """A file's checksum; DamagedData if size or checksum are not those published for its name."""
+    if file is None:
+        return file_checksum(path)
+    size = path.stat().st_size
+    if file.num_bytes is not None and size != file.num_bytes:
+        raise damaged(path, f"has {size} bytes", f"{file.num_bytes}, as published,")
+    if file.checksum is None:
+        return file_checksum(path)
+    checksum = file_checksum(path, file.checksum.partition(":")[0])
+    if checksum != file.checksum:
+        raise damaged(path, f"has checksum {checksum}", f"{file.checksum}, as published,")
+    return checksum

@@ -1,0 +1,63 @@
+"""Pictures decoded by Pillow, with format and size checked before anything is decoded."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data.errors import DamagedData, UserError, damaged
+
+# A photograph of 64 megapixels; what claims to be larger could fill the memory.
+MAX_PIXELS = 1 << 26
+
+
+def decode(
+    content: bytes | Path,
+    label: str,
+    *,
+    formats: tuple[str, ...] = ("PNG",),
+    shape: tuple[int, int, int] | None = None,
+) -> np.ndarray:
+    """A picture as uint8 [h,w,c]: 1 channel if it is grey, 3 if not.
+
+    Args:
+        content: the file's bytes, or its path.
+        label: what to call it in a message.
+        formats: Pillow's names of the formats allowed.
+        shape: the one shape allowed; None allows all.
+
+    Raises:
+        DamagedData: it is no such picture, is damaged, or has another shape.
+    """
+    image_module = _pillow()
+    expected = f"a whole {' or '.join(formats)} picture"
+    try:
+        with image_module.open(
+            content if isinstance(content, Path) else io.BytesIO(content), formats=formats
+        ) as picture:
+            width, height = picture.size
+            if width * height > MAX_PIXELS:
+                raise damaged(label, f"has {width} × {height} pixels", f"at most {MAX_PIXELS}")
+            if shape is not None and (height, width) != shape[:2]:
+                raise damaged(label, f"is {height} × {width}", f"a picture of {shape[:2]}")
+            if picture.mode.startswith("I;16") or picture.mode in ("I", "F"):
+                raise damaged(label, f"has mode {picture.mode}", "8 bits per channel")
+            # Grey where the data set is grey (or left free and the file is): colour elsewhere.
+            grey = picture.mode in ("1", "L", "LA") if shape is None else shape[2] == 1
+            values = np.asarray(picture.convert("L" if grey else "RGB"))
+    except DamagedData:
+        raise
+    except Exception as error:  # Pillow's decoders raise many kinds on damaged files.
+        raise damaged(label, f"cannot be decoded ({error})", expected) from error
+    return values[..., np.newaxis] if grey else values
+
+
+def _pillow() -> Any:
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise UserError(
+            "Reading pictures needs Pillow, which is not installed: `pip install pillow`."
+        ) from error
+    return Image

@@ -1,0 +1,158 @@
+"""Pickles of NumPy arrays and builtin containers, read without running anything of the file's.
+
+A pickle is a program; it can call whatever it can name. Here it can name four things, none of
+which is the real one: stand-ins collect what NumPy would be told, and arrays are made from that by
+`np.frombuffer` once the pickle has been read. Any other name ends the reading.
+"""
+
+import dataclasses
+import io
+import math
+import pickle
+from typing import Any
+
+import numpy as np
+
+from data.errors import DamagedData, damaged
+
+_EXPECTED = "a pickle of NumPy arrays and builtin containers"
+# A hundred thousand labels and a few arrays; nesting beyond that is nobody's batch of images.
+_MAX_DEPTH = 16
+_ALLOWED_KINDS = "uifb"
+
+
+class _Refused(Exception):
+    """The pickle asked for something that is not allowed."""
+
+
+@dataclasses.dataclass
+class _Dtype:
+    """What a pickle says of a dtype: its code (`u1`) and its byte order."""
+
+    code: Any
+    order: Any = "|"
+
+    def __setstate__(self, state: Any) -> None:
+        self.order = _text(state[1])
+
+    def build(self) -> np.dtype:
+        code = _text(self.code)
+        if len(code) > 3 or code[:1] not in _ALLOWED_KINDS:
+            raise _Refused(f"an array of dtype {code!r}")
+        dtype = np.dtype(code)
+        return dtype.newbyteorder(self.order) if self.order in ("<", ">") else dtype
+
+
+class _Array:
+    """What a pickle says of an array: shape, dtype, order and bytes."""
+
+    def __init__(self, shape: Any = None, dtype: Any = None, fortran: Any = False, raw: Any = None):
+        self.shape, self.dtype, self.fortran, self.raw = shape, dtype, fortran, raw
+
+    def __setstate__(self, state: Any) -> None:
+        _, self.shape, self.dtype, self.fortran, self.raw = state
+
+    def build(self) -> np.ndarray:
+        if not isinstance(self.dtype, _Dtype) or not isinstance(self.shape, tuple):
+            raise _Refused("an array without dtype and shape")
+        raw, dtype = self.raw, self.dtype.build()
+        if isinstance(raw, str):
+            raw = raw.encode("latin1")
+        if not isinstance(raw, bytes | bytearray):
+            raise _Refused("an array without bytes")
+        sizes = [size for size in self.shape if type(size) is int and size >= 0]
+        if len(sizes) != len(self.shape) or math.prod(sizes) * dtype.itemsize != len(raw):
+            raise _Refused(f"an array of shape {self.shape!r} and {len(raw)} bytes")
+        order = "F" if self.fortran else "C"
+        return np.frombuffer(raw, dtype).reshape(self.shape, order=order)
+
+
+class _ArrayType:
+    """Stands for `numpy.ndarray`, which pickles only name, never call."""
+
+
+# The pure Python unpickler, not the compiled one: its memo is a dict, so that a large memo index
+# in a hostile file costs nothing, where the compiled one allocates an array of that length.
+class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined]
+    def find_class(self, module: str, name: str) -> Any:
+        # Stand-ins are made anew for each pickle: it may set attributes on what it is given.
+        match module, name:
+            case (("numpy.core.multiarray" | "numpy._core.multiarray"), "_reconstruct"):
+                return lambda *_: _Array()
+            case (("numpy.core.numeric" | "numpy._core.numeric"), "_frombuffer"):
+                return lambda raw, dtype, shape, order: _Array(shape, dtype, order == "F", raw)
+            case "numpy", "ndarray":
+                return lambda *_: _ArrayType()
+            case "numpy", "dtype":
+                return lambda code, *_: _Dtype(code)
+            case "_codecs", "encode":  # How protocol 2 writes bytes from Python 3.
+                return _encode_latin1()
+        raise _Refused(f"the name {module}.{name}")
+
+    def persistent_load(self, pid: Any) -> Any:
+        raise _Refused("a persistent reference")
+
+
+def _encode_latin1() -> Any:
+    def encode(text: Any, encoding: Any = "latin1") -> bytes:
+        if not isinstance(text, str) or encoding not in ("latin1", b"latin1"):
+            raise _Refused("an encoding other than latin1")
+        return text.encode("latin1")
+
+    return encode
+
+
+def load(content: bytes, label: str) -> Any:
+    """What a pickle holds: arrays, dicts, lists, tuples, sets, text, bytes and numbers.
+
+    Text and bytes of Python 2 come as text where they are dict keys, else as bytes.
+
+    Args:
+        content: the pickle.
+        label: what to call its file in a message.
+
+    Raises:
+        DamagedData: it is truncated, or names anything but arrays and builtin containers.
+    """
+    unpickler = _Unpickler(io.BytesIO(content), encoding="bytes")
+    try:
+        return _resolve(unpickler.load(), _MAX_DEPTH)
+    except DamagedData:
+        raise
+    except _Refused as error:
+        raise damaged(label, f"contains {error}", _EXPECTED) from error
+    except Exception as error:  # A hostile pickle can raise anything at all.
+        what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        raise damaged(label, f"cannot be read ({what})", _EXPECTED) from error
+
+
+def _resolve(value: Any, depth: int) -> Any:
+    """The value with stand-ins replaced by arrays; nothing but the allowed types gets through."""
+    if depth == 0:
+        raise _Refused("containers nested too deeply")
+    kind = type(value)
+    if kind is _Array:
+        return value.build()
+    if kind is dict:
+        return {_key(key): _resolve(item, depth - 1) for key, item in value.items()}
+    if kind in (list, tuple, set, frozenset):
+        return kind(_resolve(item, depth - 1) for item in value)
+    if value is None or kind in (bool, int, float, complex, str, bytes, bytearray):
+        return value
+    raise _Refused(f"a {kind.__name__.lstrip('_')}")
+
+
+def _key(key: Any) -> Any:
+    if isinstance(key, bytes):
+        return key.decode("latin1")
+    if isinstance(key, str | int | float | bool | tuple):
+        return key
+    raise _Refused("a dict whose keys are not text or numbers")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bytes):
+        value = value.decode("latin1")
+    if not isinstance(value, str):
+        raise _Refused("a dtype that is not named")
+    return value

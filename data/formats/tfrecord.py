@@ -1,0 +1,127 @@
+"""TFRecord files of tf.train.Example, without TensorFlow.
+
+A file is a chain of records: length (uint64), masked CRC-32C of the length, content, masked CRC-32C
+of the content; all little-endian. An Example is a protocol buffer: Example.features (1) →
+Features.feature (1), a map of entries key (1) and value (2) → Feature.bytes_list (1) →
+BytesList.value (1).
+"""
+
+import re
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from data.errors import damaged
+from data.formats.crc32c import masked_crc32c
+
+_LENGTH = struct.Struct("<QI")
+_SUM = struct.Struct("<I")
+# No record of a 32×32 image comes near; a larger length is damage, and must not take memory.
+MAX_RECORD_BYTES = 1 << 24
+RECORDS_PER_BLOCK = 1024
+
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
+# cifar10-train.tfrecord-00000-of-00001, as tensorflow_datasets names its files.
+_SHARD = re.compile(r"(?:^|-)(?P<split>[A-Za-z0-9_]+)\.tfrecord-(?P<number>\d+)-of-(?P<count>\d+)$")
+
+
+def shards(folder: Path) -> dict[str, list[Path]]:
+    """Per split, its TFRecord files in order; a file that is missing is damage."""
+    found: dict[str, dict[int, Path]] = {}
+    counts: dict[str, int] = {}
+    for file in sorted(folder.rglob("*.tfrecord-*")):
+        match = _SHARD.search(file.name)
+        if match is None:
+            continue
+        split, number = match["split"], int(match["number"])
+        if number in found.setdefault(split, {}):
+            raise damaged(folder, f"has two files number {number} of {split}", "one version only")
+        found[split][number] = file
+        counts[split] = int(match["count"])
+    for split, files in found.items():
+        if sorted(files) != list(range(counts[split])):
+            raise damaged(folder, f"has {len(files)} files of {split}", f"all {counts[split]}")
+    return {split: [files[number] for number in sorted(files)] for split, files in found.items()}
+
+
+def blocks_of_records(path: Path) -> Iterator[list[bytes]]:
+    """The records of a file in blocks of RECORDS_PER_BLOCK, their checksums verified."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        while file.tell() < size:
+            records, content_sums, lengths, length_sums = [], [], [], []
+            while len(records) < RECORDS_PER_BLOCK and file.tell() < size:
+                header = file.read(_LENGTH.size)
+                if len(header) < _LENGTH.size:
+                    raise damaged(path, "ends within a record", "a whole TFRecord file")
+                length, length_sum = _LENGTH.unpack(header)
+                if length > min(MAX_RECORD_BYTES, size):
+                    found = f"has a record of {length} bytes"
+                    raise damaged(path, found, f"at most {MAX_RECORD_BYTES}")
+                content = file.read(length + _SUM.size)
+                if len(content) < length + _SUM.size:
+                    raise damaged(path, "ends within a record", "a whole TFRecord file")
+                records.append(content[:length])
+                content_sums.append(_SUM.unpack(content[length:])[0])
+                lengths.append(header[:8])
+                length_sums.append(length_sum)
+            for values, sums in ((lengths, length_sums), (records, content_sums)):
+                if np.any(masked_crc32c(values) != np.array(sums, np.uint32)):
+                    raise damaged(path, "has a record with a wrong CRC-32C", "undamaged records")
+            yield records
+    if size == 0:
+        raise damaged(path, "is empty", "at least one record")
+
+
+def example_bytes(record: bytes, feature: str, label: str) -> bytes:
+    """The one bytes value of a feature of a serialised tf.train.Example."""
+    try:
+        for features in _fields(record, 1):
+            for entry in _fields(features, 1):
+                if list(_fields(entry, 1)) == [feature.encode()]:
+                    for value in _fields(entry, 2):
+                        for bytes_list in _fields(value, 1):
+                            (content,) = _fields(bytes_list, 1)
+                            return content
+    except (ValueError, IndexError) as error:
+        expected = "serialised tf.train.Example messages"
+        raise damaged(label, f"has a malformed record ({error})", expected) from error
+    raise damaged(label, f"has a record without {feature!r}", f"the feature {feature!r}")
+
+
+def _fields(message: bytes, wanted: int) -> Iterator[bytes]:
+    """The length-delimited fields of that number in a protocol buffer's message."""
+    position = 0
+    while position < len(message):
+        tag, position = _varint(message, position)
+        number, wire_type = tag >> 3, tag & 7
+        if wire_type == _VARINT:
+            _, position = _varint(message, position)
+            continue
+        if wire_type == _BYTES:
+            length, position = _varint(message, position)
+        elif wire_type == _FIXED64:
+            length = 8
+        elif wire_type == _FIXED32:
+            length = 4
+        else:
+            raise ValueError(f"wire type {wire_type}")
+        if position + length > len(message):
+            raise ValueError("a field that ends after its message")
+        if wire_type == _BYTES and number == wanted:
+            yield message[position : position + length]
+        position += length
+
+
+def _varint(message: bytes, position: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = message[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+    raise ValueError("a number of more than ten bytes")

@@ -1,0 +1,150 @@
+"""Turn what a data set's publishers distribute into what the pipeline reads.
+
+python -m data.prepare cifar10 [--from PATH] [--data_dir DIR]
+"""
+
+import argparse
+import difflib
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from data.download import check_published, download
+from data.errors import UserError
+from data.location import DEFAULT_DATA_DIR, ENVIRONMENT_VARIABLE, resolve_data_dir
+from data.recipe import Recipe
+from data.source import ImageData, Source
+from data.sources import cifar10, fashion_mnist, imagenet32
+from data.sources.digits import Digits
+from data.sources.photos import Photos
+from data.store import Conversion, Report, convert, is_prepared, open_prepared
+
+USER_ERROR = 2
+INTERRUPTED = 75
+
+PUBLISHED: dict[str, tuple[Callable[[], Source], Recipe]] = {
+    "cifar10": (cifar10.Cifar10, cifar10.RECIPE),
+    "fashion_mnist": (fashion_mnist.FashionMnist, fashion_mnist.RECIPE),
+    "imagenet32_new": (imagenet32.ImageNet32New, imagenet32.RECIPE_NEW),
+    "imagenet32_old": (imagenet32.ImageNet32Old, imagenet32.RECIPE_OLD),
+}
+SHIPPED: dict[str, Callable[[], Source]] = {
+    "digits": Digits,
+    "photos": Photos,
+    "photos_16": lambda: Photos(16),
+}
+NAMES = tuple(sorted([*PUBLISHED, *SHIPPED]))
+
+
+def prepare(
+    name: str,
+    path: Path | None = None,
+    data_dir: Path | None = None,
+    report: Report = lambda _: None,
+) -> ImageData:
+    """The prepared data set of that name, converted where it is not yet, its content verified.
+
+    Args:
+        name: one of NAMES.
+        path: the publisher's file, or a folder with it; None: where a package has put it, or else
+            by download.
+        data_dir: where prepared data sets are.
+        report: is told what is going on.
+
+    Raises:
+        UserError: in one sentence, what is missing or wrong and what to do.
+    """
+    folder = resolve_data_dir(data_dir)
+    if name in SHIPPED:
+        return _prepare_shipped(SHIPPED[name](), path, folder)
+    if name not in PUBLISHED:
+        close = difflib.get_close_matches(name, NAMES, n=1)
+        nearest = f"the nearest is {close[0]}; " if close else ""
+        raise UserError(f"There is no data set {name!r}: {nearest}choose of {', '.join(NAMES)}.")
+    source, recipe = PUBLISHED[name]
+    if not is_prepared(folder, name):
+        convert_published(recipe, path, folder, report)
+    return open_prepared(source(), folder, verify=True)
+
+
+def _prepare_shipped(source: Source, path: Path | None, data_dir: Path) -> ImageData:
+    if path is not None:
+        raise UserError(
+            f"{source.name} comes inside installed packages and is not read from {path}: leave "
+            "--from out."
+        )
+    return source.load(data_dir)
+
+
+def convert_published(
+    recipe: Recipe, path: Path | None, data_dir: Path, report: Report = lambda _: None
+) -> None:
+    """Check, read and store a published data set; see `prepare`."""
+    if path is None:
+        installed = [place for place in recipe.places if place.is_dir()]
+        path = installed[0] if installed else download(recipe, data_dir, report)
+    if not path.exists():
+        raise UserError(f"There is no {path}: {recipe.missing(data_dir)}")
+    reading = recipe.read(path)
+    report(f"checking {', '.join(file.name for file in reading.files)}")
+    sources = tuple(
+        (file.name, check_published(file, recipe.published(file.name))) for file in reading.files
+    )
+    conversion = Conversion(
+        name=recipe.name,
+        shape=recipe.shape,
+        levels=recipe.levels,
+        counts={"train": recipe.num_train, "test": recipe.num_test},
+        blocks={"train": reading.train, "test": reading.test},
+        sources=sources,
+        origin=str(path),
+    )
+    convert(conversion, data_dir, report)
+
+
+def describe(images: ImageData) -> str:
+    """One line with the facts of a data set."""
+    manifest = images.manifest
+    height, width, channels = manifest.shape
+    return (
+        f"{manifest.name}: {manifest.train.count} training and {manifest.test.count} test images "
+        f"of {height}×{width}×{channels}, {manifest.levels} levels, "
+        f"fingerprint {manifest.fingerprint}"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m data.prepare",
+        description="Check, convert and fingerprint a data set, once.",
+    )
+    parser.add_argument("name", metavar="NAME", help=f"one of {', '.join(NAMES)}")
+    parser.add_argument(
+        "--from", dest="path", type=Path, metavar="PATH", help="the publisher's file or folder"
+    )
+    parser.add_argument(
+        "--data_dir",
+        type=Path,
+        metavar="DIR",
+        help=f"where to; default ${ENVIRONMENT_VARIABLE}, else {DEFAULT_DATA_DIR}",
+    )
+    options = parser.parse_args(arguments)
+    try:
+        images = prepare(options.name, options.path, options.data_dir, _say)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return USER_ERROR
+    except KeyboardInterrupt:
+        print("Interrupted: the same command goes on where it was.", file=sys.stderr)
+        return INTERRUPTED
+    print(describe(images))
+    return 0
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
