@@ -8,58 +8,61 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from diffusion_ode.errors import UserError
 from diffusion_ode.typing import Array, Parameters
 
 
 @runtime_checkable
 class LearningRate(Protocol):
-    """The learning rate at an optimiser step."""
+    """The learning rate of a step.
 
-    def __call__(self, step: Array) -> Array: ...
+    Args:
+      step: optimiser steps done, counted from the very first run.
+      first_step: the step at which this run began: 0, or where a warm start left off.
+      num_steps: how many steps this run takes.
+    """
+
+    def __call__(self, step: Array, first_step: Array, num_steps: int) -> Array: ...
 
 
 @dataclass(frozen=True)
 class WarmedUp:
-    """Linear from `start` to `peak` over `warmup_steps`, then constant: as published."""
+    """Linear from `start` to `peak` over the first `warmup_steps` ever, then constant: as published.
+
+    A run that goes on from another's step does not warm up again.
+
+    Source: Zheng et al. 2023, arXiv:2305.03935, appendix H.
+    """
 
     peak: float = 2e-4
     warmup_steps: int = 100
     start: float = 1e-8
 
-    def __call__(self, step):
-        return self.start + (self.peak - self.start) * jnp.minimum(
-            1.0, step / max(self.warmup_steps, 1)
-        )
+    def __call__(self, step, first_step, num_steps):
+        del first_step, num_steps
+        rising = jnp.minimum(1.0, step / max(self.warmup_steps, 1))
+        return self.start + (self.peak - self.start) * rising
 
 
 @dataclass(frozen=True)
 class WarmedUpThenCosine:
-    """Linear to `peak` over `warmup_steps`, then along half a cosine to `end` at `total_steps`.
+    """Linear to `peak` over this run's first `warmup_steps`, then along half a cosine to `end`.
 
     For short runs on small data, where a constant rate stops far from the minimum.
 
     Source: Loshchilov and Hutter 2016, arXiv:1608.03983, equation 5.
     """
 
-    peak: float = 2e-4
-    total_steps: int = 1000
+    peak: float = 1e-3
     warmup_steps: int = 100
     end: float = 0.0
 
-    def __post_init__(self):
-        if self.total_steps <= self.warmup_steps:
-            raise UserError(
-                f"total_steps = {self.total_steps} is not above warmup_steps = {self.warmup_steps}:"
-                " leave steps in which the rate can fall."
-            )
-
-    def __call__(self, step):
-        rising = step / max(self.warmup_steps, 1)
-        progress = (step - self.warmup_steps) / (self.total_steps - self.warmup_steps)
+    def __call__(self, step, first_step, num_steps):
+        own = (step - first_step).astype(jnp.float32)
+        rising = own / max(self.warmup_steps, 1)
+        progress = (own - self.warmup_steps) / max(num_steps - self.warmup_steps, 1)
         falling = 0.5 * (1.0 + jnp.cos(math.pi * jnp.clip(progress, 0.0, 1.0)))
         level = self.end + (self.peak - self.end) * falling
-        return jnp.where(step < self.warmup_steps, self.peak * rising, level)
+        return jnp.where(own < self.warmup_steps, self.peak * rising, level)
 
 
 @dataclass(frozen=True)
@@ -77,14 +80,10 @@ class AdamW:
     weight_decay: float = 0.01
 
     def transformation(self) -> optax.GradientTransformation:
-        """The Optax transformation, whose state a checkpoint holds."""
-        return optax.adamw(
-            self.learning_rate,
-            b1=self.b1,
-            b2=self.b2,
-            eps=self.eps,
-            weight_decay=self.weight_decay,
-            mask=not_biases,
+        """Everything but the learning rate, which belongs to the run and scales the update last."""
+        return optax.chain(
+            optax.scale_by_adam(b1=self.b1, b2=self.b2, eps=self.eps),
+            optax.add_decayed_weights(self.weight_decay, mask=not_biases),
         )
 
 

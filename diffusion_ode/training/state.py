@@ -17,7 +17,8 @@ class TrainState:
     """One moment of a training.
 
     Attributes:
-      step: optimiser steps done, int32.
+      step: optimiser steps done, int32; a warm start may go on from another run's.
+      first_step: the step at which this run began, int32.
       parameters: of the network.
       ema: their exponential moving average, which is evaluated.
       optimizer: Optax's state.
@@ -25,6 +26,7 @@ class TrainState:
     """
 
     step: jax.Array
+    first_step: jax.Array
     parameters: Parameters
     ema: Parameters
     optimizer: Any
@@ -36,6 +38,7 @@ def initial_state(model: Model, objective: Objective, optimizer: AdamW, key: Key
     parameters = model.init(key)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
+        first_step=jnp.zeros((), jnp.int32),
         parameters=parameters,
         ema=jax.tree.map(jnp.copy, parameters),
         optimizer=optimizer.transformation().init(parameters),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -50,16 +51,20 @@ def make_train_step(
     optimizer: AdamW,
     average: ExponentialAverage,
     *,
+    num_steps: int,
     accumulation: int = 1,
     seed: int = 0,
+    place: Callable[[Any], Any] = lambda per_image: per_image,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """The pure step; a step is one optimiser step however its batch is divided.
 
     Args:
       model, objective, optimizer, average: what to train, and how.
+      num_steps: of the run, for the learning rate.
       accumulation: parts that the batch is divided into, one after the other; the gradient is
         that of the whole batch.
       seed: of the run.
+      place: puts a tree of arrays whose first axis is the batch onto the mesh.
     """
     transformation = optimizer.transformation()
     dimensions = model.pixels.dimensions
@@ -75,8 +80,8 @@ def make_train_step(
 
     def train_step(state: TrainState, batch: Batch):
         images = batch["image"].astype(jnp.int32)
-        draws = objective.draw(
-            model, images, stream_key(seed, "objective", state.step), state.times
+        draws = place(
+            objective.draw(model, images, stream_key(seed, "objective", state.step), state.times)
         )
         whole = {"image": images, "flag": batch["flag"], "draws": draws}
         dropout_key = stream_key(seed, "dropout", state.step)
@@ -87,9 +92,12 @@ def make_train_step(
         updates, optimizer_state = transformation.update(
             gradients, state.optimizer, state.parameters
         )
+        rate = optimizer.learning_rate(state.step, state.first_step, num_steps)
+        updates = jax.tree.map(lambda update: -rate * update, updates)
         parameters = optax.apply_updates(state.parameters, updates)
         new_state = TrainState(
             step=state.step + 1,
+            first_step=state.first_step,
             parameters=parameters,
             ema=average.update(state.ema, parameters, state.step),
             optimizer=optimizer_state,
@@ -100,7 +108,7 @@ def make_train_step(
                 jax.lax.stop_gradient(terms.parts["diffusion"]) * draws.density,
             ),
         )
-        return new_state, _metrics(terms, gradients, optimizer, state.step, dimensions)
+        return new_state, _metrics(terms, gradients, rate, dimensions)
 
     return train_step
 
@@ -110,7 +118,8 @@ def _accumulated(gradient, parameters, whole, dropout_key, accumulation: int):
     if accumulation == 1:
         return gradient(parameters, whole, dropout_key)
 
-    parts = jax.tree.map(lambda a: a.reshape(accumulation, -1, *a.shape[1:]), whole)
+    # Part i takes every accumulation-th image, so that each device divides what it already holds.
+    parts = jax.tree.map(lambda a: a.reshape(-1, accumulation, *a.shape[1:]).swapaxes(0, 1), whole)
     keys = jax.random.split(dropout_key, accumulation)
 
     def add(total, part_and_key):
@@ -128,17 +137,17 @@ def _accumulated(gradient, parameters, whole, dropout_key, accumulation: int):
     else:
         total, terms = jax.lax.scan(add, zero, (parts, keys))
     gradients = jax.tree.map(lambda g: g / accumulation, total)
-    return gradients, jax.tree.map(lambda a: a.reshape(-1), terms)
+    return gradients, jax.tree.map(lambda a: a.swapaxes(0, 1).reshape(-1), terms)
 
 
-def _metrics(terms: LossTerms, gradients, optimizer: AdamW, step, dimensions: int) -> Metrics:
+def _metrics(terms: LossTerms, gradients, rate, dimensions: int) -> Metrics:
     """Scalars of one step: losses in bits per dimension."""
     bits = units.bits_per_dimension(terms.loss, dimensions)
     metrics = {
         "bpd": jnp.mean(bits),
         "loss_variance": jnp.var(bits),
         "gradient_norm": optax.global_norm(gradients),
-        "learning_rate": optimizer.learning_rate(step),
+        "learning_rate": rate,
     }
     for name, part in terms.parts.items():
         metrics[f"{name}_bpd"] = jnp.mean(units.bits_per_dimension(part, dimensions))

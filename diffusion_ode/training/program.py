@@ -1,0 +1,100 @@
+"""The compiled side of a training: how its state begins, and what a step does to it."""
+
+import functools
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from diffusion_ode.objectives.objective import Objective
+from diffusion_ode.process.model import Model
+from diffusion_ode.training.optimizer import AdamW
+from diffusion_ode.training.randomness import stream_key
+from diffusion_ode.training.sharding import Placement
+from diffusion_ode.training.state import TrainState, initial_state
+from diffusion_ode.training.step import ExponentialAverage, make_train_step
+
+
+@dataclass(frozen=True)
+class TrainProgram:
+    """Model, objective, optimiser and average, placed on a mesh.
+
+    Args:
+      num_steps, batch_size, accumulation, seed: as in the step.
+    """
+
+    model: Model
+    objective: Objective
+    optimizer: AdamW
+    average: ExponentialAverage
+    placement: Placement
+    num_steps: int
+    batch_size: int
+    accumulation: int
+    seed: int
+
+    @functools.cached_property
+    def abstract_state(self) -> TrainState:
+        """Shapes, types and shardings of the state, without any memory."""
+        shapes = jax.eval_shape(self._initial)
+        return jax.tree.map(
+            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+            shapes,
+            self.placement.state(shapes),
+        )
+
+    @property
+    def abstract_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes, types and shardings of what a step takes of a batch."""
+        shape = (self.batch_size, *self.model.pixels.shape)
+        sharding = self.placement.batch
+        return {
+            "image": jax.ShapeDtypeStruct(shape, jnp.uint8, sharding=sharding),
+            "flag": jax.ShapeDtypeStruct((self.batch_size,), jnp.float32, sharding=sharding),
+        }
+
+    def fresh_state(self) -> TrainState:
+        """Step 0; made inside jit, where every array gets a buffer of its own."""
+        shardings = jax.tree.map(lambda leaf: leaf.sharding, self.abstract_state)
+        return jax.jit(self._initial, out_shardings=shardings)()
+
+    def compile_step(self) -> "CompiledStep":
+        """The step, compiled ahead of its first use; it consumes the state it is given."""
+        step = make_train_step(
+            self.model,
+            self.objective,
+            self.optimizer,
+            self.average,
+            num_steps=self.num_steps,
+            accumulation=self.accumulation,
+            seed=self.seed,
+            place=self.placement.constrain_batch,
+        )
+        shardings = jax.tree.map(lambda leaf: leaf.sharding, self.abstract_state)
+        jitted = jax.jit(
+            step, donate_argnums=0, out_shardings=(shardings, self.placement.replicated)
+        )
+        start = time.perf_counter()
+        compiled = jitted.lower(self.abstract_state, self.abstract_batch).compile()
+        return CompiledStep(compiled, time.perf_counter() - start)
+
+    def place(self, batch: dict[str, Any]) -> dict[str, jax.Array]:
+        """A NumPy batch of this process → what the compiled step takes."""
+        return self.placement.place_batch({name: batch[name] for name in self.abstract_batch})
+
+    def _initial(self) -> TrainState:
+        key = stream_key(self.seed, "parameters")
+        return initial_state(self.model, self.objective, self.optimizer, key)
+
+
+@dataclass(frozen=True)
+class CompiledStep:
+    """An executable and the seconds it took to make."""
+
+    executable: Any
+    seconds: float
+
+    def __call__(self, state: TrainState, batch: dict[str, jax.Array]):
+        return self.executable(state, batch)
