@@ -12,6 +12,7 @@ from data.errors import UserError as DataUserError
 from diffusion_ode.errors import UserError
 from diffusion_ode.tasks import registry as tasks
 from diffusion_ode.tasks.run import Run
+from diffusion_ode.training.interruption import Interrupted
 from experiments.conversion import to_document
 from launch.building import build
 from launch.flags import Request
@@ -61,6 +62,9 @@ def perform(run: Run, task: str) -> int:
                 # What was asked of the training does not concern what follows it.
                 run = dataclasses.replace(run, init_from=None)
         except (UserError, DataUserError):
+            raise
+        except Interrupted as interruption:
+            print(f"{interruption}: run the same command to go on.", file=sys.stderr)
             raise
         except Exception as error:
             logging.getLogger(__name__).exception("%s failed", name)

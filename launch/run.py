@@ -32,18 +32,19 @@ def main(arguments: Sequence[str]) -> int:
 
             print(listing(request.listing))
             return DONE
-        return launch_experiment(request, arguments)
+        assert request.experiment is not None  # the flags ask for one or for the listing
+        return launch_experiment(request.experiment, request, arguments)
     except (UserError, DataUserError) as error:
         print(sentence(error), file=sys.stderr)
         return REFUSED
 
 
-def launch_experiment(request: flags.Request, arguments: Sequence[str]) -> int:
+def launch_experiment(name: str, request: flags.Request, arguments: Sequence[str]) -> int:
     """Describes the experiment or runs its task."""
     from experiments import registry
     from launch.overrides import override
 
-    entry = registry.find(request.experiment)
+    entry = registry.find(name)
     config = override(registry.configuration_of(entry), request.overrides)
     if request.describe:
         from launch.describing import description

@@ -1,0 +1,97 @@
+"""The handwritten digits that come with scikit-learn: real 8×8 scans, minutes on a laptop."""
+
+import fiddle as fdl
+
+from experiments.registry import experiment
+
+# γ0 = −2 log(3.0187 · V) for V = 17 levels: then noise cut at the bins' borders loses as little of
+# the normal as it does for V = 256 at the published γ0 = −13.3.
+GAMMA_0 = -7.876
+# sin, cos(2π·2ⁿ·z) for n = 2, 3 resolve the last bits of 17 levels as n = 6, 7 do those of 256.
+FOURIER_EXPONENTS = (2, 3)
+
+I_DODE = "Zheng et al. 2023, arXiv:2305.03935"
+
+
+@experiment(data="digits")
+def digits_vp() -> fdl.Config:
+    """A variance-preserving diffusion ODE, trained for minutes, codes the digits better than
+    independent pixels (2.364 bpd) and than trees on the preceding pixels (1.954 bpd).
+    """
+    from data.pipeline import Data
+    from data.sources.digits import Digits
+    from diffusion_ode.networks.unet import UNet
+    from diffusion_ode.objectives.flow_matching import FlowMatching
+    from diffusion_ode.process.model import Model
+    from diffusion_ode.process.parameterization import VelocityPrediction
+    from diffusion_ode.process.pixels import Pixels
+    from diffusion_ode.process.schedule import LinearSchedule
+    from diffusion_ode.process.variance_preserving import VariancePreserving
+    from diffusion_ode.tasks.evaluate import Evaluate
+    from diffusion_ode.tasks.experiment import Experiment
+    from diffusion_ode.tasks.sample import Sample
+    from diffusion_ode.tasks.train import Train
+    from diffusion_ode.training.optimizer import AdamW, WarmedUpThenCosine
+    from diffusion_ode.training.sharding import Mesh
+    from diffusion_ode.training.step import ExponentialAverage
+
+    return fdl.Config(
+        Experiment,
+        model=fdl.Config(
+            Model,
+            path=fdl.Config(VariancePreserving),
+            schedule=fdl.Config(LinearSchedule, gamma_0=GAMMA_0),
+            parameterization=fdl.Config(VelocityPrediction),
+            network=fdl.Config(
+                UNet, features=32, blocks=2, dropout=0.1, fourier_exponents=FOURIER_EXPONENTS
+            ),
+            pixels=fdl.Config(Pixels, shape=(8, 8, 1), levels=17),
+        ),
+        data=fdl.Config(Data, source=fdl.Config(Digits)),
+        train=fdl.Config(
+            Train,
+            num_steps=2000,
+            batch_size=128,
+            objective=fdl.Config(FlowMatching),
+            optimizer=fdl.Config(
+                AdamW,
+                learning_rate=fdl.Config(WarmedUpThenCosine, peak=2e-3, total_steps=2000),
+            ),
+            average=fdl.Config(ExponentialAverage, decay=0.999, warmup=True),
+        ),
+        evaluate=fdl.Config(Evaluate),
+        sample=fdl.Config(Sample),
+        mesh=fdl.Config(Mesh),
+    )
+
+
+@experiment(parent="digits_vp", source=I_DODE)
+def digits_sp(config: fdl.Config) -> fdl.Config:
+    """Straight paths reach the likelihood of the variance-preserving one."""
+    from diffusion_ode.process.straight_path import StraightPath
+
+    config.model.path = fdl.Config(StraightPath)
+    return config
+
+
+@experiment(parent="digits_vp", source=f"{I_DODE}, theorem 3.3")
+def digits_vp_finetune(config: fdl.Config) -> fdl.Config:
+    """Going on from digits_vp with the second-order loss improves the ODE's likelihood, which
+    depends on the divergence that this loss bounds.
+    """
+    return _finetuned(config)
+
+
+@experiment(parent="digits_sp", source=f"{I_DODE}, theorem 3.3")
+def digits_sp_finetune(config: fdl.Config) -> fdl.Config:
+    """The second-order loss does for straight paths what it does for digits_vp_finetune."""
+    return _finetuned(config)
+
+
+def _finetuned(config: fdl.Config) -> fdl.Config:
+    from diffusion_ode.objectives.second_order_flow_matching import SecondOrderFlowMatching
+
+    config.train.objective = fdl.Config(
+        SecondOrderFlowMatching, times=config.train.objective.times, weight=0.1
+    )
+    return config

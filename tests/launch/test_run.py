@@ -1,0 +1,225 @@
+import json
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from experiments import registry
+from launch.run import main
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a launch showed and returned."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def launch(outside, monkeypatch, capsys):
+    """Runs the program in this process, standing in the folder that holds `outside.py`."""
+    monkeypatch.chdir(outside)
+    monkeypatch.syspath_prepend(outside)
+    registry.entries()
+    monkeypatch.setattr(registry, "_ENTRIES", dict(registry._ENTRIES))
+    monkeypatch.delitem(sys.modules, "outside", raising=False)
+
+    def run(*arguments):
+        try:
+            status = main(arguments)
+        except SystemExit as end:
+            status = end.code or 0
+        return Done(status, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def refusal(launch):
+    """The one sentence of a refused request."""
+
+    def run(*arguments):
+        done = launch(*arguments)
+        assert (done.returncode, done.stdout) == (2, ""), done.stderr
+        assert len(done.stderr.splitlines()) == 1
+        return done.stderr
+
+    return run
+
+
+def test_list_answers_within_two_seconds_without_jax(tmp_path):
+    program = f"""
+import sys
+sys.argv = ["run.py", "--list"]
+import runpy
+try:
+    runpy.run_path({str(ROOT / "launch/run.py")!r}, run_name="__main__")
+except SystemExit as end:
+    assert not end.code, end.code
+slow = {{"jax", "flax", "grain", "orbax", "sklearn"}} & set(sys.modules)
+assert not slow, slow
+"""
+    start = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert time.perf_counter() - start < 2
+    assert "digits_vp" in done.stdout
+    assert "evaluate" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+def test_wrong_flags_import_no_jax(tmp_path):
+    program = """
+import sys
+from launch.run import main
+assert main(["--exp=digits_vp", "--lst"]) == 2
+assert main(["--exp=digit_vp"]) == 2
+assert "jax" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_help_fits_a_screen_and_shows_examples(launch):
+    done = launch("--help")
+    assert done.returncode == 0
+    lines = done.stdout.splitlines()
+    assert len(lines) <= 40
+    assert max(map(len, lines)) <= 80
+    assert "examples:" in lines
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((), "--exp=NAME"),
+        (("--exp",), "expected one argument"),
+        (("--exp=digit_vp",), "did you mean digits_vp"),
+        (("--exp=digits_vp", "--task=evalute"), "did you mean evaluate"),
+        (("--exp=digits_vp", "--work-dir=x"), "did you mean --workdir"),
+        (("--exp=digits_vp", "--xyzzy=3"), "--help"),
+        (("--exp=digits_vp", "--train.num_steps=3"), "--set train.num_steps=3"),
+        (("--ex=digits_vp",), "did you mean --exp"),
+        (("digits_vp",), "--exp=digits_vp"),
+        (("--list=no_such_thing",), "No experiment matches 'no_such_thing'"),
+        (("--exp=nowhere:thing",), "no module 'nowhere'"),
+    ],
+)
+def test_wrong_request_is_one_sentence_and_status_2(refusal, arguments, says):
+    assert says in refusal(*arguments)
+
+
+def test_wrong_settings_are_refused_before_anything_is_written(refusal, outside):
+    said = refusal("--exp=outside:tiny", "--set", "train.num_step=5")
+    assert "did you mean train.num_steps" in said
+    said = refusal("--exp=outside:tiny", "--set=model.schedule.gamma_0=9")
+    assert said.startswith("gamma_0 = 9.0 is not below")
+    said = refusal("--exp=outside:tiny", "--set=model.pixels.levels=256")
+    assert "set model.pixels to those of the data" in said
+    said = refusal("--exp=outside:tiny", "--set=after_training=('smple',)")
+    assert "did you mean sample" in said
+    assert not (outside / "runs").exists()
+
+
+def test_training_is_followed_by_its_tasks_and_leaves_its_traces(launch, outside):
+    done = launch("--exp=outside:tiny_sp", "--init_from=runs/tiny", "--set", "train.num_steps=7")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[::2] == ["ran 7 from runs/tiny at None", "ran 2 from None at None",
+                          "ran 3 from None at None"]  # fmt: skip
+    assert lines[1] == (
+        "python launch/run.py --exp=outside:tiny_sp --set train.num_steps=7 --task=sample"
+    )
+    workdir = outside / "runs/tiny_sp"
+    config = json.loads((workdir / "config.json").read_text())
+    assert config["arguments"]["train"]["arguments"] == {"num_steps": 7, "end": "well"}
+    launches = json.loads((workdir / "run.json").read_text())["launches"]
+    assert [entry["task"] for entry in launches] == ["train", "evaluate", "sample"]
+    assert all(entry["outcome"] == "done" and entry["stopped"] for entry in launches)
+    assert launches[0]["fingerprint"] == "0123"
+    assert "jax" in launches[0]["versions"]
+
+
+def test_it_runs_as_a_script_from_anywhere(outside):
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "launch/run.py"), "--exp=outside:tiny", "--task=evaluate"],
+        cwd=outside,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("ran 2")
+
+
+def test_one_task_runs_alone_with_its_flags(launch, outside):
+    done = launch("--exp=outside:tiny", "--task=sample", "--checkpoint=best", "--workdir=elsewhere")
+    assert done.stdout.splitlines()[0] == "ran 3 from None at best"
+    assert len(done.stdout.splitlines()) == 2
+    assert (outside / "elsewhere/config.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("end", "status", "says"),
+    [
+        ("refused", 2, "num_steps is 1: give 2.\n"),
+        (
+            "failed",
+            1,
+            "train failed: RuntimeError: out of paper; the traceback is in runs/tiny/log.txt.\n",
+        ),
+        ("interrupted", 75, "interrupted by SIGTERM"),
+    ],
+)
+def test_every_end_has_its_status_and_no_traceback(launch, outside, end, status, says):
+    done = launch("--exp=outside:tiny", f"--set=train.end={end}")
+    assert done.returncode == status
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "ran 2" not in done.stdout  # nothing follows a training that did not end
+    launches = json.loads((outside / "runs/tiny/run.json").read_text())["launches"]
+    assert launches[-1]["outcome"].startswith(end)
+    if end == "failed":
+        assert "Traceback" in (outside / "runs/tiny/log.txt").read_text()
+
+
+def test_describe_shows_everything_and_writes_nothing(launch, outside):
+    done = launch(*("--exp=outside:tiny_sp", "--describe", "--set=model.schedule.gamma_1=4"))
+    assert done.returncode == 0, done.stderr
+    for line in (
+        "  The straight path is no slower.",
+        "  model.path = StraightPath()",
+        "  model.schedule = LinearSchedule(gamma_0=-7.876, gamma_1=4.0)",
+        "  model.path: VariancePreserving() → StraightPath()",
+        "  model.schedule.gamma_1: 5.0 → 4.0",
+    ):
+        assert line in done.stdout.splitlines()
+    assert "parameters: " in done.stdout
+    assert sorted(path.name for path in outside.iterdir() if path.suffix != "") == ["outside.py"]
+    assert not (outside / "runs").exists()
+
+
+def test_lines_of_describe_can_be_set(launch):
+    done = launch("--exp=outside:tiny", "--describe")
+    settings = [
+        f"--set={line.strip().replace(' = ', '=', 1)}"
+        for line in done.stdout.splitlines()
+        if line.startswith("  model.")
+    ]
+    assert len(settings) == 5
+    again = launch("--exp=outside:tiny", "--describe", *settings)
+    assert again.returncode == 0, again.stderr
+    assert "set on the command line: nothing" in again.stdout
