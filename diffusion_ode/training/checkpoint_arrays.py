@@ -1,0 +1,92 @@
+"""The arrays of a checkpoint: written as dicts of dicts, read back and verified leaf by leaf."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+from etils import epath
+from jax.sharding import SingleDeviceSharding
+
+from diffusion_ode.training.checkpoint_errors import DamagedCheckpoint, raise_unless_damage
+from diffusion_ode.training.digest import LeafFacts, leaf_facts, named_leaves, path_of
+
+
+def nested_arrays(tree: Any) -> dict[str, Any]:
+    """The tree as dicts of dicts by the parts of its paths: independent of its classes.
+
+    Arrays without elements are left out, as Orbax refuses to write them; their shape and dtype are
+    among the facts.
+    """
+    named_leaves(tree)  # refuses two leaves of one name
+    nested: dict[str, Any] = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        leaf = _with_shape(leaf)
+        if not math.prod(leaf.shape):
+            continue
+        *parents, last = path_of(path)
+        folder = nested
+        for part in parents:
+            folder = folder.setdefault(part, {})
+        folder[last] = leaf
+    return nested
+
+
+def kinds(abstract: Any) -> dict[str, str]:
+    """What each leaf is to be, by path: `float32[3,3,1,32]`."""
+    named = {name: _with_shape(leaf) for name, leaf in named_leaves(abstract).items()}
+    return {name: LeafFacts(tuple(x.shape), str(x.dtype), "").kind for name, x in named.items()}
+
+
+def read_arrays(folder: Path, saved: Mapping[str, LeafFacts], abstract: Any) -> Any:
+    """Read the arrays that `abstract` names, onto its shardings, and verify their digests.
+
+    Args:
+        folder: what Orbax wrote for the state.
+        saved: facts of every leaf when it was saved; `abstract` has been checked against them.
+        abstract: `jax.ShapeDtypeStruct`s or arrays; without a sharding, the first device is meant.
+
+    Raises:
+        DamagedCheckpoint: a file is missing or broken, or the content is not what was saved.
+    """
+    placed = jax.tree.map(_placed, abstract)
+    item = nested_arrays(placed)
+    with raise_unless_damage():
+        # Orbax's handler and not its checkpointer, which waits for all processes: one that finds
+        # damage must be able to say so.
+        arrays = item and ocp.PyTreeCheckpointHandler().restore(
+            epath.Path(folder),
+            args=ocp.args.PyTreeRestore(
+                item,
+                restore_args=ocp.checkpoint_utils.construct_restore_args(item),
+                partial_restore=True,
+            ),
+        )
+        named = named_leaves(arrays)
+        state = jax.tree_util.tree_map_with_path(
+            lambda path, leaf: named.get("/".join(path_of(path)), _empty(leaf)), placed
+        )
+    for name, found in leaf_facts(state).items():
+        if found != saved[name]:
+            raise DamagedCheckpoint(f"the content of {name} is not what was saved")
+    return state
+
+
+def _with_shape(leaf: Any) -> Any:
+    return leaf if hasattr(leaf, "shape") else jnp.asarray(leaf)
+
+
+def _placed(leaf: Any) -> jax.ShapeDtypeStruct:
+    leaf = _with_shape(leaf)
+    sharding = getattr(leaf, "sharding", None) or SingleDeviceSharding(jax.local_devices()[0])
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+def _empty(leaf: jax.ShapeDtypeStruct) -> jax.Array | None:
+    """What stands for an array that was not written, if that is because it has no elements."""
+    if math.prod(leaf.shape):
+        return None
+    return jax.device_put(jnp.zeros(leaf.shape, leaf.dtype), leaf.sharding)

@@ -1,0 +1,56 @@
+"""What can go wrong with a checkpoint, and telling damage from an ailing disk or permissions."""
+
+import contextlib
+import errno
+import re
+from collections.abc import Iterator
+
+import jax
+
+
+class SaveFailed(RuntimeError):
+    """A checkpoint could not be written; the text is one sentence with cause and remedy."""
+
+
+class DamagedCheckpoint(Exception):
+    """A checkpoint's content is not what was saved."""
+
+
+# A file that is missing or is of another kind is the checkpoint's fault; every other error of the
+# operating system (permission, no space, input/output) says nothing about its content.
+_DAMAGE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
+_TENSORSTORE_ERRNO = re.compile(r"OS error (\d+)")
+
+
+@contextlib.contextmanager
+def raise_unless_damage() -> Iterator[None]:
+    """Turn whatever reading a damaged checkpoint raises into `DamagedCheckpoint`.
+
+    Damaged files make Orbax raise assorted exceptions, so all count as damage but: errors of the
+    operating system (which TensorStore hides in a message), lack of memory, failures of a device.
+    """
+    try:
+        yield
+    except (DamagedCheckpoint, MemoryError, jax.errors.JaxRuntimeError):
+        raise
+    except Exception as failure:
+        for link in _chain(failure):
+            codes = [int(code) for code in _TENSORSTORE_ERRNO.findall(str(link))]
+            if isinstance(link, OSError) and link.errno is not None:
+                codes.append(link.errno)
+            if any(code not in _DAMAGE for code in codes):
+                raise
+        raise DamagedCheckpoint(first_line(failure)) from failure
+
+
+def first_line(failure: BaseException, longest: int = 200) -> str:
+    """The exception's kind and the beginning of its text, for a sentence."""
+    text = (str(failure).strip().splitlines() or [""])[0]
+    text = text if len(text) <= longest else text[:longest] + " …"
+    return f"{type(failure).__name__}: {text}" if text else type(failure).__name__
+
+
+def _chain(failure: BaseException | None) -> Iterator[BaseException]:
+    while failure is not None:
+        yield failure
+        failure = failure.__cause__ or failure.__context__

@@ -1,0 +1,104 @@
+"""The JSON in a checkpoint: the data's state, the config, and facts, all under one seal."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from diffusion_ode.errors import UserError
+from diffusion_ode.training.checkpoint_errors import DamagedCheckpoint, raise_unless_damage
+from diffusion_ode.training.digest import LeafFacts
+
+DATA, CONFIG, FACTS = "data", "config", "facts"  # the items' folders, beside the arrays'
+_FILE = "metadata"  # the name that Orbax's JSON handler gives its only file
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Records:
+    """The records of one checkpoint, their seal checked; `leaves` are facts of each array."""
+
+    data_state: dict[str, Any]
+    document: dict[str, Any]
+    facts: dict[str, Any]
+    leaves: dict[str, LeafFacts]
+
+
+def sealed_records(
+    data_state: Mapping[str, Any],
+    document: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    leaves: Mapping[str, LeafFacts],
+) -> dict[str, Any]:
+    """The records to write, by item, as they will be read back.
+
+    Raises:
+        TypeError: something is not JSON; better now than in the background.
+    """
+    listing = {name: [leaf.dtype, list(leaf.shape), leaf.digest] for name, leaf in leaves.items()}
+    unsealed = {DATA: {**data_state}, CONFIG: {**document}, FACTS: {**facts, "leaves": listing}}
+    records = json.loads(json.dumps(unsealed))
+    records[FACTS]["seal"] = _seal(records)
+    return records
+
+
+def read_records(folder: Path) -> Records:
+    """Read a checkpoint's records.
+
+    Raises:
+        DamagedCheckpoint: one is missing, is no JSON, or is not what was saved.
+    """
+    with raise_unless_damage():
+        items = (DATA, CONFIG, FACTS)
+        records = {item: json.loads((folder / item / _FILE).read_text()) for item in items}
+        facts = records[FACTS]
+        if facts.pop("seal") != _seal(records):
+            raise DamagedCheckpoint("its records are not what was saved")
+        leaves = {
+            name: LeafFacts(tuple(shape), dtype, digest)
+            for name, (dtype, shape, digest) in facts.pop("leaves").items()
+        }
+    return Records(records[DATA], records[CONFIG], facts, leaves)
+
+
+def check_fit(
+    folder: Path, saved: Mapping[str, LeafFacts], wanted: Mapping[str, str], whole: bool
+) -> None:
+    """Compare what a checkpoint holds with what the config wants, before any array is read.
+
+    Args:
+        folder: the checkpoint, for the message.
+        saved: facts of its leaves by path.
+        wanted: what each leaf is to be, such as `float32[3]`, by path.
+        whole: whether it may hold no other leaves either; else only in the fields of `wanted`.
+
+    Raises:
+        UserError: they differ; it names the first differing leaves.
+    """
+    fields = {name.split("/")[0] for name in wanted}
+    found = {
+        name: leaf.kind for name, leaf in saved.items() if whole or name.split("/")[0] in fields
+    }
+    differing = [
+        f"{name} is {found.get(name, 'absent')} there and {wanted.get(name, 'absent')} here"
+        for name in {**wanted, **found}
+        if found.get(name) != wanted.get(name)
+    ]
+    if differing:
+        raise UserError(
+            f"checkpoint {folder} does not fit this config ({listed(differing)}): go back to the "
+            "config that it was trained with, which is saved in it, or choose another --workdir"
+        )
+
+
+def listed(reasons: Iterable[str]) -> str:
+    """The first few of many, and how many more there are."""
+    reasons = list(reasons)
+    more = [f"and {len(reasons) - _SHOWN} more"] if len(reasons) > _SHOWN else []
+    return "; ".join([*reasons[:_SHOWN], *more])
+
+
+def _seal(records: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(records, sort_keys=True).encode()).hexdigest()
