@@ -29,7 +29,7 @@ def explicit(value: Any) -> Any:
     """
     if isinstance(value, fdl.Config):
         constructor = fdl.get_callable(value)
-        return _config(constructor, {**_defaults(constructor), **value.__arguments__})
+        return _config(constructor, {**_defaults(constructor), **arguments_of(value)})
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         constructor = type(value)
         names = configuration.fields_of(constructor)
@@ -51,6 +51,11 @@ def explicit(value: Any) -> Any:
         f"A config cannot hold {value!r} of type {type(value).__name__}; use a literal, a tuple, a "
         "config of a dataclass, or one of the functions in diffusion_ode/configuration.py."
     )
+
+
+def arguments_of(config: fdl.Config) -> dict[str, Any]:
+    """The fields that are set, in the constructor's order."""
+    return {str(name): value for name, value in fdl.ordered_arguments(config).items()}
 
 
 def to_document(config: Any) -> Document:
@@ -91,7 +96,7 @@ def _document(value: Any) -> Document:
     if isinstance(value, fdl.Config):
         return {
             "call": configuration.reference_of(fdl.get_callable(value)),
-            "arguments": {name: _document(v) for name, v in value.__arguments__.items()},
+            "arguments": {name: _document(v) for name, v in arguments_of(value).items()},
         }
     match value:
         case tuple():

@@ -16,7 +16,7 @@ from diffusion_ode import configuration
 from diffusion_ode.documents import render
 from diffusion_ode.errors import UserError
 from diffusion_ode.suggestions import either, nearest, suggestion
-from experiments.conversion import explicit, to_document
+from experiments.conversion import arguments_of, explicit, to_document
 from launch import catalogue
 from launch.annotations import Misfit, annotations_of, fit, takes
 
@@ -45,7 +45,7 @@ def override(config: fdl.Config, settings: Iterable[str]) -> fdl.Config:
 def field_paths(config: Any, prefix: str = "") -> list[str]:
     """The dotted paths of all fields of a config."""
     paths = []
-    for name, value in config.__arguments__.items():
+    for name, value in arguments_of(config).items():
         paths.append(prefix + name)
         if isinstance(value, fdl.Config):
             paths += field_paths(value, f"{prefix}{name}.")
@@ -56,9 +56,10 @@ def _set(config: fdl.Config, path: str, text: str) -> None:
     *owners, name = path.split(".")
     owner: Any = config
     for depth, step in enumerate(owners):
-        if not isinstance(owner, fdl.Config) or step not in owner.__arguments__:
+        inner = arguments_of(owner) if isinstance(owner, fdl.Config) else {}
+        if step not in inner:
             raise UserError(_no_such_field(config, path, ".".join(owners[:depth]), owner))
-        owner = owner.__arguments__[step]
+        owner = inner[step]
     constructor = fdl.get_callable(owner) if isinstance(owner, fdl.Config) else None
     if constructor is None or name not in configuration.fields_of(constructor):
         raise UserError(_no_such_field(config, path, ".".join(owners), owner))
@@ -74,7 +75,7 @@ def _no_such_field(config: fdl.Config, path: str, owner_path: str, owner: Any) -
     if near:
         return f"There is no field {path!r}; did you mean {either(near)}?"
     inside = owner_path or "the config"
-    return f"There is no field {path!r}; {inside} has {', '.join(owner.__arguments__)}."
+    return f"There is no field {path!r}; {inside} has {', '.join(arguments_of(owner))}."
 
 
 def _value(path: str, text: str, annotation: Any) -> Any:

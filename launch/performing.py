@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,7 +39,7 @@ def prepare(name: str, config: fdl.Config, request: Request, arguments: Sequence
         document=to_document(config),
         name=name,
         workdir=workdir,
-        command=("launch/run.py", *arguments),
+        command=(_script(), *arguments),
         init_from=request.init_from,
         checkpoint=request.checkpoint,
         data_dir=request.data_dir,
@@ -57,6 +58,8 @@ def perform(run: Run, task: str) -> int:
     with logged(run.workdir) as log:
         try:
             for name in (task, *following):
+                if name != "train":
+                    _refuse_other_model(run)
                 with recorded(run, name) as this_run:
                     tasks.configured(tasks.find(name), run.experiment).run(this_run)
                 # What was asked of the training does not concern what follows it.
@@ -72,3 +75,22 @@ def perform(run: Run, task: str) -> int:
             print(f"{name} failed: {reason}; the traceback is in {log}.", file=sys.stderr)
             return 1
     return 0
+
+
+def _script() -> str:
+    """The launcher as one types it from where one stands."""
+    script = Path(__file__).with_name("run.py")
+    return min(os.path.relpath(script), str(script), key=len)
+
+
+def _refuse_other_model(run: Run) -> None:
+    """Another path or parameterisation fits the same checkpoint, and gives wrong figures silently.
+
+    A field that only one side has is another version's, whose default is the old behaviour.
+    """
+    for change in run.config_changes():
+        if change.path.startswith("model.") and change.before and change.after:
+            raise UserError(
+                f"{run.workdir} was trained with another model ({change.path} was {change.before}, "
+                f"now {change.after}): give the same --set as then, or another --workdir."
+            )

@@ -44,7 +44,10 @@ def recorded(run: Run, task: str) -> Iterator[Run]:
 
 @contextlib.contextmanager
 def logged(workdir: Path) -> Iterator[Path]:
-    """Everything that is logged, by us and the libraries, goes to `log.txt`; yields its path."""
+    """What we and the libraries log, and warnings, go to `log.txt`; yields its path.
+
+    So the screen stays readable, and what went wrong can be read afterwards.
+    """
     path = workdir / LOG_NAME
     handler = logging.FileHandler(path, delay=True, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
@@ -52,9 +55,11 @@ def logged(workdir: Path) -> Iterator[Path]:
     level = root.level
     root.addHandler(handler)
     root.setLevel(logging.INFO)
+    logging.captureWarnings(True)
     try:
         yield path
     finally:
+        logging.captureWarnings(False)
         root.setLevel(level)
         root.removeHandler(handler)
         handler.close()
@@ -76,7 +81,10 @@ class _Launch:
         documents.write({"launches": [*others, self._facts]}, self._path)
 
     def end(self, outcome: str) -> None:
-        self.add({"stopped": _now(), "outcome": outcome, "devices": _devices()})
+        facts: dict[str, Any] = {"stopped": _now(), "outcome": outcome}
+        if outcome == "done":  # then it has used them; asking earlier would start the backend
+            facts["devices"] = _devices()
+        self.add(facts)
 
     def _entries(self) -> list[dict[str, Any]]:
         try:
@@ -112,13 +120,12 @@ def _versions() -> dict[str, str]:
 
 
 def _devices() -> list[str]:
-    """The devices, if the task has used any: asking would start the backend."""
     jax = sys.modules.get("jax")
-    return [] if jax is None else [str(device.device_kind) for device in jax.devices()]
+    return [] if jax is None else [device.device_kind for device in jax.devices()]
 
 
 def _outcome(error: BaseException) -> str:
-    if isinstance(error, SystemExit):
+    if isinstance(error, SystemExit | KeyboardInterrupt):
         return "interrupted"
     return f"{'refused' if isinstance(error, UserError) else 'failed'}: {error}"
 

@@ -140,7 +140,7 @@ def test_training_is_followed_by_its_tasks_and_leaves_its_traces(launch, outside
     lines = done.stdout.splitlines()
     assert lines[::2] == ["ran 7 from runs/tiny at None", "ran 2 from None at None",
                           "ran 3 from None at None"]  # fmt: skip
-    assert lines[1] == (
+    assert lines[1].replace(str(ROOT / "launch"), "launch") == (
         "python launch/run.py --exp=outside:tiny_sp --set train.num_steps=7 --task=sample"
     )
     workdir = outside / "runs/tiny_sp"
@@ -223,3 +223,19 @@ def test_lines_of_describe_can_be_set(launch):
     again = launch("--exp=outside:tiny", "--describe", *settings)
     assert again.returncode == 0, again.stderr
     assert "set on the command line: nothing" in again.stdout
+
+
+def test_a_task_refuses_a_model_that_was_not_trained(launch, refusal):
+    assert launch("--exp=outside:tiny", "--set=after_training=()").returncode == 0
+    said = refusal("--exp=outside:tiny", "--task=evaluate", "--set=model.path=straight_path()")
+    assert "model.path was VariancePreserving(), now StraightPath()" in said
+    assert launch("--exp=outside:tiny", "--task=evaluate").returncode == 0
+
+
+def test_interruption_before_any_task_leaves_at_once(monkeypatch, capsys):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("launch.run.launch_experiment", interrupt)
+    assert main(["--exp=digits_vp"]) == 75
+    assert capsys.readouterr().err == "Interrupted; run the same command to go on.\n"
