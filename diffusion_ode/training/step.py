@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from diffusion_ode import units
+from diffusion_ode.backend import loops_are_fast
 from diffusion_ode.errors import UserError
 from diffusion_ode.objectives.objective import LossTerms, Objective
 from diffusion_ode.process.model import Model
@@ -127,15 +128,14 @@ def _accumulated(gradient, parameters, whole, dropout_key, accumulation: int):
         return jax.tree.map(jnp.add, total, gradients), terms
 
     zero = jax.tree.map(jnp.zeros_like, parameters)
-    if jax.default_backend() == "cpu":
-        # XLA's CPU convolutions are several times slower inside a loop: unroll there.
+    if loops_are_fast():
+        total, terms = jax.lax.scan(add, zero, (parts, keys))
+    else:
         total, collected = zero, []
         for i in range(accumulation):
             total, terms = add(total, jax.tree.map(lambda a, i=i: a[i], (parts, keys)))
             collected.append(terms)
         terms = jax.tree.map(lambda *t: jnp.stack(t), *collected)
-    else:
-        total, terms = jax.lax.scan(add, zero, (parts, keys))
     gradients = jax.tree.map(lambda g: g / accumulation, total)
     return gradients, jax.tree.map(lambda a: a.swapaxes(0, 1).reshape(-1), terms)
 

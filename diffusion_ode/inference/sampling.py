@@ -1,0 +1,103 @@
+"""Images from noise."""
+
+import functools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diffusion_ode.errors import UserError
+from diffusion_ode.inference.decoding import Decoder, NearestLevel
+from diffusion_ode.inference.probability_flow import ProbabilityFlow
+from diffusion_ode.process.integration_variable import IntegrationVariable, NaturalVariable
+from diffusion_ode.process.model import Model
+from diffusion_ode.solvers.control import PIController, StepController
+from diffusion_ode.solvers.dormand_prince5 import DormandPrince5
+from diffusion_ode.solvers.lanes import Item, solve_lanes
+from diffusion_ode.solvers.tableau import Solver
+from diffusion_ode.typing import Key, Parameters
+
+
+class Sample(NamedTuple):
+    """One drawn image: levels [h, w, c], and how the network was asked for it."""
+
+    index: int
+    image: np.ndarray
+    nfe: int
+    converged: bool
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """Draws images by number: image i of a key is the same however many are drawn, and where."""
+
+    def draw(
+        self,
+        model: Model,
+        parameters: Parameters,
+        indices: Iterable[int],
+        key: Key,
+        sharding: jax.sharding.Sharding | None = None,
+    ) -> Iterator[Sample]:
+        """Yields images as they are finished, in no fixed order."""
+        ...
+
+
+@dataclass(frozen=True)
+class OdeSampler:
+    """z1 = σ1 ε, the probability-flow ODE from γ1 to γ0, then the decoder.
+
+    Args:
+      solver, controller: of the ODE.
+      variable: along which it is solved.
+      decoder: from z at γ0 to levels.
+      lanes: images under way at a time.
+
+    Source: Song et al. 2020, arXiv:2011.13456, section 4.3.
+    """
+
+    solver: Solver = field(default_factory=DormandPrince5)
+    controller: StepController = field(default_factory=lambda: PIController(1e-4, 1e-4))
+    variable: IntegrationVariable = field(default_factory=NaturalVariable)
+    decoder: Decoder = field(default_factory=NearestLevel)
+    lanes: int = 64
+
+    def __post_init__(self):
+        if self.lanes < 1:
+            raise UserError(f"lanes = {self.lanes} is below 1: give a positive number.")
+
+    def draw(self, model, parameters, indices, key, sharding=None):
+        flow = ProbabilityFlow(model, self.variable)
+        first, last = flow.span
+        items = (Item(index, np.asarray(_noise(model, key, index))) for index in indices)
+        solutions = solve_lanes(
+            flow,
+            parameters,
+            items,
+            lanes=self.lanes,
+            solver=self.solver,
+            controller=self.controller,
+            span=(last, first),
+            sharding=sharding,
+        )
+        for solution in solutions:
+            index = int(solution.index)
+            image = _decoded(self.decoder, model, jnp.asarray(solution.z), key, index)
+            yield Sample(index, np.asarray(image), int(solution.nfe), bool(solution.converged))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _noise(model: Model, key: Key, index):
+    """z1 = σ1 ε for one image."""
+    noise_key, _ = jax.random.split(jax.random.fold_in(key, index))
+    sigma = model.path.sigma(jnp.asarray(model.schedule.gamma_1))
+    return sigma * jax.random.normal(noise_key, model.pixels.shape)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _decoded(decoder: Decoder, model: Model, z, key: Key, index):
+    _, decoder_key = jax.random.split(jax.random.fold_in(key, index))
+    return decoder(model, z[None], decoder_key)[0]

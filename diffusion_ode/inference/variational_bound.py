@@ -1,0 +1,103 @@
+"""The variational bound on the negative log-likelihood, per image and in its parts."""
+
+import functools
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from diffusion_ode.backend import loops_are_fast
+from diffusion_ode.errors import UserError
+from diffusion_ode.objectives.flow_matching import squared_norm
+from diffusion_ode.process.model import Model
+from diffusion_ode.process.time_sampling import ImportanceSampledTimes, TimeSampler
+from diffusion_ode.typing import Key, Levels, Parameters, PerImage
+
+
+class BoundTerms(NamedTuple):
+    """Nats per image; their sum is an upper bound on −log P(k), in expectation over the draws."""
+
+    reconstruction: PerImage
+    prior: PerImage
+    diffusion: PerImage
+
+    @property
+    def total(self) -> PerImage:
+        return self.reconstruction + self.prior + self.diffusion
+
+
+@dataclass(frozen=True)
+class VariationalBound:
+    """−log P(k) ≤ E[−log P(k|z0)] + KL(q(z1|x) ‖ N(0, σ1² I)) + ½∫ E‖ε − ε̂‖² dγ.
+
+    The prior is the same as that of the ODE, N(0, σ1² I): the KL term is ½α1²‖x‖²/σ1².
+
+    Args:
+      draws: of γ and ε per image; the times of one image are spread evenly over the density.
+      times: where γ is drawn from.
+
+    Source: Kingma et al. 2021, arXiv:2107.00630, equations 11 to 18; known there as the SDE's bound.
+    """
+
+    draws: int = 32
+    times: TimeSampler = field(default_factory=ImportanceSampledTimes)
+
+    def __post_init__(self):
+        if self.draws < 1:
+            raise UserError(f"draws = {self.draws} is below 1: give a number of draws per image.")
+
+    def terms(self, model: Model, parameters: Parameters, levels: Levels, keys: Key) -> BoundTerms:
+        """The bound of a batch; each image's draws depend on its own key alone.
+
+        Args:
+          model, parameters: what is judged.
+          levels: integers [b, h, w, c].
+          keys: [b].
+        """
+        end_keys, flow_keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
+        reconstruction, prior = end_terms(model, levels, end_keys)
+
+        def one_draw(draw):
+            return _diffusion_draw(self, model, parameters, levels, flow_keys, draw)
+
+        with jax.default_matmul_precision("highest"):
+            if loops_are_fast():
+                draws = jnp.arange(self.draws, dtype=jnp.int32)
+                diffusion = jax.lax.map(one_draw, draws).mean(axis=0)
+            else:
+                total = sum(one_draw(jnp.int32(draw)) for draw in range(self.draws))
+                diffusion = total / self.draws
+        return BoundTerms(reconstruction, prior, diffusion)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def end_terms(model: Model, levels: Levels, keys: Key) -> tuple[PerImage, PerImage]:
+    """Reconstruction (one draw of z0 per image) and prior term, in nats per image."""
+    x = model.pixels.encode(levels)
+    ends = jnp.asarray([model.schedule.gamma_0, model.schedule.gamma_1], x.dtype)
+    noise = jax.vmap(lambda key: jax.random.normal(key, model.pixels.shape))(keys)
+    z = model.noised(x, jnp.broadcast_to(ends[0], x.shape[:1]), noise)
+    reconstruction = -model.pixels.log_probability(model.path, ends[0], levels, z)
+    return reconstruction, 0.5 * squared_norm(x) * jnp.exp(-ends[1])
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _diffusion_draw(
+    bound: VariationalBound, model: Model, parameters: Parameters, levels: Levels, keys: Key, draw
+) -> PerImage:
+    """One draw of ½∫‖ε − ε̂‖² dγ for every image, in nats."""
+
+    def of_image(key):
+        offset_key, noise_key = jax.random.split(key)
+        noise = jax.random.normal(jax.random.fold_in(noise_key, draw), model.pixels.shape)
+        return jax.random.uniform(offset_key), noise
+
+    offset, noise = jax.vmap(of_image)(keys)
+    u = offset + draw / bound.draws
+    times = bound.times.sample(bound.times.init(), model.path, model.schedule, u - jnp.floor(u))
+    x = model.pixels.encode(levels)
+    z = model.noised(x, times.gamma, noise)
+    output = model.predict(parameters, z, times.gamma, jnp.zeros(levels.shape[0]))
+    error = output - model.target(x, times.gamma, noise)
+    return model.likelihood_weight(times.gamma) / times.density * squared_norm(error)
