@@ -99,8 +99,9 @@ class Recipe:
             "" if data_dir == resolve_data_dir() else f" --data_dir {shlex.quote(str(data_dir))}"
         )
         return MissingData(
-            f"The data set {self.name} is not prepared in {data_dir}{why}: get {files} "
-            f"from {self.page}, then type `python -m data.prepare {self.name} --from {given}{where}`."
+            f"The data set {self.name} is not prepared in {data_dir}{why}: get {files} from "
+            f"{self.page}, then type "
+            f"`python -m data.prepare {self.name} --from {given}{where}`."
         )
 
 

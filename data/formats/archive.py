@@ -92,7 +92,8 @@ def tar_members(path: Path, *, max_bytes: int) -> Iterator[Member]:
             total = 0
             with tarfile.open(fileobj=file, mode="r:") as archive:  # type: ignore[arg-type]
                 for entry in archive:
-                    archive.members = []  # type: ignore[attr-defined]  # Kept, a million entries would take a gigabyte.
+                    # Kept, a million entries would take a gigabyte.
+                    archive.members = []  # type: ignore[attr-defined]
                     _check_name(path, entry.name)
                     if entry.isdir():
                         continue
@@ -104,6 +105,10 @@ def tar_members(path: Path, *, max_bytes: int) -> Iterator[Member]:
                     yield Member(
                         entry.name, entry.size, lambda e=entry: _read_tar(path, archive, e)
                     )
+                # tarfile takes an archive cut off between two members for a whole one.
+                file.seek(archive.offset)  # type: ignore[attr-defined]
+                if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                    raise damaged(path, "ends without a mark of its end", "a whole tar archive")
     except _TooLarge as error:
         raise too_large from error
     except DamagedData:
@@ -113,8 +118,12 @@ def tar_members(path: Path, *, max_bytes: int) -> Iterator[Member]:
 
 
 def _read_tar(path: Path, archive: tarfile.TarFile, entry: tarfile.TarInfo) -> bytes:
-    file = archive.extractfile(entry)
-    content = b"" if file is None else file.read()
+    try:
+        file = archive.extractfile(entry)
+        content = b"" if file is None else file.read()
+    except _TAR_ERRORS as error:
+        found = f"cannot be unpacked at {entry.name!r} ({error})"
+        raise damaged(path, found, "a whole tar archive") from error
     if len(content) != entry.size:
         found = f"ends within {entry.name!r}, after {len(content)} of its bytes"
         raise damaged(path, found, f"{entry.size} bytes")

@@ -1,8 +1,8 @@
 """Pickles of NumPy arrays and builtin containers, read without running anything of the file's.
 
-A pickle is a program; it can call whatever it can name. Here it can name four things, none of
-which is the real one: stand-ins collect what NumPy would be told, and arrays are made from that by
-`np.frombuffer` once the pickle has been read. Any other name ends the reading.
+A pickle is a program; it can call whatever it can name. Here it can name arrays, dtypes and sets,
+and gets stand-ins for them: they collect what NumPy would be told, and arrays are made from that
+by `np.frombuffer` once the pickle has been read. Any other name ends the reading.
 """
 
 import dataclasses
@@ -87,6 +87,8 @@ class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined]
                 return lambda code, *_: _Dtype(code)
             case "_codecs", "encode":  # How protocol 2 writes bytes from Python 3.
                 return _encode_latin1()
+            case (("builtins" | "__builtin__"), ("set" | "frozenset")):  # Before protocol 4.
+                return _make_set(frozenset if name == "frozenset" else set)
         raise _Refused(f"the name {module}.{name}")
 
     def persistent_load(self, pid: Any) -> Any:
@@ -100,6 +102,15 @@ def _encode_latin1() -> Any:
         return text.encode("latin1")
 
     return encode
+
+
+def _make_set(kind: type) -> Any:
+    def make(items: Any = ()) -> Any:
+        if type(items) not in (list, tuple):
+            raise _Refused("a set of what is no list")
+        return kind(items)
+
+    return make
 
 
 def load(content: bytes, label: str) -> Any:

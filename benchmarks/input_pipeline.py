@@ -1,0 +1,131 @@
+"""How fast batches come: the pipeline beside Grain's DataLoader, which reads item by item.
+
+    python benchmarks/input_pipeline.py
+
+Prints a markdown table: images per second that each can deliver, and the share of a training step
+that is spent waiting for the pipeline, with a step that leaves the processor free (a sleep stands
+for an accelerator) and takes 20 ms for a batch of 128, faster than the published networks are.
+"""
+
+import dataclasses
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import grain
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from data import Data, FlipRotate  # noqa: E402
+from data.source import ImageData, Manifest, SplitFacts  # noqa: E402
+from data.sources.cifar10 import Cifar10  # noqa: E402
+
+BATCH_SIZE = 128
+SECONDS = 4.0
+STEP_SECONDS = 0.02
+NUM_STEPS = 150
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    name: str
+    count: int
+    shape: tuple[int, int, int]
+
+
+CASES = (
+    Case("CIFAR-10", 50_000, (32, 32, 3)),
+    Case("ImageNet32", 1_281_167, (32, 32, 3)),
+)
+
+
+def make(case: Case, folder: Path) -> ImageData:
+    """Memory-mapped images of a data set's number and shape."""
+    path = folder / f"{case.name}.npy"
+    images = np.lib.format.open_memmap(path, "w+", np.uint8, (case.count, *case.shape))
+    block = np.random.default_rng(0).integers(0, 256, (10_000, *case.shape), np.uint8)
+    for start in range(0, case.count, len(block)):
+        images[start : start + len(block)] = block[: case.count - start]
+    images.flush()
+    mapped = np.load(path, mmap_mode="r")
+    facts = SplitFacts(case.count, "sha256:made")
+    return ImageData(Manifest(case.name, case.shape, 256, facts, facts), mapped, mapped)
+
+
+class Items:
+    """What a DataLoader reads: one image per item."""
+
+    def __init__(self, images: np.ndarray):
+        self._images = images
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: Any) -> dict[str, Any]:
+        return {"image": np.asarray(self._images[index]), "index": index}
+
+
+def data_loader(images: ImageData, workers: int) -> Iterator[dict[str, Any]]:
+    return iter(
+        grain.DataLoader(
+            data_source=Items(images.train),
+            sampler=grain.samplers.IndexSampler(
+                len(images.train), shard_options=grain.sharding.NoSharding(), shuffle=True, seed=0
+            ),
+            operations=[grain.transforms.Batch(BATCH_SIZE, drop_remainder=True)],
+            worker_count=workers,
+        )
+    )
+
+
+def images_per_second(batches: Iterator[Any]) -> float:
+    for _ in range(5):
+        next(batches)
+    start, count = time.perf_counter(), 0
+    while time.perf_counter() - start < SECONDS:
+        next(batches)
+        count += BATCH_SIZE
+    return count / (time.perf_counter() - start)
+
+
+def share_waiting(batches: Iterator[Any]) -> float:
+    for _ in range(5):
+        next(batches)
+    waited, start = 0.0, time.perf_counter()
+    for _ in range(NUM_STEPS):
+        before = time.perf_counter()
+        next(batches)
+        waited += time.perf_counter() - before
+        time.sleep(STEP_SECONDS)
+    return waited / (time.perf_counter() - start)
+
+
+def main() -> None:
+    makers: dict[str, Callable[[ImageData], Iterator[Any]]] = {
+        "pipeline": lambda images: Data(Cifar10()).train_batches(
+            images, batch_size=BATCH_SIZE, seed=0
+        ),
+        "pipeline, augmented": lambda images: Data(Cifar10(), FlipRotate(True)).train_batches(
+            images, batch_size=BATCH_SIZE, seed=0
+        ),
+        "Grain DataLoader, item by item": lambda images: data_loader(images, 0),
+    }
+    print(f"{os.cpu_count()} cores, batches of {BATCH_SIZE}\n")
+    print(f"| arrays | reader | images/s | waiting, of a {STEP_SECONDS * 1000:.0f} ms step |")
+    print("|---|---|---:|---:|")
+    for case in CASES:
+        with tempfile.TemporaryDirectory() as folder:
+            images = make(case, Path(folder))
+            for name, maker in makers.items():
+                speed = images_per_second(maker(images))
+                share = share_waiting(maker(images))
+                print(f"| {case.name} | {name} | {speed:,.0f} | {share:.1%} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

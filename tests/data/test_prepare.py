@@ -1,0 +1,89 @@
+"""`python -m data.prepare`: one sentence and status 2 for a user's mistake, never a traceback."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data import MissingData, UserError
+from data.download import download
+from data.prepare import convert_published, main, prepare
+from data.recipe import PublishedFile
+from data.sources import cifar10
+from data.store import is_prepared
+
+ROOT = Path(__file__).parents[2]
+
+
+def command(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "data.prepare", *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_digits_need_nothing():
+    result = command("digits")
+    assert result.returncode == 0
+    assert "digits: 1500 training and 297 test images of 8×8×1, 17 levels" in result.stdout
+
+
+def test_users_mistakes_are_one_sentence_and_status_2(tmp_path):
+    result = command("cifr10", "--data_dir", tmp_path)
+    assert result.returncode == 2 and "the nearest is cifar10" in result.stderr
+    assert "Traceback" not in result.stderr and result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["cifar10", "imagenet32_old", "imagenet32_new", "fashion_mnist"])
+def test_path_that_is_not_there_says_what_to_get(name, tmp_path, capsys):
+    status = main([name, "--from", str(tmp_path / "nothing"), "--data_dir", str(tmp_path)])
+    error = capsys.readouterr().err
+    assert status == 2 and error.count("\n") == 1
+    assert f"{tmp_path / 'nothing'}" in error and f"`python -m data.prepare {name} --from " in error
+
+
+@pytest.mark.parametrize("name", ["cifar10", "imagenet32_old", "imagenet32_new", "fashion_mnist"])
+def test_folder_without_the_files_is_refused(name, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    status = main([name, "--from", str(tmp_path / "empty"), "--data_dir", str(tmp_path / "data")])
+    error = capsys.readouterr().err
+    assert status == 2 and "Traceback" not in error
+    assert str(tmp_path / "empty") in error and "is expected: get it anew" in error
+
+
+def test_what_comes_with_packages_is_not_read_from_a_path(tmp_path):
+    with pytest.raises(UserError, match="leave --from out"):
+        prepare("photos", tmp_path, tmp_path)
+
+
+def test_prepared_set_is_verified_when_asked_for_again(make_published, tmp_path, capsys):
+    made = make_published("cifar10-binary")
+    data_dir = tmp_path / "data"
+    convert_published(made.recipe, made.path, data_dir)
+    assert main(["cifar10", "--data_dir", str(data_dir)]) == 0
+    assert "cifar10: 20 training and 4 test images" in capsys.readouterr().out
+    file = data_dir / "cifar10" / "test.npy"
+    file.write_bytes(file.read_bytes()[:-1] + b"\0")
+    np.load(file)
+    assert main(["cifar10", "--data_dir", str(data_dir)]) == 2
+    assert "prepare it again" in capsys.readouterr().err
+
+
+def test_download_is_checked_and_without_network_says_what_to_get(make_published, tmp_path):
+    made = make_published("cifar10-binary")
+    published = PublishedFile(
+        made.path.name, made.path.stat().st_size, url=made.path.absolute().as_uri()
+    )
+    recipe = dataclasses.replace(made.recipe, files=(published,))
+    convert_published(recipe, None, tmp_path / "data")
+    assert is_prepared(tmp_path / "data", "cifar10")
+    nowhere = dataclasses.replace(published, name="other.tar.gz", url="file:///nowhere/other")
+    recipe = dataclasses.replace(cifar10.RECIPE, files=(nowhere,))
+    with pytest.raises(MissingData, match=r"fetching it failed.*`python -m data\.prepare cifar10"):
+        download(recipe, tmp_path / "data", lambda _: None)
+    assert [file.name for file in (tmp_path / "data" / "downloads").iterdir()] == [made.path.name]

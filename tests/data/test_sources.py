@@ -1,0 +1,201 @@
+"""Sources that need no download, and what every source says without its data."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data import (
+    ArrayFile,
+    Cifar10,
+    DamagedData,
+    Data,
+    Digits,
+    FashionMnist,
+    ImageFolder,
+    ImageNet32New,
+    ImageNet32Old,
+    Manifest,
+    Photos,
+    Source,
+    UserError,
+    resolve_data_dir,
+)
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "shape", "levels"),
+    [
+        (Digits(), "digits", (8, 8, 1), 17),
+        (Cifar10(), "cifar10", (32, 32, 3), 256),
+        (ImageNet32Old(), "imagenet32_old", (32, 32, 3), 256),
+        (ImageNet32New(), "imagenet32_new", (32, 32, 3), 256),
+        (FashionMnist(), "fashion_mnist", (28, 28, 1), 256),
+        (Photos(), "photos", (32, 32, 3), 256),
+        (Photos(16), "photos_16", (16, 16, 3), 256),
+    ],
+)
+def test_source_says_what_it_looks_like_without_its_data(source, name, shape, levels):
+    assert isinstance(source, Source)
+    data = Data(source)
+    assert (data.name, data.shape, data.levels) == (name, shape, levels)
+    assert source == type(source)(**dataclasses.asdict(source))
+
+
+def test_digits_are_the_scans_in_scikit_learn():
+    from sklearn.datasets import load_digits
+
+    images = Digits().load()
+    whole = np.concatenate([images.train, images.test])[..., 0]
+    np.testing.assert_array_equal(whole, load_digits().images)
+    assert (len(images.train), len(images.test), images.train.dtype) == (1500, 297, np.uint8)
+    assert whole.max() == 16 and whole.min() == 0
+
+
+def test_fingerprint_is_of_the_images_not_of_their_files():
+    manifest = Digits().load().manifest
+    assert len(manifest.fingerprint) == 16
+    assert Manifest.from_json(manifest.to_json()) == manifest
+    assert dataclasses.replace(manifest, sources=(("a", "b"),)).fingerprint == manifest.fingerprint
+    for change in (
+        {"name": "others"},
+        {"levels": 16},
+        {"shape": (8, 8, 3)},
+        {"train": manifest.test},
+        {"test": dataclasses.replace(manifest.test, checksum="sha256:0")},
+    ):
+        assert dataclasses.replace(manifest, **change).fingerprint != manifest.fingerprint
+
+
+@pytest.mark.parametrize("size", [16, 32])
+def test_photos_are_cut_from_different_photographs(size, tmp_path):
+    images = Photos(size).load(tmp_path)
+    assert images.train.shape[1:] == images.test.shape[1:] == (size, size, 3)
+    assert len(images.train) > 10_000 and len(images.test) > 300
+    test = {patch.tobytes() for patch in images.test}
+    assert not any(patch.tobytes() in test for patch in images.train)
+    again = Photos(size).load(tmp_path)
+    assert isinstance(again.train, np.memmap)
+    assert again.fingerprint == images.fingerprint
+
+
+def test_photos_of_other_sizes_are_refused():
+    with pytest.raises(UserError, match=r"choose one of \(16, 32\)"):
+        Photos(20)
+
+
+def test_array_files_with_a_split_of_their_own(tmp_path):
+    train, test = np.full((4, 3, 3, 1), 5, np.uint8), np.full((2, 3, 3, 1), 6, np.uint8)
+    np.savez(tmp_path / "both.npz", train=train, test=test)
+    np.save(tmp_path / "train.npy", train)
+    np.save(tmp_path / "test.npy", test)
+    for source in (
+        ArrayFile(str(tmp_path / "both.npz")),
+        ArrayFile(str(tmp_path / "train.npy"), test_path=str(tmp_path / "test.npy")),
+    ):
+        images = source.load()
+        np.testing.assert_array_equal(images.train, train)
+        np.testing.assert_array_equal(images.test, test)
+
+
+def test_array_files_that_are_not_images_are_refused(tmp_path):
+    path = tmp_path / "a.npy"
+    cases = [
+        (np.zeros((4, 3, 3, 1)), "uint8 of shape"),
+        (np.zeros((4, 3, 3), np.uint8), "last axis of 1"),
+        (np.array([{}], dtype=object), "without pickles"),
+    ]
+    for array, message in cases:
+        np.save(path, array)
+        with pytest.raises(UserError, match=message):
+            ArrayFile(str(path)).load()
+    good = np.full((4, 3, 3, 1), 20, np.uint8)
+    np.save(path, good)
+    with pytest.raises(UserError, match=r"values up to 20.*data\.source\.levels"):
+        ArrayFile(str(path), levels=17).load()
+    with pytest.raises(UserError, match="num_test=4"):
+        ArrayFile(str(path), num_test=4).load()
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(UserError, match=r"whole \.npy"):
+        ArrayFile(str(path)).load()
+    with pytest.raises(UserError, match="There is no file"):
+        ArrayFile(str(tmp_path / "none.npy")).load()
+    npz = tmp_path / "a.npz"
+    np.savez(npz, images=np.array([{}], dtype=object))
+    with pytest.raises(DamagedData, match="Python objects"):
+        ArrayFile(str(npz)).load()
+    np.savez(npz, images=good)
+    content = npz.read_bytes()
+    for damage in (content[:100], b"", content.replace(b"(4, 3, 3, 1)", b"(9, 9, 9, 9)")):
+        npz.write_bytes(damage)
+        with pytest.raises(DamagedData, match="without pickles"):
+            ArrayFile(str(npz)).load()
+
+
+def save_picture(path, value, size=(6, 5), mode="RGB"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, value).save(path)
+
+
+def test_folder_of_pictures_is_split_and_converted_once(tmp_path):
+    folder, data_dir = tmp_path / "pictures", tmp_path / "data"
+    for k in range(21):
+        save_picture(folder / f"{k:03d}.png", (k, 0, 0))
+    source = ImageFolder(str(folder))
+    assert (source.name, source.shape, source.levels) == ("image_folder", (5, 6, 3), 256)
+    images = source.load(data_dir)
+    assert images.test[:, 0, 0, 0].tolist() == [9, 19]
+    assert images.train[:, 0, 0, 0].tolist() == [k for k in range(21) if k not in (9, 19)]
+    assert source.load(data_dir).fingerprint == images.fingerprint
+    save_picture(folder / "020.png", (99, 0, 0))
+    assert source.load(data_dir).train[-1, 0, 0, 0] == 99
+
+
+def test_folder_with_a_split_of_its_own_is_taken_as_it_is(tmp_path):
+    for k in range(3):
+        save_picture(tmp_path / "pictures" / "train" / "cats" / f"{k}.png", k, mode="L")
+    save_picture(tmp_path / "pictures" / "test" / "0.png", 7, mode="L")
+    images = ImageFolder(str(tmp_path / "pictures")).load(tmp_path / "data")
+    assert images.train[:, 0, 0, 0].tolist() == [0, 1, 2]
+    assert images.test[:, 0, 0, 0].tolist() == [7]
+    assert images.manifest.shape == (5, 6, 1)
+
+
+def test_pictures_of_other_sizes_and_damaged_ones_are_named(tmp_path):
+    folder = tmp_path / "pictures"
+    with pytest.raises(UserError, match="There is no folder"):
+        ImageFolder(str(folder)).load(tmp_path / "data")
+    folder.mkdir()
+    with pytest.raises(UserError, match="at least one of each"):
+        ImageFolder(str(folder)).load(tmp_path / "data")
+    for k in range(3):
+        save_picture(folder / f"{k}.png", (k, 0, 0))
+    save_picture(folder / "1.png", (1, 0, 0), size=(7, 7))
+    with pytest.raises(DamagedData, match=r"1\.png is 7 × 7"):
+        ImageFolder(str(folder)).load(tmp_path / "data")
+    (folder / "1.png").write_bytes(b"\x89PNG nothing")
+    with pytest.raises(DamagedData, match=r"1\.png cannot be decoded"):
+        ImageFolder(str(folder)).load(tmp_path / "data")
+
+
+def test_data_dir_is_the_flag_then_the_environment_then_the_cache(monkeypatch):
+    monkeypatch.setenv("DIFFUSION_ODE_DATA", "/from/environment")
+    assert resolve_data_dir("/from/flag") == Path("/from/flag")
+    assert resolve_data_dir() == Path("/from/environment")
+    monkeypatch.delenv("DIFFUSION_ODE_DATA")
+    assert resolve_data_dir() == Path.home() / ".cache" / "diffusion_ode"
+
+
+def test_importing_data_imports_nothing_heavy():
+    code = (
+        "import sys, data; from data import Cifar10, Data; Data(Cifar10()).shape; "
+        "print([m for m in ('grain', 'sklearn', 'PIL', 'jax', 'skimage') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert result.stdout.strip() == "[]", result.stderr

@@ -1,0 +1,167 @@
+"""A conversion killed at any moment leaves nothing half, and goes on when started again."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data import ArrayFile, DamagedData, UserError
+from data.store import Conversion, convert, is_prepared, open_prepared
+
+SHAPE = (4, 4, 3)
+ROOT = Path(__file__).parents[2]
+
+
+class Toy:
+    name = "toy"
+    shape = SHAPE
+    levels = 256
+
+    def load(self, data_dir=None):
+        return open_prepared(self, data_dir)
+
+
+def conversion(blocks, sources=(("toy.bin", "sha256:0"),), levels=256):
+    counts = {"train": None, "test": None}
+    test = [lambda: np.ones((2, *SHAPE), np.uint8)]
+    splits = {"train": blocks, "test": test}
+    return Conversion("toy", SHAPE, levels, counts, splits, sources, "toy.bin")
+
+
+def numbered_blocks(count, decoded, fail_at=None):
+    """Blocks of different lengths, block k filled with k; notes which were decoded."""
+
+    def block(number):
+        def decode():
+            if number == fail_at:
+                raise KeyboardInterrupt
+            decoded.append(number)
+            return np.full((number + 1, *SHAPE), number, np.uint8)
+
+        return decode
+
+    return [block(number) for number in range(count)]
+
+
+def test_interrupted_conversion_goes_on_where_it_was(tmp_path):
+    first, second = [], []
+    with pytest.raises(KeyboardInterrupt):
+        convert(conversion(numbered_blocks(5, first, fail_at=3)), tmp_path)
+    assert not is_prepared(tmp_path, "toy") and not (tmp_path / "toy").exists()
+    # What a kill in the middle of a block leaves behind the noted progress.
+    with (tmp_path / ".toy.partial" / "train.npy").open("ab") as file:
+        file.write(b"half a block")
+    convert(conversion(numbered_blocks(5, second)), tmp_path)
+    assert (first, second) == ([0, 1, 2], [3, 4])
+    images = Toy().load(tmp_path)
+    expected = np.concatenate([np.full((k + 1, *SHAPE), k, np.uint8) for k in range(5)])
+    np.testing.assert_array_equal(images.train, expected)
+    assert not (tmp_path / ".toy.partial").exists()
+
+
+def test_conversion_of_other_files_starts_afresh(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        convert(conversion(numbered_blocks(5, [], fail_at=3)), tmp_path)
+    decoded = []
+    convert(conversion(numbered_blocks(5, decoded), sources=(("b", "sha256:1"),)), tmp_path)
+    assert decoded == [0, 1, 2, 3, 4]
+
+
+def test_values_and_shapes_outside_the_rules_leave_nothing(tmp_path):
+    for blocks, levels, message in (
+        ([lambda: np.full((2, *SHAPE), 17, np.uint8)], 17, "at most 16"),
+        ([lambda: np.zeros((2, 4, 4, 1), np.uint8)], 256, r"uint8 \(4, 4, 3\)"),
+        ([lambda: np.zeros((2, *SHAPE), np.float32)], 256, r"uint8 \(4, 4, 3\)"),
+        ([], 256, "at least one"),
+    ):
+        with pytest.raises(DamagedData, match=message):
+            convert(conversion(blocks, levels=levels), tmp_path)
+        assert [path.name for path in tmp_path.iterdir()] == [".toy.lock"]
+
+
+def test_damaged_manifest_and_foreign_folder_are_explained(tmp_path):
+    convert(conversion(numbered_blocks(2, [])), tmp_path)
+    manifest = tmp_path / "toy" / "manifest.json"
+    text = manifest.read_text()
+    for broken in ("", "{}", text.replace("256", "17"), text.replace('"toy"', '"other"')):
+        manifest.write_text(broken)
+        with pytest.raises(DamagedData, match=r"manifest\.json .* prepare it again"):
+            Toy().load(tmp_path)
+    manifest.unlink()
+    with pytest.raises(UserError, match="is in the way"):
+        convert(conversion(numbered_blocks(2, [])), tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_folder_that_cannot_be_written_is_explained(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(UserError, match="--data_dir"):
+        convert(conversion(numbered_blocks(2, [])), tmp_path / "data")
+
+
+SLOW_CONVERSION = """
+import sys, time
+from pathlib import Path
+import numpy as np
+from data.store import Conversion, convert
+
+def block(number):
+    def decode():
+        print(number, flush=True)
+        time.sleep(0.01)
+        return np.full((100, 4, 4, 3), number, np.uint8)
+    return decode
+
+blocks = {"train": [block(k) for k in range(20)], "test": [block(20)]}
+counts = {"train": 2000, "test": 100}
+toy = Conversion("toy", (4, 4, 3), 256, counts, blocks, (("f", "sha256:0"),), "f")
+convert(toy, Path(sys.argv[1]))
+"""
+
+
+def test_conversion_killed_at_random_moments_ends_up_whole(tmp_path):
+    command = [sys.executable, "-c", SLOW_CONVERSION, str(tmp_path)]
+    decoded = []
+    for attempt in range(20):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        assert process.stdout is not None
+        if attempt < 3:  # Wait until it is under way, then kill at a moment of its own.
+            decoded.append(int(process.stdout.readline()))
+            time.sleep(0.005 * (attempt + 1))
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            assert not (tmp_path / "toy").exists() or is_prepared(tmp_path, "toy")
+        else:
+            decoded += [int(line) for line in process.stdout]
+            assert process.wait() == 0
+            break
+        process.stdout.close()
+    images = Toy().load(tmp_path)
+    np.testing.assert_array_equal(images.train[:, 0, 0, 0], np.repeat(np.arange(20), 100))
+    np.testing.assert_array_equal(images.test[:, 0, 0, 0], np.full(100, 20))
+    assert decoded == sorted(decoded)  # It never went back further than the block in work.
+
+
+def test_two_conversions_of_one_name_do_not_meet(tmp_path):
+    def second():
+        with pytest.raises(UserError, match="Another process is preparing toy"):
+            convert(conversion(numbered_blocks(2, [])), tmp_path)
+        return np.zeros((1, *SHAPE), np.uint8)
+
+    convert(conversion([second]), tmp_path)
+    assert is_prepared(tmp_path, "toy")
+
+
+def test_array_file_is_a_source_of_its_own(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (30, 5, 6, 3), dtype=np.uint8)
+    np.save(tmp_path / "mine.npy", images)
+    source = ArrayFile(str(tmp_path / "mine.npy"))
+    assert (source.name, source.shape, source.levels) == ("mine", (5, 6, 3), 256)
+    loaded = source.load()
+    np.testing.assert_array_equal(np.concatenate([loaded.train, loaded.test]), images)
+    assert len(loaded.test) == 3
