@@ -1,0 +1,130 @@
+"""The screen and `log.txt`: sentences, and one live line of progress."""
+
+import datetime
+import logging
+import os
+import shutil
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TextIO
+
+from diffusion_ode.reporting.result_table import SCREEN_WIDTH
+
+_PERIOD = 30.0  # seconds between lines of progress where there is no live line, and in log.txt
+_ERASE = "\r\x1b[K"
+
+
+class Console:
+    """Prints to the screen and to a log file; a context.
+
+    On a terminal progress is one line that is drawn over; elsewhere, and in the log, a line every
+    half minute. Lost screens (a closed pipe) are no failure: the log goes on.
+
+    Args:
+        log: the file that everything printed is appended to, with the time; None for none.
+        stream: the screen.
+        period: seconds between lines of progress where they stay.
+    """
+
+    def __init__(
+        self, log: Path | None = None, stream: TextIO | None = None, period: float = _PERIOD
+    ):
+        self._stream = sys.stdout if stream is None else stream
+        self._log: TextIO | None = None
+        self._log_handler: logging.Handler | None = None
+        if log is not None:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            self._log = log.open("a", encoding="utf-8")
+            self._send_noise_to(log)
+        self._live = self._stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+        self._period = period
+        self._last_kept = -float("inf")
+        self._drawn = False
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> "Console":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def print(self, text: str = "") -> None:
+        """Print lines that stay."""
+        with self._lock:
+            self._show((_ERASE if self._drawn else "") + text + "\n")
+            self._drawn = False
+            self._write_log(text)
+
+    def progress(self, line: str) -> None:
+        """Show how far it is: over the last one on a terminal, else now and then."""
+        with self._lock:
+            kept = time.monotonic() - self._last_kept >= self._period
+            if kept:
+                self._last_kept = time.monotonic()
+                self._write_log(line)
+            if self._live:
+                columns = shutil.get_terminal_size((SCREEN_WIDTH, 24)).columns
+                # A full line makes some terminals wrap.
+                self._show(_ERASE + line[: columns - 1])
+                self._drawn = True
+            elif kept:
+                self._show(line + "\n")
+
+    def end_progress(self, line: str) -> None:
+        """Leave the last line of progress on the screen, and in the log."""
+        with self._lock:
+            self.print(line)
+            self._last_kept = -float("inf")
+
+    def close(self) -> None:
+        """End the live line and close the log; nothing must be printed afterwards."""
+        with self._lock:
+            if self._drawn:
+                self._show("\n")
+                self._drawn = False
+            if self._log_handler is not None:
+                logger = logging.getLogger("absl")
+                logger.removeHandler(self._log_handler)
+                logger.propagate = True
+                self._log_handler.close()
+                self._log_handler = None
+            if self._log is not None:
+                self._log.close()
+                self._log = None
+
+    def _show(self, text: str) -> None:
+        encoding = getattr(self._stream, "encoding", None) or "utf-8"
+        try:
+            # A screen that knows no "±" shows "?" instead of ending the run.
+            self._stream.write(text.encode(encoding, "replace").decode(encoding))
+            self._stream.flush()
+        except (OSError, ValueError):
+            self._stream = _Nowhere()
+            self._live = False
+
+    def _write_log(self, text: str) -> None:
+        if self._log is not None:
+            now = datetime.datetime.now().isoformat(" ", "seconds")
+            self._log.writelines(f"{now}  {line}\n" for line in text.split("\n"))
+            self._log.flush()
+
+    def _send_noise_to(self, log: Path) -> None:
+        """Orbax reports through absl, tracebacks included: into the log and not on the screen."""
+        if "absl" in logging.root.manager.loggerDict:  # absl needs to make this logger itself
+            self._log_handler = logging.FileHandler(log)
+            self._log_handler.setLevel(logging.WARNING)
+            logger = logging.getLogger("absl")
+            logger.addHandler(self._log_handler)
+            logger.propagate = False
+
+
+class _Nowhere:
+    encoding = "utf-8"
+
+    def write(self, _: str) -> None:
+        pass
+
+    def flush(self) -> None:
+        pass

@@ -1,0 +1,61 @@
+"""Many small images as one picture."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from diffusion_ode.reporting.result_files import replace_atomically
+
+_LEAST_SIDE = 64  # an 8×8 scan is enlarged to this, else it is a stamp on today's screens
+_WHITE = 255
+
+
+def image_grid(images: np.ndarray, levels: int, columns: int | None = None) -> np.ndarray:
+    """Lay images out in rows with white gaps, enlarging small ones by a whole factor.
+
+    Args:
+        images: uint8 [n, h, w, c] of levels 0 … `levels` − 1, with c = 1 or 3 and n > 0.
+        levels: how many levels there are; the highest becomes white.
+        columns: images per row; by default about as many as there are rows.
+
+    Returns:
+        uint8 [height, width, c].
+
+    Raises:
+        ValueError: the shape is another, or an image has a level that does not exist.
+    """
+    images = np.asarray(images)
+    if images.ndim != 4 or images.shape[-1] not in (1, 3) or not images.size:
+        raise ValueError(f"images have shape {images.shape}, not [n > 0, h, w, 1 or 3]")
+    if images.min() < 0 or images.max() >= levels:
+        raise ValueError(f"images have levels {images.min()} … {images.max()} of only {levels}")
+    n, height, width, channels = images.shape
+    columns = min(columns or math.ceil(math.sqrt(n)), n)
+    rows = math.ceil(n / columns)
+    factor = max(1, round(_LEAST_SIDE / max(height, width)))
+    gap = max(1, factor // 2)
+
+    bright = np.rint(images.astype(np.float64) * (_WHITE / max(levels - 1, 1))).astype(np.uint8)
+    large = bright.repeat(factor, axis=1).repeat(factor, axis=2)
+    padded = np.pad(
+        large, ((0, rows * columns - n), *((0, gap),) * 2, (0, 0)), constant_values=_WHITE
+    )
+    cells = padded.reshape(rows, columns, *padded.shape[1:])
+    grid = cells.swapaxes(1, 2).reshape(rows * padded.shape[1], columns * padded.shape[2], channels)
+    return np.pad(grid, ((gap, 0), (gap, 0), (0, 0)), constant_values=_WHITE)
+
+
+def write_picture(path: Path, picture: np.ndarray) -> None:
+    """Write uint8 [height, width, 1 or 3] as a PNG, atomically."""
+    gray = picture.shape[-1] == 1
+    with replace_atomically(path, "wb") as file:
+        Image.fromarray(picture[..., 0] if gray else picture).save(file, format="png")
+
+
+def write_image_grid(
+    path: Path, images: np.ndarray, levels: int, columns: int | None = None
+) -> None:
+    """Write `image_grid` of uint8 images [n, h, w, c] as a PNG, atomically."""
+    write_picture(path, image_grid(images, levels, columns))

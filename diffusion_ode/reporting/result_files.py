@@ -1,0 +1,162 @@
+"""Result files that are whole or absent, and a table that grows and can be gone on with."""
+
+import contextlib
+import csv
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from diffusion_ode.errors import UserError
+
+
+@contextlib.contextmanager
+def replace_atomically(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """Open a file for writing that takes `path`'s place, whole, when the context ends well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open(mode) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # the new name too must outlive a power failure
+    finally:
+        os.close(folder)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write `content` as indented JSON, atomically.
+
+    NumPy scalars and arrays become numbers and lists, paths become text.
+
+    Raises:
+        ValueError: a number is not finite, which JSON cannot say.
+        TypeError: something is not JSON.
+    """
+    text = json.dumps(content, indent=2, allow_nan=False, default=_plain)
+    with replace_atomically(path) as file:
+        file.write(text + "\n")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "__array__"):
+        return np.asarray(value).tolist()
+    raise TypeError(f"{value!r} of type {type(value).__name__} is not JSON")
+
+
+class PerExampleFile:
+    """A csv with one row per example, which grows batch by batch and can be gone on with.
+
+    A context. The first column is `index`, the example's position in its split; the others are
+    numbers, written so that they read back to the same float. After a kill the half line at the
+    end is dropped, and `done` tells which examples need no second computation.
+
+    Args:
+        path: made if it does not exist.
+        columns: the names after `index`.
+
+    Raises:
+        UserError: the file has other columns or a line that cannot be read.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[str]):
+        self._path = path
+        self.columns = ("index", *columns)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._rows = self._take_over()
+        self._file = path.open("a", newline="")
+        self._writer = csv.writer(self._file, lineterminator="\n")
+        if self._file.tell() == 0:
+            self._writer.writerow(self.columns)
+            self._file.flush()
+
+    def __enter__(self) -> "PerExampleFile":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    @property
+    def done(self) -> set[int]:
+        """Indices of the examples that have a row."""
+        return set(self._rows)
+
+    def append(self, index: Sequence[int], **columns: Sequence[float]) -> None:
+        """Add rows, given by columns of one length; on disk (but for a power failure) afterwards.
+
+        Raises:
+            ValueError: the columns are not the file's, or an example has a row already.
+        """
+        if {"index", *columns} != set(self.columns):
+            raise ValueError(f"columns are {sorted(columns)}, not {sorted(self.columns[1:])}")
+        others = (columns[name] for name in self.columns[1:])
+        for position, *values in zip(index, *others, strict=True):
+            if int(position) in self._rows:
+                raise ValueError(f"example {int(position)} has a row in {self._path} already")
+            self._rows[int(position)] = row = [float(value) for value in values]
+            self._writer.writerow([int(position), *map(_shortest, row)])
+        self._file.flush()
+
+    def table(self) -> dict[str, np.ndarray]:
+        """All rows by column, in order of `index`: int64 [n] for it, float64 [n] for the others."""
+        order = sorted(self._rows)
+        values = np.array([self._rows[k] for k in order]).reshape(-1, len(self.columns) - 1)
+        table = {name: values[:, k] for k, name in enumerate(self.columns[1:])}
+        return {"index": np.array(order, np.int64), **table}
+
+    def _take_over(self) -> dict[int, list[float]]:
+        """Read what is there, dropping half a line at the end."""
+        content = self._path.read_bytes() if self._path.exists() else b""
+        whole = content[: content.rfind(b"\n") + 1]
+        if whole != content:
+            os.truncate(self._path, len(whole))
+        lines = whole.decode(errors="replace").splitlines()
+        if lines and tuple(lines[0].split(",")) != self.columns:
+            raise UserError(
+                f"{self._path} has the columns {lines[0]}, but this evaluation writes "
+                f"{','.join(self.columns)}: move the file away, or evaluate as it was begun"
+            )
+        return dict(self._parse(number, line) for number, line in enumerate(lines[1:], start=2))
+
+    def _parse(self, number: int, line: str) -> tuple[int, list[float]]:
+        try:
+            index, *values = line.split(",")
+            if len(values) != len(self.columns) - 1:
+                raise ValueError
+            return int(index), [float(value) for value in values]
+        except ValueError:
+            raise UserError(
+                f"line {number} of {self._path} is {line[:60]!r} and no row of "
+                f"{len(self.columns)} numbers: mend the line or move the file away"
+            ) from None
+
+
+def _shortest(value: float) -> str:
+    return str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
+
+
+def read_json(path: Path) -> Any:
+    """Read what `write_json` wrote.
+
+    Raises:
+        UserError: there is no such file or it is no JSON.
+    """
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist: run the task that writes it first") from None
+    except ValueError as failure:
+        raise UserError(f"{path} is no JSON ({failure}): restore or remove it") from None

@@ -1,0 +1,62 @@
+"""TensorBoard's event files, by tensorboardX."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
+
+# Generated code, whose names no checker sees.
+from tensorboardX.proto.event_pb2 import (
+    Event,  # pyright: ignore[reportAttributeAccessIssue]
+    SessionLog,  # pyright: ignore[reportAttributeAccessIssue]
+)
+
+
+class TensorBoardWriter:
+    """Writes curves and pictures into a folder that `tensorboard --logdir` shows.
+
+    It uses tensorboardX's synchronous writer and not its `SummaryWriter`, whose thread and queue
+    lose what was logged last when a process leaves in a hurry.
+    """
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._events: EventsWriter | None = None
+
+    def resume_at(self, step: int | None) -> None:
+        """Begin a file which says that all events after `step` in earlier files are void."""
+        self.close()
+        void_from = 0 if step is None else step + 1
+        if any(self._folder.glob("events.*")):
+            restart = SessionLog(status=SessionLog.START)
+            self._write(Event(step=void_from, session_log=restart))
+
+    def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
+        for name, value in scalars.items():
+            self._write(Event(step=step, summary=summary.scalar(name, value)))
+
+    def write_image(self, step: int, name: str, image: np.ndarray) -> None:
+        picture = summary.image(name, image, dataformats="HWC")
+        self._write(Event(step=step, summary=picture))
+
+    def close(self) -> None:
+        if self._events is not None:
+            self._events.close()
+            self._events = None
+
+    def _write(self, event: Event) -> None:
+        if self._events is None:
+            self._events = self._new_file()
+        event.wall_time = time.time()
+        self._events.write_event(event)
+        self._events.flush()
+
+    def _new_file(self) -> EventsWriter:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        # tensorboardX names files by the second and truncates what is there. The number keeps two
+        # files of one second apart, and in order, which TensorBoard needs for void events.
+        number = sum(1 for _ in self._folder.glob("events.*"))
+        return EventsWriter(str(self._folder / "events"), f".{number:04d}")

@@ -1,0 +1,150 @@
+"""The screen and its log."""
+
+import io
+import logging
+import os
+import pty
+import subprocess
+import sys
+
+import pytest
+
+from diffusion_ode.reporting.console import Console
+from diffusion_ode.reporting.progress import Progress, duration, rate
+from diffusion_ode.reporting.result_table import result_table, with_error
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def terminal(monkeypatch) -> Terminal:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    return Terminal()
+
+
+def test_a_terminal_has_one_live_line_that_never_wraps(terminal):
+    with Console(stream=terminal) as console:
+        console.progress("first")
+        console.progress("x" * 100)
+        console.print("a sentence")
+        console.progress("second")
+    erase = "\r\x1b[K"
+    drawn = terminal.getvalue()
+    assert drawn == f"{erase}first{erase}{'x' * 79}{erase}a sentence\n{erase}second\n"
+
+
+@pytest.mark.parametrize("stream", [io.StringIO, Terminal])
+def test_a_file_and_a_dumb_terminal_get_a_line_now_and_then(stream, monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    screen = stream()
+    with Console(stream=screen) as console:
+        for step in range(100):
+            console.progress(f"step {step}")
+        console.end_progress("step 100")
+    assert screen.getvalue() == "step 0\nstep 100\n"
+
+
+def test_everything_printed_is_in_the_log_with_its_time(tmp_path, terminal):
+    for word in ("one", "two"):
+        with Console(tmp_path / "new" / "log.txt", terminal) as console:
+            console.print(f"{word}\nand more ±")
+            console.progress("far")
+    lines = (tmp_path / "new" / "log.txt").read_text(encoding="utf-8").splitlines()
+    assert [line[21:] for line in lines] == ["one", "and more ±", "far", "two", "and more ±", "far"]
+    assert lines[0][:2] == "20"
+
+
+def test_a_screen_without_our_signs_shows_a_question_mark():
+    screen = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    Console(stream=screen).print("2.1 ± 0.1")
+    screen.seek(0)
+    assert screen.read() == "2.1 ? 0.1\n"
+
+
+def test_a_closed_pipe_does_not_end_the_run(tmp_path):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as stream, Console(tmp_path / "log.txt", stream) as console:
+        console.print("one")
+        console.print("two")
+        console.progress("three")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), writer)  # else closing the file complains
+    assert len((tmp_path / "log.txt").read_text().splitlines()) == 3
+
+
+def test_noise_of_absl_goes_into_the_log(tmp_path, caplog):
+    logger = logging.getLogger("absl")
+    with Console(tmp_path / "log.txt", io.StringIO()):
+        logger.error("a traceback")
+    assert "a traceback" in (tmp_path / "log.txt").read_text()
+    assert caplog.text == ""
+    assert logger.propagate
+
+
+def test_progress_tells_speed_and_time_left(terminal):
+    now = iter([0.0, 10.0, 20.0])
+    progress = Progress(Console(stream=terminal), "step", 5000, clock=lambda: next(now))
+    progress.update(0, "4.1 bpd")
+    progress.update(100, "2.15 bpd", "1.3k images/s")
+    assert progress.speed() == 10.0
+    progress.update(200)
+    progress.end()
+    lines = terminal.getvalue().split("\r\x1b[K")[1:]
+    assert lines[0] == "step 0/5000 · 4.1 bpd"
+    assert lines[1] == "step 100/5000 · 2.15 bpd · 1.3k images/s · 8 min left"
+    assert lines[3] == "step 200/5000 · 8 min left\n"
+
+
+def test_progress_draws_no_faster_than_eyes_read(terminal):
+    now = iter(k / 1000 for k in range(1000))
+    progress = Progress(Console(stream=terminal), "image", 1000, clock=lambda: next(now))
+    for done in range(1000):
+        progress.update(done)
+    assert terminal.getvalue().count("image") == 5
+
+
+def test_durations_and_rates_are_short():
+    seconds = (3, 59.4, 90, 3599, 7500, 90_000)
+    assert [duration(s) for s in seconds] == [
+        "3 s", "59 s", "2 min", "1 h 00 min", "2 h 05 min", "1 d 1 h",
+    ]  # fmt: skip
+    rates = (0.824, 85.31, 999.4, 999.7, 3120, 2.5e6)
+    assert [rate(r) for r in rates] == ["0.824", "85.3", "999", "1k", "3.12k", "2.5M"]
+
+
+def test_a_table_is_aligned():
+    table = result_table(
+        ("what", "bpd", "NFE"), [("bound", with_error(2.1, 0.01), ""), ("ODE", "2.0", 46)]
+    )
+    assert table.splitlines() == [
+        "what               bpd  NFE",
+        "─────  ───────────────  ───",
+        "bound  2.1000 ± 0.0100",
+        "ODE                2.0   46",
+    ]
+
+
+def test_a_table_fits_the_screen():
+    rows = [("name", "x" * 70, "y" * 60), ("other", "z", "/a/long/path/" * 4)]
+    lines = result_table(("a", "b", "c"), rows).splitlines()
+    assert max(map(len, lines)) == 80
+    assert "…" in lines[2]
+
+
+ON_A_TERMINAL = """
+from diffusion_ode.reporting.console import Console
+with Console() as console:
+    console.progress("step 1")
+    console.print("done")
+"""
+
+
+def test_a_real_terminal_is_recognised():
+    main, child = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm"}
+    subprocess.run([sys.executable, "-c", ON_A_TERMINAL], stdout=child, env=environment, check=True)
+    assert os.read(main, 1000).decode() == "\r\x1b[Kstep 1\r\x1b[Kdone\r\n"

@@ -1,0 +1,52 @@
+"""Many small images as one picture."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from diffusion_ode.reporting.image_grid import image_grid, write_image_grid
+
+
+def test_levels_become_brightness_and_gaps_are_white():
+    images = np.array([0, 8, 16], np.uint8).reshape(3, 1, 1, 1)
+    grid = image_grid(images, levels=17, columns=2)
+    side, gap = 64, 32
+    assert grid.shape == (gap + 2 * (side + gap), gap + 2 * (side + gap), 1)
+    assert (grid[:gap] == 255).all()
+    assert (grid[:, -gap:] == 255).all()
+    corners = [grid[gap, gap, 0], grid[gap, 2 * gap + side, 0], grid[2 * gap + side, gap, 0]]
+    assert corners == [0, 128, 255]
+    assert (grid[gap + side : 2 * gap + side] == 255).all()
+
+
+def test_pixels_stay_where_they_are():
+    images = np.arange(2 * 2 * 3 * 3, dtype=np.uint8).reshape(2, 2, 3, 3)
+    grid = image_grid(images, levels=256, columns=2)
+    factor = 21
+    first = grid[10 : 10 + 2 * factor : factor, 10 : 10 + 3 * factor : factor]
+    np.testing.assert_array_equal(first, images[0])
+    left = 10 + 3 * factor + 10
+    second = grid[10 : 10 + 2 * factor : factor, left : left + 3 * factor : factor]
+    np.testing.assert_array_equal(second, images[1])
+
+
+def test_large_images_are_not_enlarged():
+    assert image_grid(np.zeros((4, 64, 64, 3), np.uint8), levels=256).shape == (131, 131, 3)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_picture_is_written(tmp_path, channels):
+    images = np.full((5, 8, 8, channels), 16, np.uint8)
+    write_image_grid(tmp_path / "samples" / "grid.png", images, levels=17)
+    with Image.open(tmp_path / "samples" / "grid.png") as picture:
+        assert picture.mode == ("L" if channels == 1 else "RGB")
+        assert picture.size == (4 + 3 * 68, 4 + 2 * 68)
+        assert np.asarray(picture).min() == 255
+
+
+def test_what_is_no_batch_of_images_is_refused():
+    for shape in ((3, 8, 8), (0, 8, 8, 1), (1, 8, 8, 2)):
+        with pytest.raises(ValueError, match="shape"):
+            image_grid(np.zeros(shape, np.uint8), levels=17)
+    with pytest.raises(ValueError, match="17"):
+        image_grid(np.full((1, 8, 8, 1), 17, np.uint8), levels=17)

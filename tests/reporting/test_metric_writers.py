@@ -1,0 +1,120 @@
+"""Measured values: each point once, whatever happened in between."""
+
+import json
+import struct
+
+import numpy as np
+import pytest
+from tensorboardX.proto import event_pb2
+
+from diffusion_ode.reporting.jsonl_writer import JsonlWriter, read_metrics
+from diffusion_ode.reporting.metric_writers import MetricWriters
+from diffusion_ode.reporting.tensorboard_writer import TensorBoardWriter
+
+
+def events_in(folder):
+    """All events in the order in which TensorBoard reads them."""
+    for path in sorted(folder.iterdir()):
+        content = path.read_bytes()
+        while content:
+            (length,) = struct.unpack("<Q", content[:8])
+            yield event_pb2.Event.FromString(content[12 : 12 + length])
+            content = content[16 + length :]
+
+
+def points_in(folder, tag):
+    """What TensorBoard shows of a curve: a session's start voids all later steps before it."""
+    points = []
+    for event in events_in(folder):
+        if event.HasField("session_log"):
+            points = [(step, value) for step, value in points if step < event.step]
+        points += [(event.step, v.simple_value) for v in event.summary.value if v.tag == tag]
+    return points
+
+
+def test_numbers_keep_their_full_precision(tmp_path):
+    writer = JsonlWriter(tmp_path / "metrics.jsonl")
+    value = np.float32(2.1)
+    MetricWriters([writer]).write_scalars(10, {"train/bpd": value, "train/rate": 1 / 3})
+    (line,) = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert list(json.loads(line)) == ["step", "train/bpd", "train/rate"]
+    assert json.loads(line) == {"step": 10, "train/bpd": float(value), "train/rate": 1 / 3}
+
+
+def test_a_number_that_is_not_finite_is_null_since_json_has_none(tmp_path):
+    writer = JsonlWriter(tmp_path / "metrics.jsonl")
+    writer.write_scalars(1, {"a": float("nan"), "b": float("inf")})
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1, "a": null, "b": null}\n'
+
+
+def test_lines_are_on_disk_at_once(tmp_path):
+    writer = JsonlWriter(tmp_path / "m.jsonl")
+    for step in range(3):
+        writer.write_scalars(step, {"a": step})
+        assert [m["step"] for m in read_metrics(tmp_path / "m.jsonl")] == list(range(step + 1))
+
+
+@pytest.mark.parametrize("step, kept", [(20, [10, 20]), (25, [10, 20]), (0, []), (None, [])])
+def test_a_resume_forgets_what_came_after_it(tmp_path, step, kept):
+    path = tmp_path / "metrics.jsonl"
+    writer = JsonlWriter(path)
+    for k in (10, 20, 30, 40):
+        writer.write_scalars(k, {"a": k})
+    resumed = JsonlWriter(path)
+    resumed.resume_at(step)
+    assert [m["step"] for m in read_metrics(path)] == kept
+    resumed.write_scalars(30, {"a": 3})
+    assert [m["step"] for m in read_metrics(path)] == [*kept, 30]
+    assert [f.name for f in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_half_a_line_from_a_kill_is_dropped(tmp_path, resume):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 10, "a": 1.0}\n{"step": 20, "a": 2')
+    assert [m["step"] for m in read_metrics(path)] == [10]
+    writer = JsonlWriter(path)
+    if resume:
+        writer.resume_at(10)
+    writer.write_scalars(20, {"a": 3.0})
+    assert path.read_text() == '{"step": 10, "a": 1.0}\n{"step": 20, "a": 3.0}\n'
+
+
+def test_resuming_where_nothing_was_written_is_no_failure(tmp_path):
+    for writer in (JsonlWriter(tmp_path / "m.jsonl"), TensorBoardWriter(tmp_path / "t")):
+        writer.resume_at(None)
+        writer.resume_at(10)
+        writer.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_writers_within_a_second_lose_nothing(tmp_path):
+    for step in range(4):
+        writer = TensorBoardWriter(tmp_path)
+        writer.write_scalars(step, {"train/bpd": 2.0 + step})
+        writer.close()
+    assert points_in(tmp_path, "train/bpd") == [(0, 2.0), (1, 3.0), (2, 4.0), (3, 5.0)]
+
+
+def test_a_resume_doubles_no_point_in_tensorboard(tmp_path):
+    first = TensorBoardWriter(tmp_path)
+    for step in (10, 20, 30):
+        first.write_scalars(step, {"a": step})
+    resumed = TensorBoardWriter(tmp_path)  # the first was killed: it has closed nothing
+    resumed.resume_at(20)
+    resumed.write_scalars(30, {"a": 31})
+    assert points_in(tmp_path, "a") == [(10, 10.0), (20, 20.0), (30, 31.0)]
+
+
+def test_several_writers_work_as_one(tmp_path):
+    one, two = JsonlWriter(tmp_path / "m.jsonl"), TensorBoardWriter(tmp_path / "t")
+    with MetricWriters([one, two]) as writers:
+        writers.resume_at(None)
+        writers.write_scalars(5, {"a": 1.5})
+        writers.write_image(5, "samples", np.zeros((4, 6, 1), np.uint8))
+    assert list(read_metrics(tmp_path / "m.jsonl")) == [{"step": 5, "a": 1.5}]
+    assert points_in(tmp_path / "t", "a") == [(5, 1.5)]
+    (picture,) = (
+        v.image for e in events_in(tmp_path / "t") for v in e.summary.value if v.image.width
+    )
+    assert (picture.height, picture.width) == (4, 6)
