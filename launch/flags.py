@@ -56,6 +56,10 @@ def read(arguments: Sequence[str]) -> Request:
         raise UserError(_unknown(unknown[0], parser))
     if given.exp is None and given.list is None:
         raise UserError("No experiment is given: add --exp=NAME; --list shows the names.")
+    if given.checkpoint is not None and not (
+        given.checkpoint == "best" or given.checkpoint.isdecimal()
+    ):
+        raise UserError(f"--checkpoint={given.checkpoint} is neither a step nor best: give one.")
     options = {
         flag: value
         for entry in tasks.TASKS

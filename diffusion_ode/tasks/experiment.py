@@ -9,6 +9,7 @@ from diffusion_ode.errors import UserError
 from diffusion_ode.process.model import Model
 from diffusion_ode.tasks import registry
 from diffusion_ode.tasks.run import Task
+from diffusion_ode.training.sharding import Mesh
 
 
 @runtime_checkable
@@ -60,7 +61,7 @@ class Experiment:
     train: Task
     evaluate: Task
     sample: Task
-    mesh: Any
+    mesh: Mesh
     after_training: tuple[str, ...] = ("evaluate", "sample")
 
     def __post_init__(self):

@@ -21,12 +21,13 @@ STAND_INS = textwrap.dedent('''
     from diffusion_ode.process.variance_preserving import VariancePreserving
     from diffusion_ode.tasks.experiment import Experiment
     from diffusion_ode.training.interruption import Interrupted
+    from diffusion_ode.training.sharding import Mesh
     from experiments.registry import experiment
 
 
     @dataclass(frozen=True)
     class Nothing:
-        """A task and a mesh."""
+        """A task."""
 
         num_steps: int = 1
         end: str = "well"
@@ -61,7 +62,7 @@ STAND_INS = textwrap.dedent('''
             train=fdl.Config(Nothing),
             evaluate=fdl.Config(Nothing, num_steps=2),
             sample=fdl.Config(Nothing, num_steps=3),
-            mesh=fdl.Config(Nothing),
+            mesh=fdl.Config(Mesh),
         )
 
 

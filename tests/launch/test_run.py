@@ -114,6 +114,7 @@ def test_help_fits_a_screen_and_shows_examples(launch):
         (("--exp=digits_vp", "--train.num_steps=3"), "--set train.num_steps=3"),
         (("--ex=digits_vp",), "did you mean --exp"),
         (("digits_vp",), "--exp=digits_vp"),
+        (("--exp=digits_vp", "--checkpoint=bst"), "neither a step nor best"),
         (("--list=no_such_thing",), "No experiment matches 'no_such_thing'"),
         (("--exp=nowhere:thing",), "no module 'nowhere'"),
     ],

@@ -1,0 +1,140 @@
+import enum
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Protocol
+
+import fiddle as fdl
+import flax.linen as nn
+import pytest
+
+from diffusion_ode.networks.unet import UNet
+from diffusion_ode.process.model import Network
+from diffusion_ode.process.path import Path as DiffusionPath
+from diffusion_ode.process.straight_path import StraightPath
+from launch.annotations import Misfit, annotations_of, fit, takes
+
+
+class Colour(enum.Enum):
+    RED = 1
+    BLUE = 2
+
+
+class Sized(Protocol):
+    size: int
+
+    def grow(self) -> None: ...
+
+
+class Called(Protocol):
+    def __call__(self, step: int) -> float: ...
+
+
+@dataclass(frozen=True)
+class Box:
+    size: int = 1
+
+    def grow(self):
+        pass
+
+
+@dataclass(frozen=True)
+class Pebble:
+    size: int = 1
+
+
+@dataclass(frozen=True)
+class Rate:
+    def __call__(self, step):
+        return step
+
+
+@pytest.mark.parametrize(
+    ("value", "annotation", "expected"),
+    [
+        (3, int, 3),
+        (3, float, 3.0),
+        (True, bool, True),
+        ("a", str, "a"),
+        ("a/b", Path, Path("a/b")),
+        (None, int | None, None),
+        (3, int | None, 3),
+        (3, float | int, 3),
+        (0.5, int | float, 0.5),
+        ("adam", Literal["adam", "sgd"], "adam"),
+        ([1, 2], tuple[int, ...], (1, 2)),
+        ((1, 2), tuple[float, float], (1.0, 2.0)),
+        ((), tuple[int, ...], ()),
+        ((1,), list[int], [1]),
+        ((1, 2), Sequence[int], (1, 2)),
+        ({"a": 1}, Mapping[str, int], {"a": 1}),
+        ("RED", Colour, Colour.RED),
+        (3, Annotated[int, "positive"], 3),
+        (object, Any, object),
+        (nn.gelu, Callable[[float], float], nn.gelu),
+        (fdl.Config(Box), Sized, fdl.Config(Box)),
+        (fdl.Config(Rate), Called, fdl.Config(Rate)),
+        (fdl.Config(Box), Box, fdl.Config(Box)),
+        (fdl.Config(UNet), Network, fdl.Config(UNet)),
+        (fdl.Config(StraightPath), DiffusionPath, fdl.Config(StraightPath)),
+    ],
+)
+def test_what_fits_comes_back_as_the_field_wants_it(value, annotation, expected):
+    fitted = fit(value, annotation)
+    assert fitted == expected
+    assert type(fitted) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("value", "annotation"),
+    [
+        (3.0, int),
+        (True, int),
+        (True, float),
+        (1, bool),
+        ("3", int),
+        (None, int),
+        (3, str),
+        (1, Literal["adam", "sgd"]),
+        (1, Literal[True]),
+        ((1, 2), tuple[int, int, int]),
+        ((1, "a"), tuple[int, ...]),
+        (1, tuple[int, ...]),
+        ("GREEN", Colour),
+        (3, Sized),
+        (fdl.Config(Pebble), Sized),
+        (fdl.Config(Box), Called),
+        (fdl.Config(Pebble), Box),
+        (fdl.Config(Box), int),
+        (fdl.Config(StraightPath), Network),
+    ],
+)
+def test_what_does_not_fit_is_told_apart(value, annotation):
+    with pytest.raises(Misfit):
+        fit(value, annotation)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "expected"),
+    [
+        (int | None, "an int or None"),
+        (tuple[int, int, int], "(int, int, int)"),
+        (tuple[int, ...], "a tuple of int"),
+        (Literal["a", "b"], "'a' or 'b'"),
+        (Colour, "RED or BLUE"),
+        (Path, "a path"),
+        (Any, "anything"),
+        (Sized, "a Sized"),
+    ],
+)
+def test_takes_says_what_a_field_takes(annotation, expected):
+    assert takes(annotation) == expected
+
+
+def test_takes_names_the_pieces_of_a_protocol():
+    assert takes(DiffusionPath) == "a Path, e.g. StraightPath() or VariancePreserving()"
+
+
+def test_annotations_of_flax_modules_and_dataclasses_are_resolved():
+    assert annotations_of(UNet)["features"] is int
+    assert annotations_of(Box)["size"] is int
