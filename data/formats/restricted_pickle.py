@@ -9,7 +9,8 @@ import dataclasses
 import io
 import math
 import pickle
-from typing import Any
+import struct
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -74,6 +75,22 @@ class _ArrayType:
 # The pure Python unpickler, not the compiled one: its memo is a dict, so that a large memo index
 # in a hostile file costs nothing, where the compiled one allocates an array of that length.
 class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined]
+    def __init__(self, content: bytes):
+        super().__init__(io.BytesIO(content), encoding="bytes")
+        self._num_bytes = len(content)
+
+    def load_bytearray8(self: Any) -> None:
+        # The original takes the memory that the file claims to need before it reads.
+        (size,) = struct.unpack("<Q", self.read(8))
+        if size > self._num_bytes:
+            raise _Refused(f"a bytearray of {size} bytes")
+        self.append(bytearray(self.read(size)))
+
+    dispatch: ClassVar[dict[int, Any]] = {
+        **pickle._Unpickler.dispatch,  # type: ignore[attr-defined]
+        pickle.BYTEARRAY8[0]: load_bytearray8,
+    }
+
     def find_class(self, module: str, name: str) -> Any:
         # Stand-ins are made anew for each pickle: it may set attributes on what it is given.
         match module, name:
@@ -125,9 +142,8 @@ def load(content: bytes, label: str) -> Any:
     Raises:
         DamagedData: it is truncated, or names anything but arrays and builtin containers.
     """
-    unpickler = _Unpickler(io.BytesIO(content), encoding="bytes")
     try:
-        return _resolve(unpickler.load(), _MAX_DEPTH)
+        return _resolve(_Unpickler(content).load(), _MAX_DEPTH, {})
     except DamagedData:
         raise
     except _Refused as error:
@@ -137,20 +153,30 @@ def load(content: bytes, label: str) -> Any:
         raise damaged(label, f"cannot be read ({what})", _EXPECTED) from error
 
 
-def _resolve(value: Any, depth: int) -> Any:
-    """The value with stand-ins replaced by arrays; nothing but the allowed types gets through."""
+def _resolve(value: Any, depth: int, known: dict[int, Any]) -> Any:
+    """The value with stand-ins replaced by arrays; nothing but the allowed types gets through.
+
+    `known` holds what objects became, by their identity: a small file in which lists hold one
+    another many times over would otherwise unfold without end.
+    """
+    if id(value) in known:
+        return known[id(value)]
     if depth == 0:
         raise _Refused("containers nested too deeply")
     kind = type(value)
     if kind is _Array:
-        return value.build()
-    if kind is dict:
-        return {_key(key): _resolve(item, depth - 1) for key, item in value.items()}
-    if kind in (list, tuple, set, frozenset):
-        return kind(_resolve(item, depth - 1) for item in value)
-    if value is None or kind in (bool, int, float, complex, str, bytes, bytearray):
+        resolved = value.build()
+    elif kind is dict:
+        items = value.items()
+        resolved = {_key(key): _resolve(item, depth - 1, known) for key, item in items}
+    elif kind in (list, tuple, set, frozenset):
+        resolved = kind(_resolve(item, depth - 1, known) for item in value)
+    elif value is None or kind in (bool, int, float, complex, str, bytes, bytearray):
         return value
-    raise _Refused(f"a {kind.__name__.lstrip('_')}")
+    else:
+        raise _Refused(f"a {kind.__name__.lstrip('_')}")
+    known[id(value)] = resolved
+    return resolved
 
 
 def _key(key: Any) -> Any:

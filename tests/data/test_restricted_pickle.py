@@ -118,6 +118,20 @@ def test_array_of_objects_or_false_shape_is_refused():
         load(content.replace(b"K\x03K\x04\x86", b"K\x7fK\x7f\x86"), "batch")
 
 
+def test_small_pickle_cannot_fill_the_memory_or_take_forever():
+    claimed = b"\x80\x05\x96" + (1 << 36).to_bytes(8, "little") + b"abc."
+    with pytest.raises(DamagedData, match="a bytearray of 68719476736 bytes"):
+        load(claimed, "batch")
+    laughs = [1]
+    for _ in range(10):
+        laughs = [laughs] * 1000  # A thousand to the tenth, if unfolded.
+    assert len(load(pickle.dumps(laughs), "batch")) == 1000
+    for _ in range(10):
+        laughs = [laughs]
+    with pytest.raises(DamagedData, match="nested too deeply"):
+        load(pickle.dumps(laughs), "batch")
+
+
 def test_pickle_of_python_2_is_read():
     """The official archive was written by Python 2: keys and bytes come as its `str`."""
     content = (
