@@ -9,8 +9,7 @@ import jax.numpy as jnp
 
 from diffusion_ode.backend import loops_are_fast
 from diffusion_ode.errors import UserError
-from diffusion_ode.objectives.flow_matching import squared_norm
-from diffusion_ode.process.model import Model
+from diffusion_ode.process.model import Model, squared_norm
 from diffusion_ode.process.time_sampling import ImportanceSampledTimes, TimeSampler
 from diffusion_ode.typing import Key, Levels, Parameters, PerImage
 
@@ -37,7 +36,7 @@ class VariationalBound:
       draws: of γ and ε per image; the times of one image are spread evenly over the density.
       times: where γ is drawn from.
 
-    Source: Kingma et al. 2021, arXiv:2107.00630, equations 11 to 18; known there as the SDE's bound.
+    Source: Kingma et al. 2021, arXiv:2107.00630, equations 11 to 18.
     """
 
     draws: int = 32

@@ -3,10 +3,9 @@
 from dataclasses import dataclass, field
 
 import jax
-import jax.numpy as jnp
 
 from diffusion_ode.objectives.objective import Draws, LossTerms
-from diffusion_ode.process.model import Model
+from diffusion_ode.process.model import Model, squared_norm
 from diffusion_ode.process.time_sampling import ImportanceSampledTimes, TimeSampler
 
 
@@ -48,8 +47,3 @@ def draw_flow(model: Model, images, key, times_state, times: TimeSampler, probes
 def diffusion_weight(model: Model, draws: Draws):
     """½a²/p per image."""
     return model.likelihood_weight(draws.gamma) / draws.density
-
-
-def squared_norm(images):
-    """‖·‖² per image: [b, h, w, c] → [b]."""
-    return jnp.sum(jnp.square(images), axis=(1, 2, 3))

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 import jax
 
 from diffusion_ode.errors import UserError
-from diffusion_ode.objectives.flow_matching import diffusion_weight, draw_flow, squared_norm
+from diffusion_ode.objectives.flow_matching import diffusion_weight, draw_flow
 from diffusion_ode.objectives.objective import LossTerms
 from diffusion_ode.objectives.trace_residual import Identity, SingleProbe, TraceResidual
-from diffusion_ode.process.model import along_images
+from diffusion_ode.process.model import along_images, squared_norm
 from diffusion_ode.process.time_sampling import ImportanceSampledTimes, TimeSampler
 
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from diffusion_ode.errors import UserError
-from diffusion_ode.objectives.flow_matching import squared_norm
+from diffusion_ode.process.model import squared_norm
 from diffusion_ode.typing import Array, Images, Key, PerImage
 
 

@@ -2,19 +2,20 @@
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 
-from diffusion_ode.process.model import Model
-from diffusion_ode.typing import Images, Key, Levels, PerImage
+from diffusion_ode.process.model import Model, squared_norm
+from diffusion_ode.typing import Images, Key, Levels, PerImage, Scalar
 
 
 class Start(NamedTuple):
     """Where the ODE starts at γ0, and what its log-density must be complemented with.
 
-    log P(k) ≥ E[log p0(z) + log_weight], and P(k) ≥ E[exp(log p0(z) + log_weight)].
+    log P(k) ≥ E[log p0(z) + log_weight], and unless the weight is an expectation itself also
+    P(k) ≥ E[exp(log p0(z) + log_weight)].
     """
 
     z: Images
@@ -23,7 +24,20 @@ class Start(NamedTuple):
 
 @runtime_checkable
 class Dequantization(Protocol):
-    """Draws a z at γ0 for the levels k; `draw` is apart, so that a recorded draw can be replayed."""
+    """Draws a z for the levels k; `draw` is apart, so that a recorded draw can be replayed."""
+
+    @property
+    def closed_form_entropy(self) -> bool:
+        """Whether log_weight holds E[−log q] rather than −log q of this draw.
+
+        Then E[log p0(z) + log_weight] still bounds log P(k), but exp(log p0(z) + log_weight) does
+        not average to a probability: such draws can be averaged, not importance-weighted.
+        """
+        ...
+
+    def gamma(self, model: Model) -> float:
+        """The γ at which the ODE starts."""
+        ...
 
     def draw(self, model: Model, key: Key) -> Images:
         """The noise for one image, [h, w, c]."""
@@ -41,6 +55,11 @@ class UniformDequantization:
     Source: Theis et al. 2015, arXiv:1511.01844, section 3.1; Zheng et al. 2023, arXiv:2305.03935,
     appendix B.
     """
+
+    closed_form_entropy: ClassVar[bool] = False  # −log q is the same for every draw
+
+    def gamma(self, model):
+        return model.schedule.gamma_0
 
     def draw(self, model, key):
         return jax.random.uniform(key, model.pixels.shape)
@@ -60,9 +79,17 @@ class VariationalDequantization:
 
     The diffusion's own encoder and decoder at γ0.
 
+    Args:
+      closed_form_entropy: take E[−log q] = (N/2)(1 + log 2πσ0²) for −log q of the draw.
+
     Source: Kingma et al. 2021, arXiv:2107.00630, section 3.4; Zheng et al. 2023, arXiv:2305.03935,
     section 4.2.
     """
+
+    closed_form_entropy: bool = False
+
+    def gamma(self, model):
+        return model.schedule.gamma_0
 
     def draw(self, model, key):
         return jax.random.normal(key, model.pixels.shape)
@@ -71,7 +98,10 @@ class VariationalDequantization:
         gamma_0 = jnp.asarray(model.schedule.gamma_0, noise.dtype)
         z = _encoded(model, levels, noise)
         decoded = model.pixels.log_probability(model.path, gamma_0, levels, z)
-        return Start(z, decoded + _gaussian_code(model, noise))
+        surprise = 0.5 * squared_norm(noise)
+        if self.closed_form_entropy:
+            surprise = jnp.full_like(surprise, 0.5 * model.pixels.dimensions)
+        return Start(z, decoded + _gaussian_constant(model, noise.dtype) + surprise)
 
 
 @dataclass(frozen=True)
@@ -82,8 +112,19 @@ class TruncatedNormalDequantization:
     Zτ = erf(τ/√2). The noise stays within its level's bin, so no decoder is needed and nothing is
     trained.
 
+    In closed form E[½‖ε‖²] = N(½ − τ pdf(τ)/Zτ) with the standard normal's pdf. Per image the
+    sampled form has the smaller variance in total: −log q of a draw cancels against log p0(z).
+
+    Args:
+      closed_form_entropy: take E[−log q] for −log q of the draw.
+
     Source: Zheng et al. 2023, arXiv:2305.03935, section 4.2 and appendix C.
     """
+
+    closed_form_entropy: bool = False
+
+    def gamma(self, model):
+        return model.schedule.gamma_0
 
     def cut(self, model: Model) -> float:
         """τ, in standard deviations."""
@@ -94,9 +135,14 @@ class TruncatedNormalDequantization:
         return jax.random.truncated_normal(key, -cut, cut, model.pixels.shape)
 
     def start(self, model, levels, noise):
-        log_mass = math.log(math.erf(self.cut(model) / math.sqrt(2.0)))
-        code = _gaussian_code(model, noise) + model.pixels.dimensions * log_mass
-        return Start(_encoded(model, levels, noise), code)
+        cut, dimensions = self.cut(model), model.pixels.dimensions
+        mass = math.erf(cut / math.sqrt(2.0))
+        surprise = 0.5 * squared_norm(noise)
+        if self.closed_form_entropy:
+            density = math.exp(-0.5 * cut**2) / math.sqrt(2.0 * math.pi)
+            surprise = jnp.full_like(surprise, dimensions * (0.5 - cut * density / mass))
+        constant = _gaussian_constant(model, noise.dtype) + dimensions * math.log(mass)
+        return Start(_encoded(model, levels, noise), constant + surprise)
 
 
 def _encoded(model: Model, levels: Levels, noise: Images) -> Images:
@@ -105,8 +151,7 @@ def _encoded(model: Model, levels: Levels, noise: Images) -> Images:
     return model.noised(model.pixels.encode(levels), gamma, noise)
 
 
-def _gaussian_code(model: Model, noise: Images) -> PerImage:
-    """−log N(z; α0 x, σ0² I) in nats per image."""
-    log_sigma = model.path.log_sigma(jnp.asarray(model.schedule.gamma_0, noise.dtype))
-    constant = model.pixels.dimensions * (0.5 * math.log(2.0 * math.pi) + log_sigma)
-    return constant + 0.5 * jnp.sum(jnp.square(noise), axis=(1, 2, 3))
+def _gaussian_constant(model: Model, dtype) -> Scalar:
+    """(N/2) log 2πσ0²: −log N(z; α0 x, σ0² I) in nats but for ½‖ε‖²."""
+    log_sigma = model.path.log_sigma(jnp.asarray(model.schedule.gamma_0, dtype))
+    return model.pixels.dimensions * (0.5 * math.log(2.0 * math.pi) + log_sigma)

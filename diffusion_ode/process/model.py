@@ -93,7 +93,7 @@ class Model:
     def prior_log_density(self, z: Images) -> PerImage:
         """log N(z; 0, σ1² I) at the noise end, in nats per image."""
         log_sigma = self.path.log_sigma(jnp.asarray(self.schedule.gamma_1, z.dtype))
-        square = jnp.sum(jnp.square(z), axis=(1, 2, 3)) * jnp.exp(-2.0 * log_sigma)
+        square = squared_norm(z) * jnp.exp(-2.0 * log_sigma)
         constant = jnp.log(2.0 * jnp.pi) + 2.0 * log_sigma
         return -0.5 * (square + self.pixels.dimensions * constant)
 
@@ -101,6 +101,11 @@ class Model:
 def along_images(per_image):
     """[b] → [b, 1, 1, 1], to stand beside images; scalars stay scalars."""
     return per_image.reshape(per_image.shape + (1, 1, 1)) if jnp.ndim(per_image) else per_image
+
+
+def squared_norm(images: Images) -> PerImage:
+    """‖·‖² per image."""
+    return jnp.sum(jnp.square(images), axis=(1, 2, 3))
 
 
 def parameter_count(model: Model) -> int:

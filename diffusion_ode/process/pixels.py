@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from diffusion_ode.errors import UserError
 from diffusion_ode.process.path import Path
@@ -29,7 +30,8 @@ class Pixels:
     def __post_init__(self):
         if len(self.shape) != 3 or min(self.shape) < 1:
             raise UserError(
-                f"shape = {self.shape} is not (height, width, channels): give three positive numbers."
+                f"shape = {self.shape} is not (height, width, channels): give three positive"
+                " numbers."
             )
         if self.levels < 2:
             raise UserError(f"levels = {self.levels} is below 2: give V of the values 0..V−1.")
@@ -38,6 +40,47 @@ class Pixels:
     def dimensions(self) -> int:
         """N = height · width · channels."""
         return math.prod(self.shape)
+
+    def check(self, images) -> np.ndarray:
+        """The one gate through which images enter: host arrays only, before anything is compiled.
+
+        Args:
+          images: [..., h, w, c], of whole numbers 0..V−1 in any numeric type.
+
+        Returns:
+          The same levels as integers.
+
+        Raises:
+          UserError: for another height, width or number of channels, for values that are not
+            whole numbers, and for values outside 0..V−1.
+        """
+        images = np.asarray(images)
+        if images.ndim < 3 or images.shape[-3:] != tuple(self.shape):
+            raise UserError(
+                f"images of shape {images.shape} do not end in {tuple(self.shape)}, the model's"
+                " (height, width, channels): give images of that size, or set model.pixels.shape."
+            )
+        if images.dtype.kind not in "iu":
+            self._refuse_fractions(images)
+        if images.size and (images.min() < 0 or images.max() >= self.levels):
+            raise UserError(
+                f"images hold values from {images.min()} to {images.max()}, but {self.levels}"
+                f" levels are 0..{self.levels - 1}: rescale the images, or set model.pixels.levels."
+            )
+        return images if images.dtype.kind in "iu" else images.astype(np.int32)
+
+    def _refuse_fractions(self, images: np.ndarray) -> None:
+        if images.dtype.kind != "f":
+            raise UserError(
+                f"images are of type {images.dtype}, but levels are whole numbers"
+                f" 0..{self.levels - 1}: convert them to uint8."
+            )
+        strange = images[(images != np.floor(images)) | ~np.isfinite(images)]  # NaN ≠ NaN
+        if strange.size:
+            raise UserError(
+                f"images hold {strange[0]}, but levels are whole numbers 0..{self.levels - 1}: give"
+                " the levels themselves, not values scaled to [0, 1] or [−1, 1]."
+            )
 
     def encode(self, levels):
         """Levels 0..V−1 [..., h, w, c] → bin centres in (−1, 1), float32."""

@@ -73,7 +73,7 @@ class ImportanceSampledTimes(_Stateless):
     constant ½c²Z (c = 1 for VP, √2 for SP). γ solves S(γ) = S(γ1) + (1 − u) Z; added to the small
     end, the sum keeps its relative accuracy where γ is largest.
 
-    Source: Zheng et al. 2023, arXiv:2305.03935, section 3.3 (VP in closed form; they bisect for SP).
+    Source: Zheng et al. 2023, arXiv:2305.03935, section 3.3 (they bisect for SP).
     """
 
     uniforms: Uniforms = field(default_factory=LowDiscrepancyUniforms)
@@ -84,6 +84,37 @@ class ImportanceSampledTimes(_Stateless):
         total = path.signal_remaining(jnp.asarray(schedule.gamma_0, u.dtype)) - least
         gamma = path.gamma_of_signal_remaining(least + (1.0 - u) * total)
         return Times(gamma, path.alpha(gamma) ** 2 / total)
+
+
+@dataclass(frozen=True)
+class DiscreteTimes(_Stateless):
+    """γ at the times t ∈ {1/T, 2/T, …, 1} only: the bound of a diffusion in T steps.
+
+    That bound is ½T E_t[expm1(γ_t − γ_s) ‖ε − ε̂‖²] with s = t − 1/T. In the place of a density p
+    stands what makes ½∫‖ε − ε̂‖² dγ ≈ ½‖ε − ε̂‖²/p into it, 1/p = T expm1(γ_t − γ_s). With it
+    `VariationalBound` is the T-step bound and `FlowMatching` the loss of T-step training; both tend
+    to the integral as T → ∞.
+
+    Args:
+      steps: T.
+
+    Source: Kingma et al. 2021, arXiv:2107.00630, section 4.2 and equation 13.
+    """
+
+    steps: int = 1000
+    uniforms: Uniforms = field(default_factory=LowDiscrepancyUniforms)
+
+    def __post_init__(self):
+        if self.steps < 1:
+            raise UserError(f"steps = {self.steps} is below 1: give T ≥ 1 steps.")
+
+    def sample(self, state, path, schedule, u):
+        del state, path
+        # u < 1, but u·T may round to T.
+        step = jnp.minimum(jnp.floor(u * self.steps), self.steps - 1)
+        gamma = schedule.gamma((step + 1.0) / self.steps)
+        before = schedule.gamma(step / self.steps)
+        return Times(gamma, 1.0 / (self.steps * jnp.expm1(gamma - before)))
 
 
 class AdaptiveState(NamedTuple):

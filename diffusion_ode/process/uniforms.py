@@ -26,7 +26,7 @@ class IndependentUniforms:
 
 @dataclass(frozen=True)
 class LowDiscrepancyUniforms:
-    """u_i = u0 + i/B mod 1 with one shared offset u0 ~ U[0, 1): each is uniform, together they fill.
+    """u_i = u0 + i/B mod 1 with one shared offset u0 ~ U[0, 1): uniform, and evenly spread.
 
     Taken over the global batch, so that the variance does not depend on the number of devices.
 
@@ -37,6 +37,6 @@ class LowDiscrepancyUniforms:
         return self.place(jax.random.uniform(key, ()), batch_size)
 
     def place(self, offset, batch_size: int):
-        """The B points of a given offset. i/B is built from integers: a float range can be B+1 long."""
+        """The B points of an offset; i/B from integers, as a float range can be B+1 long."""
         points = offset + jnp.arange(batch_size, dtype=jnp.int32).astype(jnp.float32) / batch_size
         return points - jnp.floor(points)
