@@ -33,11 +33,15 @@ class Console:
     ):
         self._stream = sys.stdout if stream is None else stream
         self._log: TextIO | None = None
-        self._log_handler: logging.Handler | None = None
+        self._noise: logging.Handler | None = None
         if log is not None:
             log.parent.mkdir(parents=True, exist_ok=True)
             self._log = log.open("a", encoding="utf-8")
-            self._send_noise_to(log)
+            # Libraries log whole tracebacks for what we say in a sentence (Orbax, a failed save).
+            # A handler at the root keeps them from the screen, where they go if there is none.
+            self._noise = logging.FileHandler(log, encoding="utf-8")
+            self._noise.setLevel(logging.WARNING)
+            logging.getLogger().addHandler(self._noise)
         self._live = self._stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
         self._period = period
         self._last_kept = -float("inf")
@@ -84,12 +88,10 @@ class Console:
             if self._drawn:
                 self._show("\n")
                 self._drawn = False
-            if self._log_handler is not None:
-                logger = logging.getLogger("absl")
-                logger.removeHandler(self._log_handler)
-                logger.propagate = True
-                self._log_handler.close()
-                self._log_handler = None
+            if self._noise is not None:
+                logging.getLogger().removeHandler(self._noise)
+                self._noise.close()
+                self._noise = None
             if self._log is not None:
                 self._log.close()
                 self._log = None
@@ -109,15 +111,6 @@ class Console:
             now = datetime.datetime.now().isoformat(" ", "seconds")
             self._log.writelines(f"{now}  {line}\n" for line in text.split("\n"))
             self._log.flush()
-
-    def _send_noise_to(self, log: Path) -> None:
-        """Orbax reports through absl, tracebacks included: into the log and not on the screen."""
-        if "absl" in logging.root.manager.loggerDict:  # absl needs to make this logger itself
-            self._log_handler = logging.FileHandler(log)
-            self._log_handler.setLevel(logging.WARNING)
-            logger = logging.getLogger("absl")
-            logger.addHandler(self._log_handler)
-            logger.propagate = False
 
 
 class _Nowhere:

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import os
 import re
 from collections.abc import Iterator
 
@@ -19,7 +20,12 @@ class DamagedCheckpoint(Exception):
 # A file that is missing or is of another kind is the checkpoint's fault; every other error of the
 # operating system (permission, no space, input/output) says nothing about its content.
 _DAMAGE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
-_TENSORSTORE_ERRNO = re.compile(r"OS error (\d+)")
+# TensorStore, which reads and writes the arrays, says everything by ValueError: the status comes
+# first, and the operating system's own number somewhere behind it.
+_TENSORSTORE_ERRNO = re.compile(r"(?:os_error_code='|OS error )(\d+)")
+_TENSORSTORE_STATUS = re.compile(
+    "PERMISSION_DENIED|UNAUTHENTICATED|RESOURCE_EXHAUSTED|UNAVAILABLE|DEADLINE_EXCEEDED"
+)
 
 
 @contextlib.contextmanager
@@ -36,6 +42,8 @@ def raise_unless_damage() -> Iterator[None]:
     except Exception as failure:
         for link in _chain(failure):
             codes = [int(code) for code in _TENSORSTORE_ERRNO.findall(str(link))]
+            if _TENSORSTORE_STATUS.match(str(link)):
+                raise
             if isinstance(link, OSError) and link.errno is not None:
                 codes.append(link.errno)
             if any(code not in _DAMAGE for code in codes):
@@ -43,9 +51,11 @@ def raise_unless_damage() -> Iterator[None]:
         raise DamagedCheckpoint(first_line(failure)) from failure
 
 
-def first_line(failure: BaseException, longest: int = 200) -> str:
-    """The exception's kind and the beginning of its text, for a sentence."""
+def first_line(failure: BaseException, longest: int = 120) -> str:
+    """What went wrong, short enough for a sentence."""
     text = (str(failure).strip().splitlines() or [""])[0]
+    if codes := _TENSORSTORE_ERRNO.findall(text):
+        return os.strerror(int(codes[0]))  # its own words are long and end with this
     text = text if len(text) <= longest else text[:longest] + " …"
     return f"{type(failure).__name__}: {text}" if text else type(failure).__name__
 

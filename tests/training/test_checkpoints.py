@@ -224,13 +224,22 @@ def test_errors_of_the_disk_are_raised_as_they_are(folder, code, monkeypatch):
     assert tree_of(folder.parent) == before
 
 
-def test_errors_of_the_disk_inside_tensorstore_are_raised_as_they_are(folder, monkeypatch):
+@pytest.mark.parametrize(
+    "text",
+    [
+        "PERMISSION_DENIED: Error opening",
+        "OUT_OF_RANGE: Error reading local file: Failed to read [os_error_code='5'] [spec]",
+        "DATA_LOSS: Failed to read [OS error 28: ENOSPC No space left on device]",
+    ],
+)
+def test_errors_of_the_disk_inside_tensorstore_are_raised_as_they_are(folder, text, monkeypatch):
     def fail(*_, **__):
-        raise ValueError("PERMISSION_DENIED: Error opening file [OS error 13: EACCES]")
+        raise ValueError(text)
 
     monkeypatch.setattr(ocp.PyTreeCheckpointHandler, "restore", fail)
-    with pytest.raises(ValueError, match="PERMISSION_DENIED"):
+    with pytest.raises(ValueError) as failure:
         Checkpoints(folder).restore(abstract())
+    assert str(failure.value) == text
     assert Checkpoints(folder).list_steps() == [1, 2, 3]
 
 
@@ -296,7 +305,7 @@ def test_a_save_that_fails_in_the_background_surfaces_and_blocks_no_later_one(fo
         with full_disk():
             checkpoints.save(4, large(), {}, {})
             assert checkpoints.latest_step() == 4
-            with pytest.raises(SaveFailed, match=r"checkpoint 4 .* newest complete one is 3"):
+            with pytest.raises(SaveFailed, match=r"4 .*\(File too large\).* complete one is 3"):
                 for _ in range(200):
                     checkpoints.check()
                     time.sleep(0.05)
