@@ -1,8 +1,33 @@
 """Small helpers for arrays whose first axis is the lane."""
 
+import dataclasses
+from typing import TypeVar
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+Class = TypeVar("Class", bound=type)
+
+
+def traced_fields(cls: Class) -> Class:
+    """Registers a dataclass of numbers as a pytree, so that jit sees its fields as inputs.
+
+    Compiled code is then shared by all its values. Unlike `jax.tree_util.register_dataclass` it
+    rebuilds the object without __init__, whose checks tracers would not survive.
+    """
+    names = [field.name for field in dataclasses.fields(cls)]
+
+    def rebuilt(_: None, values: tuple[object, ...]) -> object:
+        instance = object.__new__(cls)
+        for name, value in zip(names, values, strict=True):
+            object.__setattr__(instance, name, value)
+        return instance
+
+    jax.tree_util.register_pytree_node(
+        cls, lambda instance: (tuple(getattr(instance, name) for name in names), None), rebuilt
+    )
+    return cls
 
 
 def expand(values: jax.Array, rank: int) -> jax.Array:

@@ -1,6 +1,7 @@
 """How the steps of a solve are chosen: by a tolerance, or a fixed number.
 
 Everything here is per lane: an array [lanes] holds one number for each solve under way.
+Tolerances and numbers of steps are inputs of compiled code: changing them compiles nothing.
 """
 
 import dataclasses
@@ -12,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from diffusion_ode.errors import UserError
-from diffusion_ode.solvers.arrays import root_mean_square
+from diffusion_ode.solvers.arrays import root_mean_square, traced_fields
 from diffusion_ode.solvers.tableau import Tableau
 
 # Hairer, Nørsett and Wanner, Solving ODEs I, section II.4: the first step is such that an explicit
@@ -102,6 +103,7 @@ class AdaptiveController(StepController, Protocol):
     ) -> jax.Array: ...
 
 
+@traced_fields
 @dataclass(frozen=True)
 class FixedSteps:
     """`steps` equal steps, whatever the error."""
@@ -125,6 +127,7 @@ class FixedSteps:
         return jnp.where(accepted + 1 >= self.steps, end, start + (end - start) * done)
 
 
+@traced_fields
 @dataclass(frozen=True)
 class PIController:
     """Steps as long as the tolerances allow, smoothed by the error of the step before.

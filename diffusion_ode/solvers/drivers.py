@@ -30,6 +30,7 @@ class HostLoop:
     """
 
     def run(self, integrator: Integrator, state: LaneState, args: Any, enough: int) -> LaneState:
+        integrator = jax.tree.map(jnp.asarray, integrator)  # numbers to the device, once
         while not _has_enough(np.asarray(state.outcome), enough):
             state = advance(integrator, state, args)
         return state
@@ -51,13 +52,13 @@ def default_driver() -> Driver:
     return HostLoop() if jax.default_backend() == "cpu" else DeviceLoop()
 
 
-@partial(jax.jit, static_argnums=0, donate_argnums=1)
+@partial(jax.jit, donate_argnums=1)
 def advance(integrator: Integrator, state: LaneState, args: Any) -> LaneState:
     """One compiled evaluation. Consumes `state`."""
     return integrator.advance(state, args)
 
 
-@partial(jax.jit, static_argnums=0, donate_argnums=1)
+@partial(jax.jit, donate_argnums=1)
 def _advance_until(
     integrator: Integrator, state: LaneState, args: Any, enough: jax.Array
 ) -> LaneState:
@@ -70,4 +71,4 @@ def _advance_until(
 
 def _has_enough(outcome: Any, enough: Any) -> Any:
     ended = (outcome != Outcome.RUNNING) & (outcome != Outcome.IDLE)
-    return (ended.sum() >= enough) | ~(outcome == Outcome.RUNNING).any()
+    return (ended.sum(dtype=np.int32) >= enough) | ~(outcome == Outcome.RUNNING).any()

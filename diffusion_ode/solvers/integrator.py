@@ -13,6 +13,7 @@ The price is a pass over the stored slopes per evaluation, little beside a netwo
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -101,9 +102,16 @@ class LaneState:
     context: Context
 
 
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["controller"],
+    meta_fields=["vector_field", "solver", "sharding"],
+)
 @dataclass(frozen=True)
 class Integrator:
     """A vector field, a Runge–Kutta method and a step controller: all that is compiled.
+
+    A pytree whose leaves are the controller's numbers.
 
     Attributes:
       vector_field: see VectorField.
@@ -130,14 +138,14 @@ class Integrator:
 
         Lanes where the mask `filled` does not hold are idle.
         """
-        self.controller.check(self.solver.tableau, z.dtype)
         lanes, stages = z.shape[0], self.solver.tableau.stages
-        given = 0.0
-        if isinstance(self.controller, AdaptiveController):
-            given = self.controller.initial_step or 0.0
+        z, context = jax.tree.map(partial(jnp.array, copy=True), (z, context))  # to be donated
         count = jnp.zeros(lanes, jnp.int32)
         real = jnp.zeros(lanes, z.dtype)
-        size = jnp.minimum(jnp.full(lanes, given, z.dtype), jnp.abs(end - start))
+        size = real  # not known yet
+        given = getattr(self.controller, "initial_step", None)
+        if given is not None:
+            size = jnp.minimum(real + given, jnp.abs(end - start))
         state = LaneState(
             z=z,
             ell=ell.astype(z.dtype),
@@ -193,8 +201,8 @@ class Integrator:
     def _evaluate(self, state: LaneState, args: Any, running: jax.Array) -> LaneState:
         tableau, dtype = self.solver.tableau, state.z.dtype
         step = state.s_next - state.s
-        s = state.s + constant([*tableau.c, 1.0], dtype)[state.stage] * step
-        s = jnp.where(constant([*tableau.c, 1.0], dtype)[state.stage] == 1, state.s_next, s)
+        abscissa = constant([*tableau.c, 1.0], dtype)[state.stage]
+        s = jnp.where(abscissa == 1, state.s_next, state.s + abscissa * step)
         weights = constant(_padded_rows(tableau), dtype)[state.stage]
         change = expand(step, state.z.ndim) * weighted_sum(weights, state.slopes)
         slope, ell_slope = self.vector_field(args, s, state.z + change, state.context)
@@ -202,7 +210,9 @@ class Integrator:
             ell_slope = jnp.zeros_like(state.ell)
         # The look ahead borrows the slot of the second stage, which is written again before use.
         slot = jnp.where(state.stage == tableau.stages, 1, state.stage)
-        here = (slot[:, None] == jnp.arange(tableau.stages)[None]) & running[:, None]
+        here = (slot[:, None] == jnp.arange(tableau.stages, dtype=jnp.int32)[None]) & running[
+            :, None
+        ]
         following = jnp.where(state.stage == tableau.stages, 1, state.stage + 1)
         return replace(
             state,
@@ -284,7 +294,7 @@ class Integrator:
                 jnp.where(accept, ell_slopes[:, -1], ell_slopes[:, 0])
             )
         # A rejected step keeps its first slope; an accepted one has the next's only with fsal.
-        restart = jnp.where(accept, 1 if tableau.fsal else 0, 1)
+        restart = jnp.where(accept, jnp.int32(1 if tableau.fsal else 0), jnp.int32(1))
         s_next = controller.next_time(s, decision.size, state.start, state.end, accepted)
         return replace(
             state,

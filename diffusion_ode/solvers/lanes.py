@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from diffusion_ode.errors import UserError
@@ -77,15 +78,7 @@ def solve_lanes(
       compact: once items run out, move the lanes still running together whenever at most half
         are left. Compiles again for every halving: worth it where compiling is cheap.
     """
-    check_span(span)
-    for name, value in (("lanes", lanes), ("harvest", harvest)):
-        if value < 1:
-            raise UserError(f"{name} is {value}, but must be at least 1: raise it.")
-    if sharding is not None and not sharding.is_fully_addressable:
-        raise UserError(
-            "the lanes' sharding spans several processes, but each process solves its own items: "
-            "give a sharding over this process's devices."
-        )
+    _check(lanes, harvest, span, sharding)
     integrator = Integrator(vector_field, solver, controller, sharding)
     pool = _Pool(integrator, args, driver or default_driver(), lanes, span)
     source = iter(items)
@@ -101,6 +94,31 @@ def solve_lanes(
             pool.compact()
         pool.run(min(harvest, pool.running) if refill else pool.running)
         yield from pool.harvest()
+
+
+def _check(
+    lanes: int,
+    harvest: int,
+    span: tuple[float, float],
+    sharding: jax.sharding.Sharding | None,
+) -> None:
+    check_span(span)
+    for name, value in (("lanes", lanes), ("harvest", harvest)):
+        if value < 1:
+            raise UserError(f"{name} is {value}, but must be at least 1: raise it.")
+    if sharding is None:
+        return
+    if not sharding.is_fully_addressable:
+        raise UserError(
+            "the lanes' sharding spans several processes, but each process solves its own items: "
+            "give a sharding over this process's devices."
+        )
+    devices = len(sharding.device_set)
+    if lanes % devices:
+        raise UserError(
+            f"there are {lanes} lanes, but they are divided among {devices} devices: give a "
+            f"multiple of {devices}."
+        )
 
 
 class _Pool:
@@ -142,7 +160,7 @@ class _Pool:
             )
         )
         z, ell, context, filled, free = self._put((z, ell, context, filled, free))
-        span = np.asarray(self.span, z.dtype)
+        span = jnp.asarray(self.span, z.dtype)
         if self.state is None:
             self.state = start_lanes(self.integrator, z, ell, context, span, filled)
         else:
@@ -185,11 +203,10 @@ class _Pool:
     def compact(self) -> None:
         """Halves the number of lanes while at most half of them run."""
         lanes = len(self.owners)
-        shards = 1
-        if self.integrator.sharding is not None:
-            shards = lanes // self.integrator.sharding.shard_shape((lanes,))[0]
+        sharding = self.integrator.sharding
+        devices = 1 if sharding is None else len(sharding.device_set)
         kept = lanes
-        while kept % 2 == 0 and (kept // 2) % shards == 0 and self.running <= kept // 2:
+        while kept % (2 * devices) == 0 and self.running <= kept // 2:
             kept //= 2
         if kept == lanes or self.state is None:
             return
@@ -208,7 +225,7 @@ class _Pool:
         return jax.device_put(tree, self.integrator.sharding)
 
 
-@partial(jax.jit, static_argnums=0, donate_argnums=1)
+@partial(jax.jit, donate_argnums=1)
 def _refill(
     integrator: Integrator,
     state: LaneState,
@@ -219,15 +236,16 @@ def _refill(
     filled: jax.Array,
     free: jax.Array,
 ) -> LaneState:
-    fresh = start_lanes(integrator, z, ell, context, span, filled)
+    start, end = (jnp.full(z.shape[:1], span[i]) for i in (0, 1))
+    fresh = integrator.start(z, ell, context, start, end, filled)
     return integrator.refill(state, fresh, free)
 
 
-@partial(jax.jit, static_argnums=0, donate_argnums=1)
+@partial(jax.jit, donate_argnums=1)
 def _release(integrator: Integrator, state: LaneState) -> LaneState:
     return integrator.release(state)
 
 
-@partial(jax.jit, static_argnums=0)
+@jax.jit
 def _take(integrator: Integrator, state: LaneState, rows: jax.Array) -> LaneState:
     return integrator.take(state, rows)

@@ -1,6 +1,5 @@
 """Solves one batch of initial value problems."""
 
-from functools import partial
 from typing import Any
 
 import jax
@@ -69,7 +68,6 @@ def check_span(span: tuple[float, float]) -> None:
         )
 
 
-@partial(jax.jit, static_argnums=0)
 def start_lanes(
     integrator: Integrator,
     z: jax.Array,
@@ -78,6 +76,19 @@ def start_lanes(
     span: jax.Array,
     filled: jax.Array,
 ) -> LaneState:
-    """Integrator.start, compiled, with one span [2] for all lanes."""
+    """Integrator.start with one span [2] for all lanes, checked and compiled."""
+    integrator.controller.check(integrator.solver.tableau, jnp.result_type(z))
+    return _started(integrator, z, ell, context, span, filled)
+
+
+@jax.jit
+def _started(
+    integrator: Integrator,
+    z: jax.Array,
+    ell: jax.Array,
+    context: Context,
+    span: jax.Array,
+    filled: jax.Array,
+) -> LaneState:
     start, end = (jnp.full(z.shape[:1], span[i]) for i in (0, 1))
     return integrator.start(z, ell, context, start, end, filled)
