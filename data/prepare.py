@@ -135,6 +135,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(error, file=sys.stderr)
         return USER_ERROR
+    except OSError as error:
+        print(f"{error}: check that path, then type the same command again.", file=sys.stderr)
+        return USER_ERROR
     except KeyboardInterrupt:
         print("Interrupted: the same command goes on where it was.", file=sys.stderr)
         return INTERRUPTED

@@ -32,6 +32,16 @@ SPLITS = ("train", "test")
 # `python -m data.prepare NAME` verifies it.
 VERIFIED_BYTES = 512 << 20
 
+# What a full disk, a folder that may not be written and a file in a folder's place raise.
+_UNWRITABLE = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EACCES,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.EEXIST,
+)
+
 Report = Callable[[str], None]
 
 
@@ -139,7 +149,7 @@ def convert(conversion: Conversion, data_dir: Path, report: Report = lambda _: N
         shutil.rmtree(partial, ignore_errors=True)
         raise
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+        if error.errno not in _UNWRITABLE:
             raise
         raise UserError(
             f"{data_dir} cannot be written to ({error.strerror}): make room there or choose "

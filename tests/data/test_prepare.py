@@ -56,6 +56,13 @@ def test_folder_without_the_files_is_refused(name, tmp_path, capsys):
     assert str(tmp_path / "empty") in error and "is expected: get it anew" in error
 
 
+def test_file_in_the_place_of_the_data_dir_is_explained(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main(["photos", "--data_dir", str(tmp_path / "file")]) == 2
+    error = capsys.readouterr().err
+    assert "choose another folder with --data_dir" in error and error.count("\n") == 1
+
+
 def test_what_comes_with_packages_is_not_read_from_a_path(tmp_path):
     with pytest.raises(UserError, match="leave --from out"):
         prepare("photos", tmp_path, tmp_path)
