@@ -55,7 +55,7 @@ def digits_vp() -> fdl.Config:
             objective=fdl.Config(FlowMatching),
             optimizer=fdl.Config(
                 AdamW,
-                learning_rate=fdl.Config(WarmedUpThenCosine, peak=2e-3, total_steps=2000),
+                learning_rate=fdl.Config(WarmedUpThenCosine, peak=2e-3),
             ),
             average=fdl.Config(ExponentialAverage, decay=0.999, warmup=True),
         ),
@@ -79,18 +79,21 @@ def digits_vp_finetune(config: fdl.Config) -> fdl.Config:
     """Going on from digits_vp with the second-order loss improves the ODE's likelihood, which
     depends on the divergence that this loss bounds.
     """
-    return _finetuned(config)
+    return _finetuned(config, "digits_vp")
 
 
 @experiment(parent="digits_sp", source=f"{I_DODE}, theorem 3.3")
 def digits_sp_finetune(config: fdl.Config) -> fdl.Config:
     """The second-order loss does for straight paths what it does for digits_vp_finetune."""
-    return _finetuned(config)
+    return _finetuned(config, "digits_sp")
 
 
-def _finetuned(config: fdl.Config) -> fdl.Config:
+def _finetuned(config: fdl.Config, pretrained: str) -> fdl.Config:
+    """Another objective, begun where the run `pretrained` ended."""
     from diffusion_ode.objectives.second_order_flow_matching import SecondOrderFlowMatching
 
+    config.train.warm_start.source = f"runs/{pretrained}"
+    config.train.num_steps = 500
     config.train.objective = fdl.Config(
         SecondOrderFlowMatching, times=config.train.objective.times, weight=0.1
     )

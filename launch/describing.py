@@ -30,7 +30,7 @@ def description(entry: Entry, config: fdl.Config) -> str:
         [
             *_title(entry),
             "",
-            "config (each line as --set takes it)",
+            "config (lines as --set takes them; inner fields too: model.network.features=64)",
             *(f"  {line}" for line in _lines(document)),
             "",
             *_derivation(entry, document),

@@ -17,7 +17,8 @@ from diffusion_ode.training.interruption import Interrupted
 from experiments.conversion import to_document
 from launch.building import build
 from launch.flags import Request
-from launch.provenance import logged, recorded
+from launch.provenance import log_failure, recorded
+from launch.summary import summary
 
 
 def prepare(name: str, config: fdl.Config, request: Request, arguments: Sequence[str]) -> Run:
@@ -55,25 +56,27 @@ def perform(run: Run, task: str) -> int:
       Interrupted: asked to stop, everything is saved; it carries its exit status.
     """
     following = run.experiment.after_training if task == "train" else ()
-    with logged(run.workdir) as log:
+    logging.captureWarnings(True)  # a task's console keeps what is logged off the screen
+    outcomes = []
+    for name in (task, *following):
         try:
-            for name in (task, *following):
-                if name != "train":
-                    _refuse_other_model(run)
-                with recorded(run, name) as this_run:
-                    tasks.configured(tasks.find(name), run.experiment).run(this_run)
-                # What was asked of the training does not concern what follows it.
-                run = dataclasses.replace(run, init_from=None)
+            if name != "train":
+                _refuse_other_model(run)
+            with recorded(run, name) as this_run:
+                outcomes.append(tasks.configured(tasks.find(name), run.experiment).run(this_run))
         except (UserError, DataUserError):
             raise
         except Interrupted as interruption:
             print(f"{interruption}: run the same command to go on.", file=sys.stderr)
             raise
         except Exception as error:
-            logging.getLogger(__name__).exception("%s failed", name)
+            log = log_failure(run.workdir, error)
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             print(f"{name} failed: {reason}; the traceback is in {log}.", file=sys.stderr)
             return 1
+        # What was asked of the training does not concern what follows it.
+        run = dataclasses.replace(run, init_from=None)
+    print(summary(run, outcomes))
     return 0
 
 

@@ -5,12 +5,12 @@ import dataclasses
 import datetime
 import importlib.metadata
 import json
-import logging
 import os
 import platform
 import shlex
 import socket
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -42,27 +42,12 @@ def recorded(run: Run, task: str) -> Iterator[Run]:
     launch.end("done")
 
 
-@contextlib.contextmanager
-def logged(workdir: Path) -> Iterator[Path]:
-    """What we and the libraries log, and warnings, go to `log.txt`; yields its path.
-
-    So the screen stays readable, and what went wrong can be read afterwards.
-    """
+def log_failure(workdir: Path, error: Exception) -> Path:
+    """Appends the traceback to the workdir's `log.txt`; returns its path."""
     path = workdir / LOG_NAME
-    handler = logging.FileHandler(path, delay=True, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    root = logging.getLogger()
-    level = root.level
-    root.addHandler(handler)
-    root.setLevel(logging.INFO)
-    logging.captureWarnings(True)
-    try:
-        yield path
-    finally:
-        logging.captureWarnings(False)
-        root.setLevel(level)
-        root.removeHandler(handler)
-        handler.close()
+    with path.open("a", encoding="utf-8") as log:
+        log.writelines([f"{_now()}\n", *traceback.format_exception(error)])
+    return path
 
 
 class _Launch:

@@ -15,7 +15,7 @@ class TaskEntry:
 
     Attributes:
       name: exact, as given to `--task`.
-      target: `module:Class` of a frozen dataclass with `run(run: Run)`.
+      target: `module:Class` of a frozen dataclass with `run(run: Run) -> Outcome`.
       description: one line for the listing.
       flags: flags of the command line that only this task takes, and their help.
     """

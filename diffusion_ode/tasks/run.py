@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from diffusion_ode import documents
 from diffusion_ode.documents import Document
+from diffusion_ode.tasks.outcome import Outcome
 
 if TYPE_CHECKING:
     from diffusion_ode.tasks.experiment import Experiment
@@ -90,8 +91,8 @@ class Run:
 class Task(Protocol):
     """Something a run can do; a frozen dataclass whose fields are its settings."""
 
-    def run(self, run: Run) -> None:
-        """Does it, reading and writing in the run's workdir.
+    def run(self, run: Run) -> Outcome:
+        """Does it, reading and writing in the run's workdir; says what came of it.
 
         Raises:
           UserError: the user can mend it.

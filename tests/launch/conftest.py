@@ -20,6 +20,7 @@ STAND_INS = textwrap.dedent('''
     from diffusion_ode.process.schedule import LinearSchedule
     from diffusion_ode.process.variance_preserving import VariancePreserving
     from diffusion_ode.tasks.experiment import Experiment
+    from diffusion_ode.tasks.outcome import Outcome
     from diffusion_ode.training.interruption import Interrupted
     from diffusion_ode.training.sharding import Mesh
     from experiments.registry import experiment
@@ -36,13 +37,17 @@ STAND_INS = textwrap.dedent('''
             run.save_config()
             run.note(fingerprint="0123")
             print(f"ran {self.num_steps} from {run.init_from} at {run.checkpoint}")
-            print(run.next_command("--task=sample"))
             if self.end == "refused":
                 raise UserError("num_steps is 1: give 2.")
             if self.end == "failed":
                 raise RuntimeError("out of paper\\nand ink")
             if self.end == "interrupted":
                 raise Interrupted("interrupted by SIGTERM")
+            return Outcome(
+                [("steps", str(self.num_steps))],
+                [("config", run.config_path)],
+                ["--task=sample"],
+            )
 
 
     @experiment(data="digits", source="nobody", published=2.5)

@@ -1,0 +1,33 @@
+"""Compiled programs are kept between launches."""
+
+import hashlib
+import os
+import platform
+from pathlib import Path
+
+_WORTH_KEEPING = 0.5  # seconds of compilation
+
+
+def keep_compilations() -> None:
+    """Lets JAX keep compiled programs in `$JAX_COMPILATION_CACHE_DIR` or the user's cache.
+
+    What is read back is executed, so it is a folder of the user's own; and machine code is only
+    good for the processor it was made for, so each kind of machine has its own.
+    """
+    import jax
+
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        folder = Path.home() / ".cache" / "diffusion_ode" / "compiled" / _kind_of_machine()
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", _WORTH_KEEPING)
+
+
+def _kind_of_machine() -> str:
+    """A short name that two machines share only if the same machine code runs on both."""
+    try:
+        flags = next(
+            line for line in Path("/proc/cpuinfo").read_text().splitlines() if "flags" in line
+        )
+    except (OSError, StopIteration):
+        flags = platform.processor()
+    return hashlib.sha256(f"{platform.machine()} {flags}".encode()).hexdigest()[:12]
