@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from diffusion_ode.process.integration_variable import IntegrationVariable, span
+from diffusion_ode.process.integration_variable import IntegrationVariable
 from diffusion_ode.process.model import Model, along_images
 from diffusion_ode.solvers.divergence import Divergence, with_linear_skip
 from diffusion_ode.typing import Array, Images, Parameters, PerImage
@@ -35,7 +35,12 @@ class ProbabilityFlow:
     @property
     def span(self) -> tuple[float, float]:
         """s at the data end and at the noise end."""
-        return span(self.variable, self.model.path, self.model.schedule)
+        schedule = self.model.schedule
+        return self.position(schedule.gamma_0), self.position(schedule.gamma_1)
+
+    def position(self, gamma: float) -> float:
+        """The value of s at γ."""
+        return float(self.variable.value(self.model.path, jnp.asarray(gamma, jnp.float32)))
 
     def __call__(
         self, parameters: Parameters, s: PerImage, z: Images, probe: Array | None

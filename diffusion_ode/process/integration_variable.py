@@ -7,7 +7,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from diffusion_ode.process.path import Path
-from diffusion_ode.process.schedule import TimeSchedule
 
 
 @runtime_checkable
@@ -70,10 +69,3 @@ class ImportanceVariable:
 
     def gamma_derivative(self, path, gamma):
         return jnp.exp(-2.0 * path.log_alpha(gamma))
-
-
-def span(variable: IntegrationVariable, path: Path, schedule: TimeSchedule) -> tuple[float, float]:
-    """s at γ0 and at γ1."""
-    ends = jnp.asarray([schedule.gamma_0, schedule.gamma_1], jnp.float32)
-    first, last = (float(s) for s in variable.value(path, ends))
-    return first, last
