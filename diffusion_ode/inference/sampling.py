@@ -101,3 +101,8 @@ def _noise(model: Model, key: Key, index):
 def _decoded(decoder: Decoder, model: Model, z, key: Key, index):
     _, decoder_key = jax.random.split(jax.random.fold_in(key, index))
     return decoder(model, z[None], decoder_key)[0]
+
+
+def drawn_in_order(samples: Iterable[Sample]) -> list[Sample]:
+    """All samples, by their number."""
+    return sorted(samples, key=lambda sample: sample.index)

@@ -1,0 +1,87 @@
+"""The task that draws images."""
+
+from dataclasses import dataclass, field
+
+import jax
+import numpy as np
+
+from diffusion_ode.errors import UserError
+from diffusion_ode.inference.sampling import OdeSampler, Sampler, drawn_in_order
+from diffusion_ode.reporting.console import Console
+from diffusion_ode.reporting.image_grid import image_grid, write_picture
+from diffusion_ode.reporting.progress import Progress
+from diffusion_ode.reporting.result_files import replace_atomically
+from diffusion_ode.reporting.tensorboard_writer import TensorBoardWriter
+from diffusion_ode.tasks.outcome import Outcome
+from diffusion_ode.tasks.run import Run
+from diffusion_ode.tasks.trained import trained
+from diffusion_ode.training.interruption import Interruption
+from diffusion_ode.training.randomness import stream_key
+
+_IMAGES_IN_GRID = 100
+
+
+@dataclass(frozen=True)
+class Sample:
+    """How images are drawn from the averaged parameters.
+
+    Args:
+      num_images: how many.
+      sampler: by what.
+      seed: image i of a seed is the same however many are drawn, on any number of devices.
+    """
+
+    num_images: int = 64
+    sampler: Sampler = field(default_factory=OdeSampler)
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.num_images < 1:
+            raise UserError(
+                f"sample.num_images = {self.num_images} is below 1: give a number of images."
+            )
+
+    def run(self, run: Run) -> Outcome:
+        """Writes `samples/STEP/samples.npz` and `grid.png`, and the grid to TensorBoard."""
+        model = run.experiment.model
+        with (
+            Console(run.workdir / "log.txt") as console,
+            Interruption(console.print) as interruption,
+            interruption.immediately(lambda: None),
+        ):
+            source = trained(run, console.print)
+            console.print(f"drawing {self.num_images} images from step {source.step}")
+            progress = Progress(console, "image", self.num_images)
+            drawn = []
+            for sample in self.sampler.draw(
+                model,
+                source.parameters,
+                range(self.num_images),
+                stream_key(self.seed, "samples"),
+                source.lanes_sharding(self.sampler.lanes),
+            ):
+                drawn.append(sample)
+                progress.update(len(drawn))
+            progress.end()
+
+            drawn = drawn_in_order(drawn)
+            images = np.stack([sample.image for sample in drawn]).astype(np.uint8)
+            nfe = np.asarray([sample.nfe for sample in drawn])
+            failed = sum(not sample.converged for sample in drawn)
+            folder = run.workdir / "samples" / str(source.step)
+            with replace_atomically(folder / "samples.npz", "wb") as file:
+                np.savez_compressed(file, images=images, nfe=nfe)
+            grid = image_grid(images[:_IMAGES_IN_GRID], model.pixels.levels)
+            write_picture(folder / "grid.png", grid)
+            if jax.process_index() == 0:
+                writer = TensorBoardWriter(run.workdir / "tensorboard")
+                writer.write_image(source.step, "samples/final", grid)
+                writer.close()
+        rows = [("sampled", f"{len(images)} images, {nfe.mean():.0f} network evaluations each")]
+        if failed:
+            rows.append(("not converged", f"{failed} images: raise sample.sampler.controller"))
+        return Outcome(
+            rows=rows,
+            written=[("samples", folder / "samples.npz"), ("picture", folder / "grid.png")],
+            next_flags=["--task=sample", "--set=sample.num_images=1000"],
+        )

@@ -1,0 +1,208 @@
+"""The task that trains."""
+
+import contextlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import jax
+import numpy as np
+
+from diffusion_ode.errors import UserError
+from diffusion_ode.inference.sampling import OdeSampler, Sampler, drawn_in_order
+from diffusion_ode.objectives.flow_matching import FlowMatching
+from diffusion_ode.objectives.objective import Objective
+from diffusion_ode.process.model import parameter_count
+from diffusion_ode.reporting.console import Console
+from diffusion_ode.reporting.image_grid import image_grid
+from diffusion_ode.reporting.jsonl_writer import JsonlWriter
+from diffusion_ode.reporting.metric_writers import MetricWriters
+from diffusion_ode.reporting.progress import Progress, duration
+from diffusion_ode.reporting.tensorboard_writer import TensorBoardWriter
+from diffusion_ode.solvers.control import FixedSteps
+from diffusion_ode.solvers.heun import Heun
+from diffusion_ode.tasks.outcome import Outcome
+from diffusion_ode.tasks.run import Run
+from diffusion_ode.training.beginning import begin, check_changes
+from diffusion_ode.training.checkpoints import Checkpoints
+from diffusion_ode.training.interruption import Interruption
+from diffusion_ode.training.loop import Intervals, TrainLoop
+from diffusion_ode.training.optimizer import AdamW
+from diffusion_ode.training.program import TrainProgram
+from diffusion_ode.training.randomness import stream_key
+from diffusion_ode.training.step import ExponentialAverage
+from diffusion_ode.training.warm_start import WarmStart
+from diffusion_ode.training.workdir_lock import workdir_lock
+
+if TYPE_CHECKING:
+    from diffusion_ode.tasks.experiment import Experiment
+
+
+def _quick_sampler() -> OdeSampler:
+    """Good enough to look at: 16 Heun steps."""
+    return OdeSampler(solver=Heun(), controller=FixedSteps(16), lanes=16)
+
+
+@dataclass(frozen=True)
+class Train:
+    """How a model is trained.
+
+    Args:
+      num_steps: optimiser steps of this run.
+      batch_size: images per optimiser step, over all devices.
+      accumulation: parts that a batch is divided into.
+      objective, optimizer, average: what is minimised, how, and what is averaged for evaluation.
+      warm_start: what is taken over from another run, and from which.
+      seed: of parameters, order of the data and all noise.
+      log_every, checkpoint_every: in steps.
+      keep_checkpoints: of the newest; the one with the least training loss is kept too.
+      pictures_every: steps between two grids of samples in TensorBoard; None for none.
+      picture_sampler: draws them.
+      num_pictures: samples in a grid.
+    """
+
+    num_steps: int = 1000
+    batch_size: int = 128
+    accumulation: int = 1
+    objective: Objective = field(default_factory=FlowMatching)
+    optimizer: AdamW = field(default_factory=AdamW)
+    average: ExponentialAverage = field(default_factory=ExponentialAverage)
+    warm_start: WarmStart = field(default_factory=WarmStart)
+    seed: int = 0
+    log_every: int = 100
+    checkpoint_every: int = 1000
+    keep_checkpoints: int = 3
+    pictures_every: int | None = None
+    picture_sampler: Sampler = field(default_factory=_quick_sampler)
+    num_pictures: int = 16
+
+    def __post_init__(self):
+        names = ("num_steps", "batch_size", "accumulation", "log_every", "checkpoint_every")
+        for name in (*names, "keep_checkpoints", "num_pictures"):
+            if getattr(self, name) < 1:
+                raise UserError(
+                    f"train.{name} = {getattr(self, name)} is below 1: give a positive number."
+                )
+        if self.pictures_every is not None and self.pictures_every < 1:
+            raise UserError(
+                f"train.pictures_every = {self.pictures_every} is below 1: give a number of steps,"
+                " or None for no pictures."
+            )
+
+    def run(self, run: Run) -> Outcome:
+        """Trains in the run's workdir, from wherever that stands to the end."""
+        with contextlib.ExitStack() as stack:
+            console = stack.enter_context(Console(run.workdir / "log.txt"))
+            interruption = stack.enter_context(Interruption(console.print))
+            stack.enter_context(workdir_lock(run.workdir, run.command))
+            check_changes(run.config_changes(), console.print)
+
+            images = run.experiment.data.load(run.data_dir)
+            program = self.program(run.experiment)
+            _introduce(console, run, program, images)
+
+            checkpoints = stack.enter_context(
+                Checkpoints(
+                    run.workdir / "checkpoints",
+                    keep=self.keep_checkpoints,
+                    best_by="bpd",
+                    report=console.print,
+                )
+            )
+            with interruption.immediately(checkpoints.wait):
+                beginning = begin(
+                    program, checkpoints, self.warm_start, run.init_from, images.fingerprint
+                )
+                run.save_config()
+                console.print(f"{beginning.sentence}; compiling the training step …")
+                step = program.compile_step()
+                console.print(f"compiled in {step.seconds:.1f} s")
+
+            batches = run.experiment.data.train_batches(
+                images,
+                batch_size=self.batch_size,
+                seed=self.seed,
+                process_index=jax.process_index(),
+                process_count=jax.process_count(),
+            )
+            if beginning.data_state is not None:
+                batches.set_state(beginning.data_state)
+            writers = stack.enter_context(
+                MetricWriters(
+                    [
+                        JsonlWriter(run.workdir / "metrics.jsonl"),
+                        TensorBoardWriter(run.workdir / "tensorboard"),
+                    ]
+                )
+            )
+            resumed = beginning.data_state is not None
+            writers.resume_at(int(beginning.state.step) if resumed else None)
+            loop = TrainLoop(
+                program=program,
+                step=step,
+                batches=batches,
+                checkpoints=checkpoints,
+                writers=writers,
+                progress=Progress(console, "step", self.num_steps),
+                interruption=interruption,
+                intervals=Intervals(self.log_every, self.checkpoint_every, self.pictures_every),
+                document=run.document,
+                facts={"data": images.manifest.name, "data_fingerprint": images.fingerprint},
+                draw_picture=lambda ema: self._picture(run.experiment, ema),
+            )
+            state = loop.run(beginning.state)
+            return Outcome(
+                rows=[
+                    ("trained", f"{self.num_steps} steps of {self.batch_size} images"),
+                    ("time of the loop", duration(loop.seconds)),
+                ],
+                written=[
+                    ("checkpoint", run.workdir / "checkpoints" / str(int(state.step))),
+                    ("curves", run.workdir / "tensorboard"),
+                ],
+                next_flags=["--task=evaluate"],
+            )
+
+    def program(self, experiment: "Experiment") -> TrainProgram:
+        """The compiled side of this training, on the experiment's mesh.
+
+        Raises:
+          UserError: the mesh does not divide the devices or the batch.
+        """
+        placement = experiment.mesh.build()
+        placement.check_batch(self.batch_size, self.accumulation)
+        return TrainProgram(
+            model=experiment.model,
+            objective=self.objective,
+            optimizer=self.optimizer,
+            average=self.average,
+            placement=placement,
+            num_steps=self.num_steps,
+            batch_size=self.batch_size,
+            accumulation=self.accumulation,
+            seed=self.seed,
+        )
+
+    def _picture(self, experiment: "Experiment", ema) -> np.ndarray:
+        key = stream_key(self.seed, "pictures")
+        drawn = drawn_in_order(
+            self.picture_sampler.draw(experiment.model, ema, range(self.num_pictures), key)
+        )
+        return image_grid(np.stack([s.image for s in drawn]), experiment.model.pixels.levels)
+
+
+def _introduce(console: Console, run: Run, program: TrainProgram, images) -> None:
+    """What is about to happen, where and on what."""
+    devices = jax.devices()
+    mesh = program.placement.mesh.shape
+    manifest = images.manifest
+    run.note(data_fingerprint=images.fingerprint, mesh=dict(mesh))
+    console.print(f"{run.name} in {run.workdir}")
+    console.print(
+        f"  devices     {len(devices)} × {devices[0].device_kind},"
+        f" mesh data {mesh['data']} × fsdp {mesh['fsdp']}"
+    )
+    console.print(f"  parameters  {parameter_count(program.model):,}")
+    console.print(
+        f"  data        {manifest.name}, {manifest.train.count:,} images"
+        f" {'×'.join(map(str, manifest.shape))}, fingerprint {images.fingerprint}"
+    )

@@ -1,0 +1,81 @@
+"""How a run begins: it resumes, else it starts warm, else it starts fresh."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from diffusion_ode.documents import Change
+from diffusion_ode.errors import UserError
+from diffusion_ode.training.checkpoints import Checkpoints
+from diffusion_ode.training.program import TrainProgram
+from diffusion_ode.training.state import TrainState
+from diffusion_ode.training.warm_start import WarmStart
+
+# Fields that a checkpoint's numbers depend on: with another value it is another run.
+_FIXED = ("model.", "data.", "train.batch_size", "train.seed")
+
+
+class Beginning(NamedTuple):
+    """The first state, the data iterator's (None: at its beginning), and a sentence about it."""
+
+    state: TrainState
+    data_state: dict[str, Any] | None
+    sentence: str
+
+
+def begin(
+    program: TrainProgram,
+    checkpoints: Checkpoints,
+    warm_start: WarmStart,
+    init_from: str | None,
+    fingerprint: str,
+) -> Beginning:
+    """The moment from which a run goes on.
+
+    Args:
+      program: what is trained.
+      checkpoints: of this run's own workdir; they come first.
+      warm_start: what else it may start from.
+      init_from: as asked for on the command line; comes before the experiment's own source.
+      fingerprint: of the data.
+
+    Raises:
+      UserError: a checkpoint does not fit, or was made from other data.
+    """
+    if checkpoints.list_steps():
+        restored = checkpoints.restore(program.abstract_state)
+        check_fingerprint(restored.facts, fingerprint, f"checkpoint {restored.step}")
+        sentence = f"resuming at step {restored.step}"
+        if init_from:
+            sentence += f" of this workdir's own checkpoints; --init_from={init_from} is not used"
+        return Beginning(restored.state, restored.data_state, sentence)
+    source = init_from or warm_start.source
+    if source is not None:
+        state = warm_start.begin(program, source)
+        return Beginning(state, None, f"starting warm from {source}, step {int(state.step)}")
+    return Beginning(program.fresh_state(), None, "starting fresh")
+
+
+def check_fingerprint(facts: dict[str, Any], fingerprint: str, what: str) -> None:
+    """Refuses to go on with data that a checkpoint was not made from."""
+    trained_on = facts.get("data_fingerprint")
+    if trained_on is not None and trained_on != fingerprint:
+        raise UserError(
+            f"The {what} was made from the data {trained_on}, but the data now are {fingerprint}:"
+            " restore those data, or train in another --workdir."
+        )
+
+
+def check_changes(changes: Sequence[Change], say: Callable[[str], None]) -> None:
+    """Says what differs from the config that this workdir's run began with.
+
+    Raises:
+      UserError: something differs that would make the checkpoints another run's.
+    """
+    for change in changes:
+        what = f"{change.path}: {change.before or 'unset'} → {change.after or 'unset'}"
+        if change.path.startswith(_FIXED):
+            raise UserError(
+                f"This workdir's run has another {what}; keep it, or train in another --workdir"
+                " (with --init_from to go on from these parameters)."
+            )
+        say(f"changed since the run began: {what}")

@@ -1,0 +1,172 @@
+"""The loop around the compiled step: everything that touches the world while training."""
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from diffusion_ode.reporting.metric_writers import MetricWriters
+from diffusion_ode.reporting.progress import Progress, rate
+from diffusion_ode.training.checkpoints import Checkpoints
+from diffusion_ode.training.interruption import Interruption
+from diffusion_ode.training.program import CompiledStep, TrainProgram
+from diffusion_ode.training.state import TrainState
+
+
+class Batches(Protocol):
+    """Endless batches whose position can be saved."""
+
+    def __next__(self) -> dict[str, np.ndarray]: ...
+
+    def get_state(self) -> dict[str, Any]: ...
+
+    def set_state(self, state: dict[str, Any]) -> None: ...
+
+
+class NotFinite(RuntimeError):
+    """The loss or its gradient is no longer a number; nothing of that step has been saved."""
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """After how many steps something is done; the last step is always included.
+
+    Args:
+      log: metrics are written.
+      checkpoint: the state is saved.
+      pictures: a grid of samples is drawn; None never.
+    """
+
+    log: int
+    checkpoint: int
+    pictures: int | None = None
+
+
+@dataclass
+class TrainLoop:
+    """Steps from where a state stands to the end of its run.
+
+    One step is always under way on the device while the host makes the next batch ready and looks
+    at the metrics of the one before, so that a loss which is not finite is seen one step later.
+
+    Attributes:
+      program, step: what is trained, compiled.
+      batches: where they come from.
+      checkpoints: where states go.
+      writers: where metrics go.
+      progress: what the screen shows.
+      interruption: who may ask to stop.
+      intervals: what is done when.
+      document, facts: saved with every checkpoint.
+      seconds: that `run` took.
+      draw_picture: from the averaged parameters, uint8 [height, width, channels].
+    """
+
+    program: TrainProgram
+    step: CompiledStep
+    batches: Batches
+    checkpoints: Checkpoints
+    writers: MetricWriters
+    progress: Progress
+    interruption: Interruption
+    intervals: Intervals
+    document: dict[str, Any]
+    facts: dict[str, Any]
+    draw_picture: Callable[[Any], np.ndarray]
+    seconds: float = 0.0
+    _under_way: deque = field(default_factory=deque)
+    _since_log: list[dict[str, float]] = field(default_factory=list)
+    _since_save: list[float] = field(default_factory=list)
+    _waiting: float = 0.0
+
+    def run(self, state: TrainState) -> TrainState:
+        """Trains to the end, saving on the way.
+
+        Raises:
+          NotFinite: the loss or its gradient is not finite; the last checkpoint is intact.
+          Interrupted: asked to stop; the state is saved.
+        """
+        first, done = int(state.first_step), int(state.step)
+        last = first + self.program.num_steps
+        logged = begun = time.perf_counter()
+        while done < last:
+            state, metrics = self.step(state, self._next_batch())
+            done += 1
+            self._under_way.append((done, metrics))
+            self._settle(but=1, first=first)
+
+            stopping = self.interruption.requested
+            if due(done, self.intervals.log, last):
+                self._settle(but=0, first=first)
+                logged = self._log(done, logged)
+            if due(done, self.intervals.checkpoint, last) or stopping:
+                self._settle(but=0, first=first)
+                self._save(done, state)
+            if self.intervals.pictures and due(done, self.intervals.pictures, last):
+                self.writers.write_image(done, "samples", self.draw_picture(state.ema))
+            if stopping:
+                self.checkpoints.wait()
+                self.interruption.raise_if_requested()
+            self.checkpoints.check()
+        self.progress.end()
+        self.checkpoints.wait()
+        self.seconds = time.perf_counter() - begun
+        return state
+
+    def _next_batch(self):
+        start = time.perf_counter()
+        batch = next(self.batches)
+        self._waiting += time.perf_counter() - start
+        return self.program.place(batch)
+
+    def _settle(self, but: int, first: int) -> None:
+        """Waits for the metrics of all steps under way but the newest `but`."""
+        while len(self._under_way) > but:
+            done, metrics = self._under_way.popleft()
+            values = {name: float(value) for name, value in metrics.items()}
+            if not (math.isfinite(values["bpd"]) and math.isfinite(values["gradient_norm"])):
+                newest = self.checkpoints.latest_step()
+                raise NotFinite(
+                    f"the loss at step {done} is {values['bpd']} and its gradient's norm"
+                    f" {values['gradient_norm']}; the newest checkpoint, of step {newest}, is from"
+                    " before: lower train.optimizer.learning_rate.peak and run again"
+                )
+            self._since_log.append(values)
+            self._since_save.append(values["bpd"])
+            speed = self.progress.speed() if done > first + 1 else None
+            images = f" · {rate(speed * self.program.batch_size)} images/s" if speed else ""
+            self.progress.update(done - first, f"{self._recent_bpd():.3f} bpd{images}")
+
+    def _recent_bpd(self) -> float:
+        """Over the last few steps: a single batch's loss jumps about."""
+        return float(np.mean(self._since_save[-50:]))
+
+    def _log(self, done: int, logged: float) -> float:
+        now = time.perf_counter()
+        count = len(self._since_log)
+        names = self._since_log[0] if self._since_log else {}
+        scalars = {
+            f"train/{name}": float(np.mean([step[name] for step in self._since_log]))
+            for name in names
+        }
+        scalars["train/images_per_second"] = count * self.program.batch_size / (now - logged)
+        scalars["train/input_wait"] = self._waiting / (now - logged)
+        self.writers.write_scalars(done, scalars)
+        self._since_log.clear()
+        self._waiting = 0.0
+        return now
+
+    def _save(self, done: int, state: TrainState) -> None:
+        metrics = {"bpd": float(np.mean(self._since_save))} if self._since_save else {}
+        data_state = self.batches.get_state()
+        self.checkpoints.save(done, state, data_state, self.document, metrics, self.facts)
+        self._since_save.clear()
+
+
+def due(done: int, interval: int, last: int) -> bool:
+    """Whether something of that interval is due after `done` steps."""
+    return done % interval == 0 or done == last
