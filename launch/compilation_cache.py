@@ -12,14 +12,12 @@ def keep_compilations() -> None:
     """Lets JAX keep compiled programs in `$JAX_COMPILATION_CACHE_DIR` or the user's cache.
 
     What is read back is executed, so it is a folder of the user's own; and machine code is only
-    good for the processor it was made for, so each kind of machine has its own.
+    good for the processor it was made for, so each kind of machine has its own. Set by environment
+    variables, which JAX reads when it is imported: so this imports nothing, and comes first.
     """
-    import jax
-
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        folder = Path.home() / ".cache" / "diffusion_ode" / "compiled" / _kind_of_machine()
-        jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", _WORTH_KEEPING)
+    folder = Path.home() / ".cache" / "diffusion_ode" / "compiled" / _kind_of_machine()
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", str(_WORTH_KEEPING))
 
 
 def _kind_of_machine() -> str:

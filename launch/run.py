@@ -18,6 +18,7 @@ if not __package__:
 from data.errors import UserError as DataUserError
 from diffusion_ode.errors import UserError
 from launch import flags
+from launch.compilation_cache import keep_compilations
 
 DONE, REFUSED, INTERRUPTED = 0, 2, 75  # and 1 for a task that failed
 
@@ -63,4 +64,5 @@ def launch_experiment(name: str, request: flags.Request, arguments: Sequence[str
 if __name__ == "__main__":
     # Until a task watches the signals itself there is nothing to save: leave at once.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    keep_compilations()
     sys.exit(main(sys.argv[1:]))

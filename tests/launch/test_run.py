@@ -14,17 +14,19 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 SUMMARY = """
-results
+tiny_sp
 ───────  ─
 steps    7
 steps    2
 steps    3
 
 written
-───────  ────────────────────────
-config   runs/tiny_sp/config.json
+  config  runs/tiny_sp/config.json
+  config  runs/tiny_sp/config.json
+  config  runs/tiny_sp/config.json
 
-next: python launch/run.py --exp=outside:tiny_sp --set train.num_steps=7 --task=sample"""
+next, try
+  python launch/run.py --exp=outside:tiny_sp --set train.num_steps=7 --task=sample"""
 
 
 @dataclass(frozen=True)
