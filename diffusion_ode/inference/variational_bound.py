@@ -2,7 +2,7 @@
 
 import functools
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from diffusion_ode.backend import loops_are_fast
 from diffusion_ode.errors import UserError
 from diffusion_ode.process.model import Model, squared_norm
 from diffusion_ode.process.time_sampling import ImportanceSampledTimes, TimeSampler
-from diffusion_ode.typing import Key, Levels, Parameters, PerImage
+from diffusion_ode.typing import Images, Key, Levels, Parameters, PerImage
 
 
 class BoundTerms(NamedTuple):
@@ -26,6 +26,37 @@ class BoundTerms(NamedTuple):
         return self.reconstruction + self.prior + self.diffusion
 
 
+@runtime_checkable
+class EndTerms(Protocol):
+    """The two terms of the bound that belong to the ends of the path."""
+
+    def reconstruction(self, model: Model, levels: Levels, noise: Images) -> PerImage:
+        """−log P(k | z0) at z0 = α0 x + σ0 ε, nats per image."""
+        ...
+
+    def prior(self, model: Model, levels: Levels) -> PerImage:
+        """KL(q(z1 | x) ‖ p(z1)), nats per image."""
+        ...
+
+
+@dataclass(frozen=True)
+class GaussianEnds:
+    """The decoder of `Pixels`, and the prior N(0, σ1² I) of the ODE: its KL is ½α1²‖x‖²/σ1².
+
+    Source: Kingma et al. 2021, arXiv:2107.00630, section 3.3 and equation 12, with σ1² for 1.
+    """
+
+    def reconstruction(self, model, levels, noise):
+        x = model.pixels.encode(levels)
+        gamma_0 = jnp.asarray(model.schedule.gamma_0, x.dtype)
+        z = model.noised(x, jnp.broadcast_to(gamma_0, x.shape[:1]), noise)
+        return -model.pixels.log_probability(model.path, gamma_0, levels, z)
+
+    def prior(self, model, levels):
+        x = model.pixels.encode(levels)
+        return 0.5 * squared_norm(x) * jnp.exp(-jnp.asarray(model.schedule.gamma_1, x.dtype))
+
+
 @dataclass(frozen=True)
 class VariationalBound:
     """−log P(k) ≤ E[−log P(k|z0)] + KL(q(z1|x) ‖ N(0, σ1² I)) + ½∫ E‖ε − ε̂‖² dγ.
@@ -34,13 +65,15 @@ class VariationalBound:
 
     Args:
       draws: of γ and ε per image; the times of one image are spread evenly over the density.
-      times: where γ is drawn from.
+      times: where γ is drawn from; `DiscreteTimes(T)` makes it the bound of T steps.
+      ends: the reconstruction and prior terms.
 
     Source: Kingma et al. 2021, arXiv:2107.00630, equations 11 to 18.
     """
 
     draws: int = 32
     times: TimeSampler = field(default_factory=ImportanceSampledTimes)
+    ends: EndTerms = field(default_factory=GaussianEnds)
 
     def __post_init__(self):
         if self.draws < 1:
@@ -55,7 +88,7 @@ class VariationalBound:
           keys: [b].
         """
         end_keys, flow_keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
-        reconstruction, prior = end_terms(model, levels, end_keys)
+        reconstruction, prior = _end_terms(self.ends, model, levels, end_keys)
 
         def one_draw(draw):
             return _diffusion_draw(self, model, parameters, levels, flow_keys, draw)
@@ -70,15 +103,13 @@ class VariationalBound:
         return BoundTerms(reconstruction, prior, diffusion)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def end_terms(model: Model, levels: Levels, keys: Key) -> tuple[PerImage, PerImage]:
-    """Reconstruction (one draw of z0 per image) and prior term, in nats per image."""
-    x = model.pixels.encode(levels)
-    ends = jnp.asarray([model.schedule.gamma_0, model.schedule.gamma_1], x.dtype)
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _end_terms(
+    ends: EndTerms, model: Model, levels: Levels, keys: Key
+) -> tuple[PerImage, PerImage]:
+    """Reconstruction (one draw of z0 per image) and prior term."""
     noise = jax.vmap(lambda key: jax.random.normal(key, model.pixels.shape))(keys)
-    z = model.noised(x, jnp.broadcast_to(ends[0], x.shape[:1]), noise)
-    reconstruction = -model.pixels.log_probability(model.path, ends[0], levels, z)
-    return reconstruction, 0.5 * squared_norm(x) * jnp.exp(-ends[1])
+    return ends.reconstruction(model, levels, noise), ends.prior(model, levels)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -7,7 +7,7 @@ import jax
 from diffusion_ode.errors import UserError
 from diffusion_ode.objectives.flow_matching import diffusion_weight, draw_flow
 from diffusion_ode.objectives.objective import LossTerms
-from diffusion_ode.objectives.trace_residual import Identity, SingleProbe, TraceResidual
+from diffusion_ode.objectives.trace_residual import Identity, IndependentProbes, TraceResidual
 from diffusion_ode.process.model import along_images, squared_norm
 from diffusion_ode.process.time_sampling import ImportanceSampledTimes, TimeSampler
 
@@ -23,14 +23,15 @@ class SecondOrderFlowMatching:
     Args:
       times: how γ is drawn.
       weight: λ.
-      residual: how R² is estimated; this decides what is learned.
+      residual: how R² is estimated; this decides what is learned. `SingleProbe` is published, but
+        also presses off-diagonal entries of the Jacobian towards zero.
 
     Source: Zheng et al. 2023, arXiv:2305.03935, theorem 3.3 and appendix D.
     """
 
     times: TimeSampler = field(default_factory=ImportanceSampledTimes)
     weight: float = 0.1
-    residual: TraceResidual = field(default_factory=SingleProbe)
+    residual: TraceResidual = field(default_factory=IndependentProbes)
 
     def __post_init__(self):
         if not self.weight >= 0.0:

@@ -1,0 +1,123 @@
+"""Images from noise in T random steps."""
+
+import functools
+import itertools
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diffusion_ode.backend import loops_are_fast
+from diffusion_ode.errors import UserError
+from diffusion_ode.inference.decoding import Decoder, DrawnLevel
+from diffusion_ode.inference.sampling import Sample
+from diffusion_ode.process.model import Model, along_images
+from diffusion_ode.typing import Images, Key, Parameters, PerImage
+
+
+@dataclass(frozen=True)
+class AncestralSampler:
+    """z1 = σ1 ε, then from t to s = t − 1/T by q(z_s | z_t, x) with the network's guess for x.
+
+    z_s = (α_s/α_t)(z_t − c σ_t ε̂) + √c σ_s ε, c = −expm1(γ_s − γ_t). It holds for any path, being
+    a statement about the Gaussians q alone. With `DrawnLevel` the images are those of the model
+    that `VariationalBound(times=DiscreteTimes(T))` bounds.
+
+    Args:
+      steps: T, evaluations of the network per image.
+      decoder: from z at γ0 to levels.
+      lanes: images under way at a time.
+
+    Source: Kingma et al. 2021, arXiv:2107.00630, section 3.5 and appendix A.4.
+    """
+
+    steps: int = 1000
+    decoder: Decoder = field(default_factory=DrawnLevel)
+    lanes: int = 64
+
+    def __post_init__(self):
+        for name in ("steps", "lanes"):
+            if getattr(self, name) < 1:
+                raise UserError(
+                    f"{name} = {getattr(self, name)} is below 1: give a positive number."
+                )
+
+    def draw(self, model, parameters, indices, key, sharding=None):
+        source = iter(indices)
+        while taken := list(itertools.islice(source, self.lanes)):
+            # Always `lanes` images, so that the last ones compile nothing anew.
+            padded = np.asarray(taken + [0] * (self.lanes - len(taken)), np.int32)
+            lanes = jnp.asarray(padded) if sharding is None else jax.device_put(padded, sharding)
+            z, keys = _noise(model, key, lanes)
+            z = self._denoised(model, parameters, z, keys)
+            images = np.asarray(_decoded(self.decoder, model, z, keys))
+            finite = np.isfinite(np.asarray(z)).all(axis=(1, 2, 3))
+            for lane, index in enumerate(taken):
+                yield Sample(int(index), images[lane], self.steps, bool(finite[lane]))
+
+    def _denoised(self, model: Model, parameters: Parameters, z: Images, keys: Key) -> Images:
+        if loops_are_fast():
+            return _all_steps(model, self.steps, parameters, z, keys)
+        for step in range(self.steps, 0, -1):
+            z = _one_step(model, self.steps, parameters, z, keys, jnp.int32(step))
+        return z
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _noise(model: Model, key: Key, indices) -> tuple[Images, Key]:
+    """z1 = σ1 ε of the images numbered so, and the keys of all that they need later."""
+    keys = jax.vmap(lambda index: jax.random.fold_in(key, index))(indices)
+    noise_keys, later_keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
+    sigma = model.path.sigma(jnp.asarray(model.schedule.gamma_1))
+    return sigma * _standard_normal(model, noise_keys), later_keys
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _one_step(model: Model, steps: int, parameters: Parameters, z: Images, keys: Key, step):
+    """From t = step/T to s = t − 1/T."""
+    gamma_t = jnp.broadcast_to(model.schedule.gamma(step / steps), z.shape[:1])
+    gamma_s = jnp.broadcast_to(model.schedule.gamma((step - 1) / steps), z.shape[:1])
+    with jax.default_matmul_precision("highest"):
+        output = model.predict(parameters, z, gamma_t, jnp.zeros_like(gamma_t))
+    fresh = _standard_normal(model, jax.vmap(lambda key: jax.random.fold_in(key, step))(keys))
+    return ancestral_step(model, output, z, gamma_s, gamma_t, fresh)
+
+
+def ancestral_step(
+    model: Model, output: Images, z: Images, gamma_s: PerImage, gamma_t: PerImage, noise: Images
+) -> Images:
+    """z_s = (α_s/α_t)(z_t − c σ_t ε̂) + √c σ_s ε, c = −expm1(γ_s − γ_t).
+
+    Args:
+      model: gives α, σ and ε̂.
+      output: of the network at (z, γ_t).
+      z: z_t.
+      gamma_s, gamma_t: γ_s < γ_t.
+      noise: ε.
+    """
+    path, s, t = model.path, along_images(gamma_s), along_images(gamma_t)
+    change = -jnp.expm1(s - t)
+    scale = jnp.exp(path.log_alpha(s) - path.log_alpha(t))
+    mean = scale * (z - change * path.sigma(t) * model.noise(output, z, gamma_t))
+    return mean + jnp.sqrt(change) * path.sigma(s) * noise
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _all_steps(model: Model, steps: int, parameters: Parameters, z: Images, keys: Key) -> Images:
+    def one(done, z):
+        return _one_step(model, steps, parameters, z, keys, steps - done)
+
+    return jax.lax.fori_loop(0, steps, one, z)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _decoded(decoder: Decoder, model: Model, z: Images, keys: Key):
+    def one(image, key):
+        return decoder(model, image[None], jax.random.fold_in(key, 0))[0]  # steps are 1..T
+
+    return jax.vmap(one)(z, keys)
+
+
+def _standard_normal(model: Model, keys: Key) -> Images:
+    return jax.vmap(lambda key: jax.random.normal(key, model.pixels.shape))(keys)
