@@ -19,12 +19,17 @@ from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 
 # Two lanes of 32 bits each, since 64-bit integers are switched off in JAX by default. All constants
-# are odd, as multiplying by an odd number loses no bit mod 2³². The first of each lane (2³² over
+# are odd, as multiplying by an odd number loses no bit mod 2³². The first pair (2³² over
 # the golden ratio; 2³¹ times the square root of two) spreads the index, the others mix the word.
-_LANES = (
-    (0x9E3779B1, 0x5BD1E995, 0x2545F491, 0x1B873593),
-    (0xB504F333, 0xCC9E2D51, 0x7FEB352D, 0x846CA68B),
-)
+_LANES = np.array(
+    (
+        (0x9E3779B1, 0xB504F333),
+        (0x5BD1E995, 0xCC9E2D51),
+        (0x2545F491, 0x7FEB352D),
+        (0x1B873593, 0x846CA68B),
+    ),
+    np.uint32,
+)  # [constant, lane]
 
 
 @dataclass(frozen=True)
@@ -111,15 +116,14 @@ def _lanes(leaf: jax.Array) -> jax.Array:
     depends on the index in a non-linear way makes swapped elements change it too.
     """
     words = _words(leaf)
-    index = _flat_index(words.shape)
-    sums = []
-    for spread, first, second, third in _LANES:
-        mixed = words ^ (index * jnp.uint32(spread) + jnp.uint32(first))
-        mixed = (mixed ^ (mixed >> 16)) * jnp.uint32(second)
-        mixed = (mixed ^ (mixed >> 15)) * jnp.uint32(third)
-        mixed = mixed ^ (mixed >> 16)
-        sums.append(jnp.sum(mixed, dtype=jnp.uint32))
-    return jnp.stack(sums)
+    spread, first, second, third = (
+        lax.expand_dims(constants, range(1, words.ndim + 1)) for constants in jnp.asarray(_LANES)
+    )
+    mixed = words[None] ^ (_flat_index(words.shape)[None] * spread + first)
+    mixed = (mixed ^ (mixed >> 16)) * second
+    mixed = (mixed ^ (mixed >> 15)) * third
+    mixed = mixed ^ (mixed >> 16)
+    return jnp.sum(mixed, axis=range(1, mixed.ndim), dtype=jnp.uint32)
 
 
 def _words(leaf: jax.Array) -> jax.Array:
