@@ -41,10 +41,8 @@ def orthogonal_variance(n):
     ("divergence", "variance"),
     [
         (HutchinsonTrace(), 2 * (SQUARED_NORM - (np.diag(SYMMETRIC) ** 2).sum())),
-        (HutchinsonTrace(distribution=Gaussian()), 2 * SQUARED_NORM),
-        (HutchinsonTrace(distribution=Orthogonal()), orthogonal_variance(1)),
+        (HutchinsonTrace(2, Gaussian()), 2 * SQUARED_NORM / 2),
         (HutchinsonTrace(3, Orthogonal()), orthogonal_variance(3)),
-        (HutchinsonTrace(4, Gaussian()), 2 * SQUARED_NORM / 4),
     ],
 )
 def test_hutchinson_has_the_mean_and_the_variance_of_its_formula(divergence, variance):
@@ -55,9 +53,8 @@ def test_hutchinson_has_the_mean_and_the_variance_of_its_formula(divergence, var
 
 
 def test_standard_error_falls_as_one_over_the_root_of_the_probes():
-    spreads = [estimates(HutchinsonTrace(n), draws=4000).std() for n in (1, 4, 16)]
-    slopes = np.diff(np.log(spreads)) / np.log(4)
-    assert np.allclose(slopes, -0.5, atol=0.05)
+    spreads = [estimates(HutchinsonTrace(n), draws=4000).std() for n in (1, 9)]
+    assert spreads[0] / spreads[1] == pytest.approx(3, rel=0.1)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +62,6 @@ def test_standard_error_falls_as_one_over_the_root_of_the_probes():
     [
         ExactTrace(),
         ExactTrace(chunk=4),
-        ExactTrace(chunk=100),
         HutchinsonTrace(N, Orthogonal()),
         HutchPlusPlus(3 * N),
     ],
@@ -89,8 +85,8 @@ def test_value_is_that_of_the_field_and_trace_belongs_to_its_own_example():
     f = jax.jit(lambda z: jnp.sin(z) * slopes)
     expected = jnp.sum(jnp.cos(z) * slopes, axis=(1, 2))
     keys = jax.random.split(jax.random.key(3), 3)
-    for divergence in (ExactTrace(), HutchinsonTrace(), HutchinsonTrace(2), HutchPlusPlus(18)):
-        result = divergence(f, z, draw_probes(divergence, keys, SHAPE))
+    for divergence in (ExactTrace(), HutchinsonTrace(2)):
+        result = jax.jit(lambda d=divergence: d(f, z, draw_probes(d, keys, SHAPE)))()
         assert np.allclose(result.value, f(z), atol=1e-6)
         # A diagonal Jacobian has no Rademacher variance.
         assert np.allclose(result.trace, expected, atol=1e-4)
@@ -98,10 +94,10 @@ def test_value_is_that_of_the_field_and_trace_belongs_to_its_own_example():
 
 def test_probe_depends_on_the_examples_key_alone():
     keys = jax.random.split(jax.random.key(4), 5)
-    for divergence in (HutchinsonTrace(2), HutchinsonTrace(2, Orthogonal()), HutchPlusPlus(6)):
-        batch = draw_probes(divergence, keys, SHAPE)
-        alone = divergence.draw_probe(keys[3], SHAPE)
-        assert np.allclose(batch[3], alone, atol=1e-6)
+    divergence = HutchinsonTrace(2)
+    batch = draw_probes(divergence, keys, SHAPE)
+    assert np.array_equal(batch[3], divergence.draw_probe(keys[3], SHAPE))
+    assert np.array_equal(batch[1:3], draw_probes(divergence, keys[1:3], SHAPE))
 
 
 def test_linear_skip_takes_the_variance_of_the_linear_part_away():

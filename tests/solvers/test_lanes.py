@@ -76,13 +76,15 @@ def test_a_solution_does_not_depend_on_its_lane_or_neighbours(alone, lanes):
     assert_same(run(items(RNG.permutation(COUNT)), lanes=lanes), alone)
 
 
-@pytest.mark.parametrize("options", [{"refill": False}, {"harvest": 3}, {"compact": True}])
-def test_lock_step_late_harvest_and_compaction_change_no_number(alone, options):
-    assert_same(run(items(), lanes=8, **options), alone)
+@pytest.mark.parametrize(
+    ("lanes", "options"), [(8, {"refill": False}), (8, {"harvest": 3}), (2, {"compact": True})]
+)
+def test_lock_step_late_harvest_and_compaction_change_no_number(alone, lanes, options):
+    assert_same(run(items(), lanes=lanes, **options), alone)
 
 
 def test_host_and_device_give_the_same_numbers(alone):
-    assert_same(run(items(), lanes=8, driver=HostLoop()), alone)
+    assert_same(run(items(), lanes=4, driver=HostLoop()), alone)
 
 
 def test_refilled_lanes_need_fewer_evaluations_than_lock_step(monkeypatch):
@@ -100,10 +102,11 @@ def test_refilled_lanes_need_fewer_evaluations_than_lock_step(monkeypatch):
 
 
 def test_one_compilation_whatever_the_number_of_items():
+    run(items(range(2)), lanes=4, driver=HostLoop())
     before = drivers.advance._cache_size()
-    for count in (1, 5, 6, COUNT):
-        run(items(range(count)), lanes=5, driver=HostLoop())
-    assert drivers.advance._cache_size() - before == 1
+    for count in (1, 4, 5, COUNT):
+        run(items(range(count)), lanes=4, driver=HostLoop())
+    assert drivers.advance._cache_size() == before
 
 
 def test_items_are_drawn_only_as_lanes_become_free():
@@ -151,7 +154,7 @@ def test_no_items_give_no_solutions():
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"lanes": 0}, "lanes is 0"), ({"lanes": 2, "harvest": 0}, "harvest is 0")],
+    [({"lanes": 0}, "lanes is 0"), ({"lanes": 3, "harvest": 0}, "harvest is 0")],
 )
 def test_impossible_numbers_are_refused(options, words):
     with pytest.raises(UserError, match=words):
