@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import jax
 import numpy as np
 
+from diffusion_ode.checkpoints.checkpoints import Checkpoints
 from diffusion_ode.errors import UserError
 from diffusion_ode.inference.sampling import OdeSampler, Sampler, drawn_in_order
 from diffusion_ode.objectives.flow_matching import FlowMatching
@@ -23,7 +24,6 @@ from diffusion_ode.solvers.heun import Heun
 from diffusion_ode.tasks.outcome import Outcome
 from diffusion_ode.tasks.run import Run
 from diffusion_ode.training.beginning import begin, check_changes
-from diffusion_ode.training.checkpoints import Checkpoints
 from diffusion_ode.training.interruption import Interruption
 from diffusion_ode.training.loop import Intervals, TrainLoop
 from diffusion_ode.training.optimizer import AdamW

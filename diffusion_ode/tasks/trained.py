@@ -5,9 +5,9 @@ from typing import Any
 
 import jax
 
+from diffusion_ode.checkpoints.checkpoints import Checkpoints
 from diffusion_ode.errors import UserError
 from diffusion_ode.tasks.run import Run
-from diffusion_ode.training.checkpoints import Checkpoints
 from diffusion_ode.training.sharding import Placement
 from diffusion_ode.typing import Parameters
 

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from diffusion_ode.checkpoints.checkpoints import Checkpoints
 from diffusion_ode.documents import Change
 from diffusion_ode.errors import UserError
-from diffusion_ode.training.checkpoints import Checkpoints
 from diffusion_ode.training.program import TrainProgram
 from diffusion_ode.training.state import TrainState
 from diffusion_ode.training.warm_start import WarmStart

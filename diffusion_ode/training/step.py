@@ -146,7 +146,7 @@ def _metrics(terms: LossTerms, gradients, rate, dimensions: int) -> Metrics:
     metrics = {
         "bpd": jnp.mean(bits),
         "loss_variance": jnp.var(bits),
-        "gradient_norm": optax.global_norm(gradients),
+        "gradient_norm": optax.tree.norm(gradients),
         "learning_rate": rate,
     }
     for name, part in terms.parts.items():

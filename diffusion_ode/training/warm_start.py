@@ -7,8 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from diffusion_ode.checkpoints.checkpoints import Checkpoints
 from diffusion_ode.errors import UserError
-from diffusion_ode.training.checkpoints import Checkpoints
 from diffusion_ode.training.program import TrainProgram
 from diffusion_ode.training.state import TrainState
 

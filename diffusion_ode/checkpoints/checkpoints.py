@@ -21,17 +21,17 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
-from diffusion_ode.errors import UserError
-from diffusion_ode.training.checkpoint_arrays import kinds, nested_arrays, read_arrays
-from diffusion_ode.training.checkpoint_errors import DamagedCheckpoint, SaveFailed, first_line
-from diffusion_ode.training.checkpoint_records import (
+from diffusion_ode.checkpoints.arrays import kinds, nested_arrays, read_arrays
+from diffusion_ode.checkpoints.digest import combine, leaf_facts
+from diffusion_ode.checkpoints.errors import DamagedCheckpoint, SaveFailed, first_line
+from diffusion_ode.checkpoints.records import (
     Records,
     check_fit,
     listed,
     read_records,
     sealed_records,
 )
-from diffusion_ode.training.digest import combine, leaf_facts
+from diffusion_ode.errors import UserError
 
 STATE = "state"
 QUARANTINE = "quarantine"

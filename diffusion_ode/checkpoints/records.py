@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from diffusion_ode.checkpoints.digest import LeafFacts
+from diffusion_ode.checkpoints.errors import DamagedCheckpoint, raise_unless_damage
 from diffusion_ode.errors import UserError
-from diffusion_ode.training.checkpoint_errors import DamagedCheckpoint, raise_unless_damage
-from diffusion_ode.training.digest import LeafFacts
 
 DATA, CONFIG, FACTS = "data", "config", "facts"  # the items' folders, beside the arrays'
 _FILE = "metadata"  # the name that Orbax's JSON handler gives its only file

@@ -11,8 +11,8 @@ import orbax.checkpoint as ocp
 from etils import epath
 from jax.sharding import SingleDeviceSharding
 
-from diffusion_ode.training.checkpoint_errors import DamagedCheckpoint, raise_unless_damage
-from diffusion_ode.training.digest import LeafFacts, leaf_facts, named_leaves, path_of
+from diffusion_ode.checkpoints.digest import LeafFacts, leaf_facts, named_leaves, path_of
+from diffusion_ode.checkpoints.errors import DamagedCheckpoint, raise_unless_damage
 
 
 def nested_arrays(tree: Any) -> dict[str, Any]:

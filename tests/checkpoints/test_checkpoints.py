@@ -18,11 +18,11 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
+from diffusion_ode.checkpoints.checkpoints import Checkpoints
+from diffusion_ode.checkpoints.digest import digest
+from diffusion_ode.checkpoints.errors import SaveFailed
 from diffusion_ode.errors import UserError
 from diffusion_ode.training import checkpoint_arrays, checkpoint_records
-from diffusion_ode.training.checkpoint_errors import SaveFailed
-from diffusion_ode.training.checkpoints import Checkpoints
-from diffusion_ode.training.digest import digest
 
 ROOT = Path(__file__).parents[2]
 
@@ -329,7 +329,7 @@ def test_the_exception_in_flight_is_not_hidden_by_a_failed_save(folder):
 
 KILLED = """
 import sys, pathlib, jax.numpy as jnp
-from diffusion_ode.training.checkpoints import Checkpoints
+from diffusion_ode.checkpoints.checkpoints import Checkpoints
 checkpoints = Checkpoints(pathlib.Path(sys.argv[1]))
 for step in range(1, 10_000):
     checkpoints.save(step, {"w": jnp.full((200, 1000), step)}, {"next_index": step}, {})
@@ -360,7 +360,7 @@ SHARDED = """
 import sys, pathlib, jax, jax.numpy as jnp
 jax.config.update("jax_num_cpu_devices", 4)
 from jax.sharding import NamedSharding, PartitionSpec as P
-from diffusion_ode.training.checkpoints import Checkpoints
+from diffusion_ode.checkpoints.checkpoints import Checkpoints
 mesh = jax.make_mesh((2, 2), ("a", "b"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
 state = {"w": jnp.arange(32.0).reshape(4, 8), "key": jax.random.key(3), "n": jnp.int32(1)}
 specs = {"w": P("a", "b"), "key": P(), "n": P()}

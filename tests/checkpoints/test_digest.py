@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffusion_ode.training.digest import combine, digest, leaf_facts, named_leaves
+from diffusion_ode.checkpoints.digest import combine, digest, leaf_facts, named_leaves
 
 ROOT = Path(__file__).parents[2]
 
@@ -96,7 +96,7 @@ SHARDED = """
 import jax, jax.numpy as jnp
 jax.config.update("jax_num_cpu_devices", 4)
 from jax.sharding import NamedSharding, PartitionSpec as P
-from diffusion_ode.training.digest import leaf_facts
+from diffusion_ode.checkpoints.digest import leaf_facts
 mesh = jax.make_mesh((2, 2), ("a", "b"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
 x = {"w": jax.random.normal(jax.random.key(0), (4, 6)), "h": jnp.arange(8, dtype=jnp.bfloat16)}
 one = leaf_facts(x)

@@ -1,0 +1,129 @@
+"""The training step: one optimiser step, however its batch is divided."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from diffusion_ode.objectives.flow_matching import FlowMatching
+from diffusion_ode.objectives.second_order_flow_matching import SecondOrderFlowMatching
+from diffusion_ode.process.model import Model
+from diffusion_ode.process.parameterization import VelocityPrediction
+from diffusion_ode.process.pixels import Pixels
+from diffusion_ode.process.schedule import LinearSchedule
+from diffusion_ode.process.time_sampling import AdaptiveTimes
+from diffusion_ode.process.variance_preserving import VariancePreserving
+from diffusion_ode.training.optimizer import AdamW, WarmedUp, WarmedUpThenCosine, not_biases
+from diffusion_ode.training.state import initial_state
+from diffusion_ode.training.step import ExponentialAverage, make_train_step
+from tests.small_network import SmallNetwork
+
+LEVELS = 17
+MODEL = Model(
+    VariancePreserving(),
+    LinearSchedule(-7.88),
+    VelocityPrediction(),
+    SmallNetwork(),
+    Pixels((4, 4, 1), LEVELS),
+)
+OPTIMIZER = AdamW(WarmedUp(peak=1e-2, warmup_steps=2))
+
+
+@pytest.fixture(scope="module")
+def batch():
+    images = np.random.default_rng(0).integers(0, LEVELS, (8, 4, 4, 1), dtype=np.uint8)
+    return {"image": jnp.asarray(images), "flag": jnp.zeros(8)}
+
+
+def stepped(batch, *, objective=None, accumulation=1, steps=1, average=None):
+    objective = objective or FlowMatching()
+    step = jax.jit(
+        make_train_step(
+            MODEL,
+            objective,
+            OPTIMIZER,
+            average or ExponentialAverage(0.5),
+            num_steps=10,
+            accumulation=accumulation,
+        )
+    )
+    state = initial_state(MODEL, objective, OPTIMIZER, jax.random.key(0))
+    for _ in range(steps):
+        state, metrics = step(state, batch)
+    return state, metrics
+
+
+@pytest.fixture(scope="module")
+def two_steps(batch):
+    return stepped(batch, steps=2)
+
+
+def test_accumulated_step_equals_the_whole_one_and_counts_once(batch, two_steps):
+    whole, whole_metrics = two_steps
+    parts, parts_metrics = stepped(batch, accumulation=4, steps=2)
+    assert int(parts.step) == int(whole.step) == 2
+    assert whole_metrics["bpd"] == pytest.approx(float(parts_metrics["bpd"]), rel=1e-5)
+    for one, other in zip(
+        jax.tree.leaves(whole.parameters), jax.tree.leaves(parts.parameters), strict=True
+    ):
+        np.testing.assert_allclose(one, other, atol=2e-4)
+
+
+def test_average_moves_by_its_decay_after_every_optimiser_step(batch, two_steps):
+    one, _ = stepped(batch, steps=1)
+    two, _ = two_steps
+    for before, parameter, after in zip(
+        *(jax.tree.leaves(tree) for tree in (one.ema, two.parameters, two.ema)), strict=True
+    ):
+        np.testing.assert_allclose(after, before + 0.5 * (parameter - before), atol=1e-6)
+
+
+def test_first_order_step_never_computes_the_reconstruction_softmax(batch):
+    state = initial_state(MODEL, FlowMatching(), OPTIMIZER, jax.random.key(0))
+
+    def shapes(objective):
+        step = make_train_step(
+            MODEL, objective, OPTIMIZER, ExponentialAverage(), num_steps=10, accumulation=1
+        )
+        return re.findall(r"\[([\d,]+)\]", str(jax.make_jaxpr(step)(state, batch)))
+
+    # A softmax over the levels would need an array whose last axis has their number.
+    assert not [shape for shape in shapes(FlowMatching()) if shape.split(",")[-1] == str(LEVELS)]
+
+
+def test_second_order_step_reports_its_parts(batch):
+    state, metrics = stepped(batch, objective=SecondOrderFlowMatching())
+    assert float(metrics["bpd"]) == pytest.approx(
+        float(metrics["diffusion_bpd"]) + 0.1 * float(metrics["second_order_bpd"]), rel=1e-5
+    )
+    assert int(state.step) == 1
+
+
+def test_adaptive_times_learn_within_the_step(batch):
+    state, _ = stepped(batch, objective=FlowMatching(AdaptiveTimes(bins=4)), steps=2)
+    assert float(state.times.count.sum()) > 0.0
+    assert bool(jnp.all(jnp.isfinite(state.times.second_moment)))
+
+
+def test_weight_decay_spares_biases():
+    decayed = not_biases({"conv": {"kernel": 1, "bias": 2}, "norm": {"scale": 3, "bias": 4}})
+    assert decayed == {
+        "conv": {"kernel": True, "bias": False},
+        "norm": {"scale": True, "bias": False},
+    }
+
+
+def test_learning_rates_warm_up_and_know_where_a_run_began():
+    at = lambda rate, step, first: float(rate(jnp.int32(step), jnp.int32(first), 100))  # noqa: E731
+    published = WarmedUp(peak=2e-4, warmup_steps=100, start=1e-8)
+    assert at(published, 0, 0) == pytest.approx(1e-8)
+    assert at(published, 50, 0) == pytest.approx(1e-4, rel=1e-3)
+    assert at(published, 6_000_000, 6_000_000) == pytest.approx(2e-4)
+
+    cosine = WarmedUpThenCosine(peak=1e-3, warmup_steps=10, end=1e-5)
+    assert at(cosine, 5, 0) == pytest.approx(5e-4)
+    assert at(cosine, 10, 0) == pytest.approx(1e-3)
+    assert at(cosine, 100, 0) == pytest.approx(1e-5)
+    assert at(cosine, 1055, 1000) == at(cosine, 55, 0)
