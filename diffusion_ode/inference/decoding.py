@@ -33,4 +33,5 @@ class DrawnLevel:
     """
 
     def __call__(self, model, z, key):
-        return model.pixels.draw(key, model.path, jnp.asarray(model.schedule.gamma_0), z)
+        gamma_0 = jnp.asarray(model.schedule.gamma_0, z.dtype)
+        return model.pixels.draw(key, z / model.path.alpha(gamma_0), gamma_0)

@@ -150,9 +150,10 @@ class TwiceDividedDequantization:
     def start(self, model, levels, noise):
         start = self.inner.start(model, levels, noise)
         gamma_0 = jnp.asarray(model.schedule.gamma_0, noise.dtype)
+        rescaled = model.rescaled(model.pixels.encode(levels), noise)
         right, published = (
-            model.pixels.log_probability(model.path, gamma_0, levels, z)
-            for z in (start.z, start.z / model.path.alpha(gamma_0))
+            model.pixels.log_probability(levels, value, gamma_0)
+            for value in (rescaled, rescaled / model.path.alpha(gamma_0))
         )
         return Start(start.z, start.log_weight - right + published)
 
@@ -168,9 +169,9 @@ class PublishedEnds:
         if not self.decoder_divides_twice:
             return GaussianEnds().reconstruction(model, levels, noise)
         gamma_0 = jnp.asarray(model.schedule.gamma_0, noise.dtype)
-        gamma = jnp.broadcast_to(gamma_0, noise.shape[:1])
-        z = model.noised(model.pixels.encode(levels), gamma, noise) / model.path.alpha(gamma_0)
-        return -model.pixels.log_probability(model.path, gamma_0, levels, z)
+        rescaled = model.rescaled(model.pixels.encode(levels), noise)
+        twice = rescaled / model.path.alpha(gamma_0)
+        return -model.pixels.log_probability(levels, twice, gamma_0)
 
     def prior(self, model, levels):
         if not self.unit_prior:

@@ -47,10 +47,9 @@ class GaussianEnds:
     """
 
     def reconstruction(self, model, levels, noise):
-        x = model.pixels.encode(levels)
-        gamma_0 = jnp.asarray(model.schedule.gamma_0, x.dtype)
-        z = model.noised(x, jnp.broadcast_to(gamma_0, x.shape[:1]), noise)
-        return -model.pixels.log_probability(model.path, gamma_0, levels, z)
+        rescaled = model.rescaled(model.pixels.encode(levels), noise)
+        gamma_0 = jnp.asarray(model.schedule.gamma_0, noise.dtype)
+        return -model.pixels.log_probability(levels, rescaled, gamma_0)
 
     def prior(self, model, levels):
         x = model.pixels.encode(levels)

@@ -96,12 +96,15 @@ class VariationalDequantization:
 
     def start(self, model, levels, noise):
         gamma_0 = jnp.asarray(model.schedule.gamma_0, noise.dtype)
-        z = _encoded(model, levels, noise)
-        decoded = model.pixels.log_probability(model.path, gamma_0, levels, z)
+        rescaled = model.rescaled(model.pixels.encode(levels), noise)
+        decoded = model.pixels.log_probability(levels, rescaled, gamma_0)
         surprise = 0.5 * squared_norm(noise)
         if self.closed_form_entropy:
             surprise = jnp.full_like(surprise, 0.5 * model.pixels.dimensions)
-        return Start(z, decoded + _gaussian_constant(model, noise.dtype) + surprise)
+        return Start(
+            _encoded(model, levels, noise),
+            decoded + _gaussian_constant(model, noise.dtype) + surprise,
+        )
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,7 @@ class TruncatedNormalDequantization:
 
 
 def _encoded(model: Model, levels: Levels, noise: Images) -> Images:
-    """z = α0 x + σ0 ε."""
+    """Z = α0 x + σ0 ε."""
     gamma = jnp.full(levels.shape[0], model.schedule.gamma_0, noise.dtype)
     return model.noised(model.pixels.encode(levels), gamma, noise)
 

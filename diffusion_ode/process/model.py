@@ -66,9 +66,13 @@ class Model:
         )
 
     def noised(self, x: Images, gamma: PerImage, noise: Images) -> Images:
-        """z = αx + σε."""
+        """Z = αx + σε."""
         gamma = along_images(gamma)
         return self.path.alpha(gamma) * x + self.path.sigma(gamma) * noise
+
+    def rescaled(self, x: Images, noise: Images) -> Images:
+        """z0/α0 = x + e^{γ0/2} ε at the data end."""
+        return x + jnp.exp(0.5 * jnp.asarray(self.schedule.gamma_0, x.dtype)) * noise
 
     def target(self, x: Images, gamma: PerImage, noise: Images) -> Images:
         """What the network should answer at z = αx + σε."""
@@ -91,7 +95,7 @@ class Model:
         return 0.5 * jnp.square(self.parameterization.gain(self.path, gamma))
 
     def prior_log_density(self, z: Images) -> PerImage:
-        """log N(z; 0, σ1² I) at the noise end, in nats per image."""
+        """Log N(z; 0, σ1² I) at the noise end, in nats per image."""
         log_sigma = self.path.log_sigma(jnp.asarray(self.schedule.gamma_1, z.dtype))
         square = squared_norm(z) * jnp.exp(-2.0 * log_sigma)
         constant = jnp.log(2.0 * jnp.pi) + 2.0 * log_sigma

@@ -29,19 +29,19 @@ class Parameterization(Protocol):
         ...
 
     def gain(self, path: Path, gamma: Float[Array, "..."]) -> Float[Array, "..."]:
-        """a in ε = a · output + b · z."""
+        """A in ε = a · output + b · z."""
         ...
 
     def skip(self, path: Path, gamma: Float[Array, "..."]) -> Float[Array, "..."]:
-        """b in ε = a · output + b · z."""
+        """B in ε = a · output + b · z."""
         ...
 
     def trace_offset(self, path: Path, gamma: Float[Array, "..."]) -> Float[Array, "..."]:
-        """k in the identity σ tr ∂output*/∂z = kN − a E‖output − output*‖²."""
+        """K in the identity σ tr ∂output*/∂z = kN − a E‖output − output*‖²."""
         ...
 
     def drift_skip(self, path: Path, gamma: Float[Array, "..."]) -> Float[Array, "..."]:
-        """d log α/dγ + ½σb: what multiplies z in dz/dγ; zero where the two cancel exactly."""
+        """D log α/dγ + ½σb: what multiplies z in dz/dγ; zero where the two cancel exactly."""
         ...
 
 

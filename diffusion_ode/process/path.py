@@ -29,15 +29,15 @@ class Path(Protocol):
     def sigma(self, gamma: Float[Array, "..."]) -> Float[Array, "..."]: ...
 
     def log_alpha_derivative(self, gamma: Float[Array, "..."]) -> Float[Array, "..."]:
-        """d log α / dγ = −½ σ s."""
+        """D log α / dγ = −½ σ s."""
         ...
 
     def log_sigma_derivative(self, gamma: Float[Array, "..."]) -> Float[Array, "..."]:
-        """d log σ / dγ = ½ + d log α / dγ."""
+        """D log σ / dγ = ½ + d log α / dγ."""
         ...
 
     def velocity_skip(self, gamma: Float[Array, "..."]) -> Float[Array, "..."]:
-        """s in ε = c α F + s z."""
+        """S in ε = c α F + s z."""
         ...
 
     def velocity(
@@ -59,7 +59,7 @@ class Path(Protocol):
         ...
 
     def natural_time_derivative(self, gamma: Float[Array, "..."]) -> Float[Array, "..."]:
-        """d natural time / dγ."""
+        """D natural time / dγ."""
         ...
 
     def signal_remaining(self, gamma: Float[Array, "..."]) -> Float[Array, "..."]:

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffusion_ode.errors import UserError
-from diffusion_ode.process.path import Path
 
 
 @dataclass(frozen=True)
@@ -91,32 +90,32 @@ class Pixels:
         level = jnp.floor(0.5 * (x + 1.0) * self.levels)
         return jnp.clip(level, 0, self.levels - 1).astype(jnp.int32)
 
-    def _logits(self, path: Path, gamma_0, z):
+    def _logits(self, rescaled, gamma_0):
         """Unnormalised log P(level | z0) [..., V]: −½((z0/α0 − v)/s)² with s = σ0/α0 = e^{γ0/2}."""
-        x = z / path.alpha(gamma_0)
         centres = self.encode(jnp.arange(self.levels))
-        return -0.5 * jnp.square((x[..., None] - centres) * jnp.exp(-0.5 * gamma_0))
+        return -0.5 * jnp.square((rescaled[..., None] - centres) * jnp.exp(-0.5 * gamma_0))
 
-    def log_probability(self, path: Path, gamma_0, levels, z):
-        """log P(k | z0) in nats per image.
+    def log_probability(self, levels, rescaled, gamma_0):
+        """The decoder's log P(k | z0) in nats per image.
 
-        One image at a time: the V logits of every value of a whole batch would not fit.
+        It takes z0/α0 = x + e^{γ0/2} ε rather than z0: formed so, it keeps the digits that the
+        distances of e^{γ0/2} ≈ 1e-3 between bins need.
 
         Args:
-          path: gives α0.
-          gamma_0: scalar, γ at the data end.
           levels: integers [b, h, w, c].
-          z: [b, h, w, c] at γ0.
+          rescaled: z0/α0 [b, h, w, c].
+          gamma_0: scalar, γ at the data end.
         """
 
         def one(image):
             level, noised = image
-            logits = jax.nn.log_softmax(self._logits(path, gamma_0, noised), axis=-1)
+            logits = jax.nn.log_softmax(self._logits(noised, gamma_0), axis=-1)
             index = level.astype(jnp.int32)[..., None]
             return jnp.sum(jnp.take_along_axis(logits, index, axis=-1))
 
-        return jax.lax.map(one, (levels, z))
+        # One image at a time: the V logits of every value of a whole batch would not fit.
+        return jax.lax.map(one, (levels, rescaled))
 
-    def draw(self, key, path: Path, gamma_0, z):
-        """A draw from P(k | z0): integers [b, h, w, c]."""
-        return jax.random.categorical(key, self._logits(path, gamma_0, z), axis=-1)
+    def draw(self, key, rescaled, gamma_0):
+        """A draw from P(k | z0), given z0/α0: integers [b, h, w, c]."""
+        return jax.random.categorical(key, self._logits(rescaled, gamma_0), axis=-1)

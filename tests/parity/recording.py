@@ -1,0 +1,74 @@
+"""Reads recordings and published checkpoints: arrays by name, and nothing executed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import flax.serialization
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+Arrays = Mapping[str, np.ndarray]
+
+
+class MalformedRecording(Exception):
+    """A file that is not what it should be; the text is a sentence for the user."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """The arrays of a recording under their names, such as `drift/VP_velocity/z`."""
+
+    arrays: Arrays
+
+    @property
+    def images(self) -> np.ndarray:
+        return self.arrays["images"]
+
+    def cases(self, group: str) -> dict[str, Arrays]:
+        """{"VP_velocity": {"z": …}, …} for the group "drift"."""
+        found: dict[str, dict[str, np.ndarray]] = {}
+        for name, array in self.arrays.items():
+            parts = name.split("/")
+            if parts[0] == group and len(parts) == 3:
+                found.setdefault(parts[1], {})[parts[2]] = array
+        return found
+
+    def parameters(self, name: str) -> Any:
+        """A tree of network parameters from `params_NAME/score_model/…`."""
+        prefix = f"params_{name}/score_model/"
+        leaves = {
+            tuple(key.removeprefix(prefix).split("/")): array
+            for key, array in self.arrays.items()
+            if key.startswith(prefix)
+        }
+        if not leaves:
+            raise MalformedRecording(f"the recording has no parameters under {prefix!r}")
+        return unflatten_dict(leaves)
+
+
+def read_recording(path: Path) -> Recording:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            recording = Recording({name: file[name] for name in file.files})
+    except (OSError, ValueError) as problem:
+        raise MalformedRecording(f"{path} is not a readable npz of arrays: {problem}") from problem
+    if "images" not in recording.arrays:
+        raise MalformedRecording(f"{path} holds no array named 'images'")
+    return recording
+
+
+def read_checkpoint(path: Path) -> Any:
+    """The EMA parameters of a published checkpoint."""
+    try:
+        tree = flax.serialization.msgpack_restore(path.read_bytes())
+        return tree["ema_params"]["score_model"]
+    except (OSError, ValueError, KeyError, TypeError) as problem:
+        raise MalformedRecording(
+            f"{path} is not a flax checkpoint with ema_params: {problem!r}"
+        ) from problem
+
+
+def shapes(parameters: Any) -> dict[tuple[str, ...], tuple[int, ...]]:
+    return {name: array.shape for name, array in flatten_dict(parameters).items()}
