@@ -59,6 +59,8 @@ class Progress:
 
     def speed(self) -> float | None:
         """Of what is counted, per second, over the last minute; None before the second call."""
+        if not self._seen:
+            return None
         (begin, first), (end, last) = self._seen[0], self._seen[-1]
         return (last - first) / (end - begin) if end > begin and last > first else None
 

@@ -137,7 +137,7 @@ class TrainLoop:
                 )
             self._since_log.append(values)
             self._since_save.append(values["bpd"])
-            speed = self.progress.speed() if done > first + 1 else None
+            speed = self.progress.speed()
             images = f" · {rate(speed * self.program.batch_size)} images/s" if speed else ""
             self.progress.update(done - first, f"{self._recent_bpd():.3f} bpd{images}")
 

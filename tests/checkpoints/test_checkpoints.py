@@ -22,7 +22,7 @@ from diffusion_ode.checkpoints.checkpoints import Checkpoints
 from diffusion_ode.checkpoints.digest import digest
 from diffusion_ode.checkpoints.errors import SaveFailed
 from diffusion_ode.errors import UserError
-from diffusion_ode.training import checkpoint_arrays, checkpoint_records
+from diffusion_ode.checkpoints import arrays, records
 
 ROOT = Path(__file__).parents[2]
 
@@ -86,7 +86,7 @@ def damage_array(folder: Path, step: int):
     state.parameters["conv"]["kernel"] = jnp.asarray(words)
     shutil.rmtree(target)
     with ocp.PyTreeCheckpointer() as checkpointer:
-        checkpointer.save(target, checkpoint_arrays.nested_arrays(state))
+        checkpointer.save(target, arrays.nested_arrays(state))
 
 
 def truncate_largest(folder: Path, step: int):
@@ -214,7 +214,7 @@ def test_errors_of_the_disk_are_raised_as_they_are(folder, code, monkeypatch):
 
     before = tree_of(folder.parent)
     for module, name in (
-        (checkpoint_records.json, "loads"),
+        (records.json, "loads"),
         (ocp.PyTreeCheckpointHandler, "restore"),
     ):
         with monkeypatch.context() as patch, pytest.raises(OSError) as failure:
