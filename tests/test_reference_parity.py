@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from tests.parity import replay
 from tests.parity.recording import Recording, read_recording
 from tests.reference_parity import main

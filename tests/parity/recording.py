@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import flax.serialization
 import numpy as np
@@ -14,6 +15,13 @@ Arrays = Mapping[str, np.ndarray]
 
 class MalformedRecording(Exception):
     """A file that is not what it should be; the text is a sentence for the user."""
+
+
+class _Case(dict):
+    """The arrays of one case by their last name."""
+
+    def __missing__(self, name):
+        raise MalformedRecording(f"a case of the recording lacks {name!r} beside {list(self)}")
 
 
 @dataclass(frozen=True)
@@ -28,11 +36,11 @@ class Recording:
 
     def cases(self, group: str) -> dict[str, Arrays]:
         """{"VP_velocity": {"z": …}, …} for the group "drift"."""
-        found: dict[str, dict[str, np.ndarray]] = {}
+        found: dict[str, _Case] = {}
         for name, array in self.arrays.items():
             parts = name.split("/")
             if parts[0] == group and len(parts) == 3:
-                found.setdefault(parts[1], {})[parts[2]] = array
+                found.setdefault(parts[1], _Case())[parts[2]] = array
         return found
 
     def parameters(self, name: str) -> Any:
@@ -52,7 +60,7 @@ def read_recording(path: Path) -> Recording:
     try:
         with np.load(path, allow_pickle=False) as file:
             recording = Recording({name: file[name] for name in file.files})
-    except (OSError, ValueError) as problem:
+    except (OSError, EOFError, ValueError, TypeError, AttributeError, BadZipFile) as problem:
         raise MalformedRecording(f"{path} is not a readable npz of arrays: {problem}") from problem
     if "images" not in recording.arrays:
         raise MalformedRecording(f"{path} holds no array named 'images'")

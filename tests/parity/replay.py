@@ -298,7 +298,7 @@ def _log_weights(
         flow,
         parameters,
         items,
-        lanes=2 * images,
+        lanes=draws * images,
         solver=likelihood.solver,
         controller=likelihood.controller,
         span=(first, flow.position(SCHEDULE.gamma_1)),
