@@ -1,0 +1,17 @@
+"""Diffusion ODEs trained and judged by likelihood."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from diffusion_ode.inference.diffusion_model import DiffusionModel
+
+__all__ = ["DiffusionModel"]
+
+
+def __getattr__(name: str) -> Any:
+    """`DiffusionModel` on demand: importing the package for an error class must not import JAX."""
+    if name == "DiffusionModel":
+        from diffusion_ode.inference.diffusion_model import DiffusionModel
+
+        return DiffusionModel
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

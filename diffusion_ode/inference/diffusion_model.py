@@ -1,0 +1,204 @@
+"""A trained model in three lines of Python."""
+
+import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from diffusion_ode import configuration, units
+from diffusion_ode.checkpoints.checkpoints import Checkpoints, Step
+from diffusion_ode.errors import UserError
+from diffusion_ode.inference.likelihood import OdeLikelihood
+from diffusion_ode.inference.sampling import OdeSampler, Sampler, drawn_in_order
+from diffusion_ode.process.model import Model
+from diffusion_ode.typing import Key, Parameters
+
+
+@dataclasses.dataclass(frozen=True)
+class LogProbability:
+    """Log-likelihoods of n images, each a lower bound on log P(k) in expectation over its draws.
+
+    Attributes:
+      nats: [n]; NaN where the solve did not converge.
+      bits_per_dimension: [n], −log P(k) / (N log 2).
+      nfe: [n], evaluations of the network.
+      converged: [n].
+    """
+
+    nats: np.ndarray
+    bits_per_dimension: np.ndarray
+    nfe: np.ndarray
+    converged: np.ndarray
+
+    @property
+    def mean(self) -> float:
+        """Bits per dimension over the images that converged; look at `converged` too."""
+        return float(np.mean(self.bits_per_dimension[self.converged]))
+
+    @property
+    def standard_error(self) -> float:
+        """Of `mean`, over images; what dequantisation and probes add is part of it."""
+        values = self.bits_per_dimension[self.converged]
+        return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else np.inf
+
+
+@dataclasses.dataclass(frozen=True)
+class Samples:
+    """n drawn images.
+
+    Attributes:
+      images: uint8 [n, h, w, c], levels.
+      nfe: [n], evaluations of the network.
+      converged: [n].
+      log_probability: of the images, if it was asked for.
+    """
+
+    images: np.ndarray
+    nfe: np.ndarray
+    converged: np.ndarray
+    log_probability: LogProbability | None = None
+
+
+class DiffusionModel:
+    """A diffusion ODE with its parameters, for judging images and drawing them.
+
+        model = DiffusionModel.load("runs/digits_vp")
+        model.log_prob(images).bits_per_dimension
+        model.sample(16, jax.random.key(0)).images
+
+    Args:
+      model: what it is made of.
+      parameters: of its network.
+      likelihood: how `log_prob` works by default.
+      sampler: how `sample` works by default.
+      facts: what is known of where the parameters came from.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        parameters: Parameters,
+        likelihood: OdeLikelihood | None = None,
+        sampler: Sampler | None = None,
+        facts: dict[str, Any] | None = None,
+    ):
+        self.model = model
+        self.parameters = parameters
+        self.likelihood = likelihood or OdeLikelihood()
+        self.sampler = sampler or OdeSampler()
+        self.facts = dict(facts or {})
+
+    @classmethod
+    def load(cls, workdir: str | Path, checkpoint: Step = None) -> "DiffusionModel":
+        """The averaged parameters of a checkpoint, with the likelihood and sampler it is run with.
+
+        Args:
+          workdir: of a training, e.g. "runs/digits_vp".
+          checkpoint: a step, "best", or None for the newest.
+
+        Raises:
+          UserError: there is no sound checkpoint, or its config is missing or names what is not
+            allowed.
+        """
+        folder = Path(workdir).expanduser() / "checkpoints"
+        with Checkpoints(folder, best_by="bpd", read_only=True) as checkpoints:
+            document = checkpoints.read_document(checkpoint)
+            pieces = _pieces(document, folder)
+            model: Model = configuration.build(pieces["model"])
+            abstract = jax.eval_shape(model.init, jax.random.key(0))
+            restored = checkpoints.restore_parameters({"ema": abstract}, checkpoint)
+        return cls(
+            model,
+            restored.state["ema"],
+            configuration.build(pieces["evaluate"]["arguments"]["ode"]),
+            configuration.build(pieces["sample"]["arguments"]["sampler"]),
+            {"step": restored.step, **restored.facts},
+        )
+
+    def log_prob(
+        self,
+        images: np.ndarray,
+        key: Key | None = None,
+        *,
+        num_importance: int = 1,
+        likelihood: OdeLikelihood | None = None,
+    ) -> LogProbability:
+        """Log-likelihoods of images by the probability-flow ODE.
+
+        Args:
+          images: levels, whole numbers 0..V−1, [n, h, w, c] or one image [h, w, c].
+          key: of dequantisation and probes; a fixed one by default, so that figures repeat.
+          num_importance: K, draws per image.
+          likelihood: another one than the model's own.
+
+        Raises:
+          UserError: the images are of another shape, or not levels of this model.
+        """
+        levels = self.model.pixels.check(images)
+        levels = levels.reshape(-1, *self.model.pixels.shape)
+        results = sorted(
+            (likelihood or self.likelihood).of_images(
+                self.model,
+                self.parameters,
+                enumerate(levels),
+                jax.random.key(0) if key is None else key,
+                num_importance=num_importance,
+            )
+        )
+        converged = np.asarray([result.converged for result in results], bool)
+        nats = np.asarray([result.log_likelihood for result in results], np.float64)
+        nats = np.where(converged, nats, np.nan)
+        return LogProbability(
+            nats=nats,
+            bits_per_dimension=units.bits_per_dimension(-nats, self.model.pixels.dimensions),
+            nfe=np.asarray([result.nfe for result in results], np.int64),
+            converged=converged,
+        )
+
+    def sample(
+        self,
+        num_images: int,
+        key: Key,
+        *,
+        with_log_prob: bool = False,
+        sampler: Sampler | None = None,
+    ) -> Samples:
+        """Draws images; image i of a key is the same however many are drawn.
+
+        Args:
+          num_images: n.
+          key: of the noise.
+          with_log_prob: also judge the drawn images, by `log_prob`.
+          sampler: another one than the model's own.
+        """
+        if num_images < 1:
+            raise UserError(f"num_images = {num_images} is below 1: ask for at least one image.")
+        numbers: Iterable[int] = range(num_images)
+        drawn = drawn_in_order(
+            (sampler or self.sampler).draw(self.model, self.parameters, numbers, key)
+        )
+        images = np.stack([sample.image for sample in drawn]).astype(np.uint8)
+        return Samples(
+            images=images,
+            nfe=np.asarray([sample.nfe for sample in drawn], np.int64),
+            converged=np.asarray([sample.converged for sample in drawn], bool),
+            log_probability=self.log_prob(images) if with_log_prob else None,
+        )
+
+
+def _pieces(document: Any, folder: Path) -> dict[str, Any]:
+    """The parts of an experiment's config document that a model is made of."""
+    try:
+        arguments = document["arguments"]
+        for part, inner in (("evaluate", "ode"), ("sample", "sampler")):
+            arguments[part]["arguments"][inner]
+        arguments["model"]
+    except (KeyError, TypeError) as missing:
+        raise UserError(
+            f"The checkpoint in {folder} has no config of {missing}: it was not saved by this"
+            " program's training; train, or import it with diffusion_ode.tools.import_reference."
+        ) from missing
+    return arguments
