@@ -6,6 +6,16 @@ from typing import TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+PerLane = Float[Array, " lanes"]
+"""One number for each lane."""
+Count = Int[Array, " lanes"]
+Mask = Bool[Array, " lanes"]
+State = Float[Array, "lanes *shape"]
+"""What is integrated, or its derivative."""
+Weights = Float[Array, "lanes stages"]
+Slopes = Float[Array, "lanes stages *shape"]
 
 Class = TypeVar("Class", bound=type)
 
@@ -35,22 +45,22 @@ def expand(values: jax.Array, rank: int) -> jax.Array:
     return values.reshape(values.shape + (1,) * (rank - values.ndim))
 
 
-def select(lanes: jax.Array, new: jax.Array, old: jax.Array) -> jax.Array:
+def select(lanes: Mask, new: jax.Array, old: jax.Array) -> jax.Array:
     """`new` in the lanes where the mask [lanes] holds, else `old`; never mixes lanes."""
     return jnp.where(expand(lanes, old.ndim), new, old)
 
 
-def root_mean_square(values: jax.Array) -> jax.Array:
+def root_mean_square(values: State) -> PerLane:
     """Over everything but the lane axis: [lanes]."""
     return jnp.sqrt(jnp.mean(values**2, axis=tuple(range(1, values.ndim))))
 
 
-def all_finite(values: jax.Array) -> jax.Array:
+def all_finite(values: State) -> Mask:
     """Per lane: [lanes]."""
     return jnp.all(jnp.isfinite(values), axis=tuple(range(1, values.ndim)))
 
 
-def weighted_sum(weights: jax.Array, slopes: jax.Array) -> jax.Array:
+def weighted_sum(weights: Weights, slopes: Slopes) -> State:
     """sum_j weights[l, j] slopes[l, j, ...] for weights [lanes, stages].
 
     A weight of zero leaves a slope out even if it is not a number: slots of stages not reached yet

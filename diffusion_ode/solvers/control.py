@@ -1,20 +1,27 @@
 """How the steps of a solve are chosen: by a tolerance, or a fixed number.
 
-Everything here is per lane: an array [lanes] holds one number for each solve under way.
 Tolerances and numbers of steps are inputs of compiled code: changing them compiles nothing.
 """
 
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 
 from diffusion_ode.errors import UserError
-from diffusion_ode.solvers.arrays import root_mean_square, traced_fields
+from diffusion_ode.solvers.arrays import (
+    Mask,
+    PerLane,
+    State,
+    root_mean_square,
+    traced_fields,
+)
+from diffusion_ode.solvers.step_controller import Decision, StepController
 from diffusion_ode.solvers.tableau import Tableau
+
+__all__ = ["FixedSteps", "PIController", "StepController"]
 
 # Hairer, Nørsett and Wanner, Solving ODEs I, section II.4: the first step is such that an explicit
 # Euler step changes z by a hundredth, and that the error term guessed from f and f' is a hundredth.
@@ -29,80 +36,6 @@ SMALLEST_REMEMBERED_ERROR = 1e-4
 _STRETCH = 1.01
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Decision:
-    """What a controller makes of an attempted step; arrays [lanes]."""
-
-    accept: jax.Array
-    size: jax.Array
-    remembered_error: jax.Array
-
-
-class StepController(Protocol):
-    """Chooses steps. `size` is always positive; the direction is that from start to end."""
-
-    @property
-    def max_attempts(self) -> int:
-        """Accepted and rejected steps after which a lane is given up."""
-        ...
-
-    def check(self, tableau: Tableau, dtype: jnp.dtype) -> None:
-        """Raises UserError if this controller cannot drive that method at that precision."""
-        ...
-
-    def next_time(
-        self,
-        s: jax.Array,
-        size: jax.Array,
-        start: jax.Array,
-        end: jax.Array,
-        accepted: jax.Array,
-    ) -> jax.Array:
-        """Where the step from s leads; exactly `end` for the last one."""
-        ...
-
-
-@runtime_checkable
-class AdaptiveController(StepController, Protocol):
-    """One that judges steps by their error; see PIController for what each method means."""
-
-    @property
-    def initial_step(self) -> float | None: ...
-
-    def error(
-        self,
-        z: jax.Array,
-        z_new: jax.Array,
-        z_error: jax.Array,
-        z_error_low: jax.Array | None,
-        ell_error: jax.Array,
-        ell_error_low: jax.Array | None,
-    ) -> jax.Array: ...
-
-    def decide(
-        self,
-        error: jax.Array,
-        remembered_error: jax.Array,
-        size: jax.Array,
-        after_rejection: jax.Array,
-        error_order: int,
-    ) -> Decision: ...
-
-    def first_guess(self, z: jax.Array, dz: jax.Array, span: jax.Array) -> jax.Array: ...
-
-    def first_size(
-        self,
-        z: jax.Array,
-        dz: jax.Array,
-        dz_there: jax.Array,
-        dell: jax.Array,
-        dell_there: jax.Array,
-        guess: jax.Array,
-        error_order: int,
-    ) -> jax.Array: ...
-
-
 @traced_fields
 @dataclass(frozen=True)
 class FixedSteps:
@@ -115,7 +48,7 @@ class FixedSteps:
             raise UserError(f"steps is {self.steps}, but must be at least 1: give FixedSteps more.")
 
     @property
-    def max_attempts(self) -> int:
+    def max_attempts(self) -> int | jax.Array:
         return self.steps
 
     def check(self, tableau: Tableau, dtype: jnp.dtype) -> None:
@@ -183,7 +116,7 @@ class PIController:
             )
 
     @property
-    def max_attempts(self) -> int:
+    def max_attempts(self) -> int | jax.Array:
         return self.max_steps
 
     def tightened(self, factor: float) -> "PIController":
@@ -218,13 +151,13 @@ class PIController:
 
     def error(
         self,
-        z: jax.Array,
-        z_new: jax.Array,
-        z_error: jax.Array,
-        z_error_low: jax.Array | None,
-        ell_error: jax.Array,
-        ell_error_low: jax.Array | None,
-    ) -> jax.Array:
+        z: State,
+        z_new: State,
+        z_error: State,
+        z_error_low: State | None,
+        ell_error: PerLane,
+        ell_error_low: PerLane | None,
+    ) -> PerLane:
         """The step's error in units of the tolerance; not a number where z_new is not."""
         scale = self.atol + self.rtol * jnp.maximum(jnp.abs(z), jnp.abs(z_new))
         ell_scale = self.log_density_tolerance * (z.size / z.shape[0])
@@ -237,10 +170,10 @@ class PIController:
 
     def decide(
         self,
-        error: jax.Array,
-        remembered_error: jax.Array,
-        size: jax.Array,
-        after_rejection: jax.Array,
+        error: PerLane,
+        remembered_error: PerLane,
+        size: PerLane,
+        after_rejection: Mask,
         error_order: int,
     ) -> Decision:
         """Accepts or rejects a step of that size, and sizes the next attempt."""
@@ -263,7 +196,7 @@ class PIController:
             ),
         )
 
-    def first_guess(self, z: jax.Array, dz: jax.Array, span: jax.Array) -> jax.Array:
+    def first_guess(self, z: State, dz: State, span: PerLane) -> PerLane:
         """A size [lanes] at which to look once at the derivative before the first step."""
         scale = self.atol + self.rtol * jnp.abs(z)
         value, slope = root_mean_square(z / scale), root_mean_square(dz / scale)
@@ -273,14 +206,14 @@ class PIController:
 
     def first_size(
         self,
-        z: jax.Array,
-        dz: jax.Array,
-        dz_there: jax.Array,
-        dell: jax.Array,
-        dell_there: jax.Array,
-        guess: jax.Array,
+        z: State,
+        dz: State,
+        dz_there: State,
+        dell: PerLane,
+        dell_there: PerLane,
+        guess: PerLane,
         error_order: int,
-    ) -> jax.Array:
+    ) -> PerLane:
         """The first step's size [lanes], from the derivatives at the start and `guess` further."""
         scale = self.atol + self.rtol * jnp.abs(z)
         ell_scale = self.log_density_tolerance * (z.size / z.shape[0])
@@ -298,7 +231,7 @@ class PIController:
         )
 
 
-def _weighed(high: jax.Array, low: jax.Array) -> jax.Array:
+def _weighed(high: PerLane, low: PerLane) -> PerLane:
     """DOP853's combination of its estimates of orders 5 and 3; both in units of the tolerance."""
     nothing = (high == 0) & (low == 0)
     together = jnp.sqrt(jnp.where(nothing, 1, high**2 + 0.01 * low**2))

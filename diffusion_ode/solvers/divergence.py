@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 
 from diffusion_ode.errors import UserError
+from diffusion_ode.solvers.arrays import PerLane, State
 
 Field = Callable[[jax.Array], jax.Array]
 """f(z [batch, *shape]) -> [batch, *shape], example by example."""
@@ -20,10 +21,11 @@ Probe = Any
 class ValueAndTrace:
     """f(z) [batch, *shape], and the trace of its Jacobian or an estimate of it [batch]."""
 
-    value: jax.Array
-    trace: jax.Array
+    value: State
+    trace: PerLane
 
 
+@runtime_checkable
 class Divergence(Protocol):
     """Gives f(z) and tr(df/dz) in one forward-mode pass.
 
@@ -35,7 +37,7 @@ class Divergence(Protocol):
         """The probe of one example of that shape (no batch axis); depends on its key alone."""
         ...
 
-    def __call__(self, f: Field, z: jax.Array, probe: Probe) -> ValueAndTrace:
+    def __call__(self, f: Field, z: State, probe: Probe) -> ValueAndTrace:
         """Value and trace for a batch, given one probe per example (leading batch axis)."""
         ...
 
@@ -46,7 +48,7 @@ def draw_probes(divergence: Divergence, keys: jax.Array, shape: tuple[int, ...])
 
 
 def with_linear_skip(
-    divergence: Divergence, slope: jax.Array, g: Field, z: jax.Array, probe: Probe
+    divergence: Divergence, slope: PerLane, g: Field, z: State, probe: Probe
 ) -> ValueAndTrace:
     """For f(z) = slope·z + g(z), slope [batch]: the trace of the linear part without a probe.
 
@@ -68,6 +70,6 @@ def check_probes(probes: int) -> None:
         )
 
 
-def inner(left: jax.Array, right: jax.Array) -> jax.Array:
+def inner(left: State, right: State) -> PerLane:
     """Products of corresponding vectors, summed over all but the batch axis: [batch]."""
     return jnp.sum(left * right, axis=tuple(range(1, left.ndim)))

@@ -5,15 +5,21 @@ Both run the same `Integrator.advance`, so they give the same numbers.
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffusion_ode.solvers.integrator import Integrator, LaneState, Outcome
+from diffusion_ode.solvers.integrator import Integrator
+from diffusion_ode.solvers.lane_state import LaneState, Outcome
+
+# Of many lanes some end with almost every evaluation, and leaving the loop for each would cost more
+# than letting a few per cent of the lanes idle for a moment.
+_HARVESTED_FRACTION = 1 / 16
 
 
+@runtime_checkable
 class Driver(Protocol):
     """Advances all lanes until enough of them have ended."""
 
@@ -21,12 +27,16 @@ class Driver(Protocol):
         """Until at least `enough` lanes have ended, or none runs. Consumes `state`."""
         ...
 
+    def harvest(self, lanes: int) -> int:
+        """How many of the lanes should have ended before they are refilled."""
+        ...
+
 
 @dataclass(frozen=True)
 class HostLoop:
     """A Python loop around one compiled evaluation; fetches [lanes] small integers each time.
 
-    For CPUs: XLA runs convolutions inside a while_loop about half as fast there.
+    For CPUs, where XLA may run convolutions inside a while_loop more slowly.
     """
 
     def run(self, integrator: Integrator, state: LaneState, args: Any, enough: int) -> LaneState:
@@ -34,6 +44,10 @@ class HostLoop:
         while not _has_enough(np.asarray(state.outcome), enough):
             state = advance(integrator, state, args)
         return state
+
+    def harvest(self, lanes: int) -> int:
+        del lanes
+        return 1  # the host is there after every evaluation anyway
 
 
 @dataclass(frozen=True)
@@ -45,6 +59,9 @@ class DeviceLoop:
 
     def run(self, integrator: Integrator, state: LaneState, args: Any, enough: int) -> LaneState:
         return _advance_until(integrator, state, args, jnp.asarray(enough, jnp.int32))
+
+    def harvest(self, lanes: int) -> int:
+        return max(1, round(_HARVESTED_FRACTION * lanes))
 
 
 def default_driver() -> Driver:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from diffusion_ode.errors import UserError
+from diffusion_ode.solvers.arrays import State
 from diffusion_ode.solvers.divergence import Field, ValueAndTrace
 
 
@@ -31,7 +32,7 @@ class ExactTrace:
         del key, shape
         return jnp.zeros((0,), jnp.float32)
 
-    def __call__(self, f: Field, z: jax.Array, probe: jax.Array) -> ValueAndTrace:
+    def __call__(self, f: Field, z: State, probe: jax.Array) -> ValueAndTrace:
         del probe
         value, tangent = jax.linearize(f, z)
         dimensions = z.size // z.shape[0]

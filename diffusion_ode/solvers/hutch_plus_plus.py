@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from diffusion_ode.errors import UserError
+from diffusion_ode.solvers.arrays import State
 from diffusion_ode.solvers.divergence import Field, ValueAndTrace, inner
 from diffusion_ode.solvers.probes import Rademacher
 
@@ -44,7 +45,7 @@ class HutchPlusPlus:
         sketch = jax.random.normal(of_sketch, (rank, *shape), jnp.float32)
         return jnp.stack([sketch, Rademacher().draw(of_remainder, rank, shape)])
 
-    def __call__(self, f: Field, z: jax.Array, probe: jax.Array) -> ValueAndTrace:
+    def __call__(self, f: Field, z: State, probe: jax.Array) -> ValueAndTrace:
         sketch, remainder = probe[:, 0].astype(z.dtype), probe[:, 1].astype(z.dtype)
         value, tangent = jax.linearize(f, z)
         times_jacobian = jax.vmap(tangent, in_axes=1, out_axes=1)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
+from diffusion_ode.solvers.arrays import State
 from diffusion_ode.solvers.divergence import Field, ValueAndTrace, check_probes, inner
 from diffusion_ode.solvers.probes import ProbeDistribution, Rademacher
 
@@ -29,7 +30,7 @@ class HutchinsonTrace:
     def draw_probe(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         return self.distribution.draw(key, self.probes, shape)
 
-    def __call__(self, f: Field, z: jax.Array, probe: jax.Array) -> ValueAndTrace:
+    def __call__(self, f: Field, z: State, probe: jax.Array) -> ValueAndTrace:
         probe = probe.astype(z.dtype)
         if self.probes == 1:
             direction = probe[:, 0]

@@ -15,11 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffusion_ode.errors import UserError
-from diffusion_ode.solvers.control import StepController
 from diffusion_ode.solvers.drivers import Driver, default_driver
-from diffusion_ode.solvers.integrator import Context, Integrator, LaneState, Outcome, VectorField
+from diffusion_ode.solvers.integrator import Integrator, VectorField
+from diffusion_ode.solvers.lane_state import Context, LaneState, Outcome
 from diffusion_ode.solvers.solution import Solution
 from diffusion_ode.solvers.solve import check_span, start_lanes
+from diffusion_ode.solvers.step_controller import StepController
 from diffusion_ode.solvers.tableau import Solver
 
 
@@ -53,7 +54,7 @@ def solve_lanes(
     sharding: jax.sharding.Sharding | None = None,
     driver: Driver | None = None,
     refill: bool = True,
-    harvest: int = 1,
+    harvest: int | None = None,
     compact: bool = False,
 ) -> Iterator[Solution]:
     """Yields every item's Solution (host arrays) as it ends, in no fixed order.
@@ -65,7 +66,7 @@ def solve_lanes(
       vector_field: see VectorField; may return None for dell/ds.
       args: shared by all items, such as parameters.
       items: the problems; drawn from only as lanes become free.
-      lanes: problems under way at a time.
+      lanes: problems under way at a time; halved as often as fits if there are fewer items.
       solver: the Runge–Kutta method.
       controller: PIController or FixedSteps.
       span: start and end, in either direction.
@@ -73,20 +74,22 @@ def solve_lanes(
         solves its own items. Lanes must divide evenly.
       driver: HostLoop or DeviceLoop; None takes the platform's own.
       refill: False fills all lanes again only when all have ended: the lock-step baseline.
-      harvest: ended lanes wait until there are this many of them. More than one saves fetches
-        where an evaluation is short beside a fetch, and leaves lanes idle otherwise.
+      harvest: ended lanes wait until there are this many of them; None takes the driver's own
+        number. More saves visits to the host, but leaves lanes idle.
       compact: once items run out, move the lanes still running together whenever at most half
         are left. Compiles again for every halving: worth it where compiling is cheap.
     """
     _check(lanes, harvest, span, sharding)
     integrator = Integrator(vector_field, solver, controller, sharding)
     pool = _Pool(integrator, args, driver or default_driver(), lanes, span)
+    harvest = harvest or pool.driver.harvest(lanes)
     source = iter(items)
     exhausted = False
     while True:
         if not exhausted and (refill or pool.running == 0):
-            taken = list(itertools.islice(source, len(pool.owners) - pool.running))
-            exhausted = len(taken) < len(pool.owners) - pool.running
+            free = len(pool.owners) - pool.running
+            taken = list(itertools.islice(source, free))
+            exhausted = len(taken) < free
             pool.fill(taken)
         if pool.running == 0:
             return
@@ -98,13 +101,13 @@ def solve_lanes(
 
 def _check(
     lanes: int,
-    harvest: int,
+    harvest: int | None,
     span: tuple[float, float],
     sharding: jax.sharding.Sharding | None,
 ) -> None:
     check_span(span)
     for name, value in (("lanes", lanes), ("harvest", harvest)):
-        if value < 1:
+        if value is not None and value < 1:
             raise UserError(f"{name} is {value}, but must be at least 1: raise it.")
     if sharding is None:
         return
@@ -144,6 +147,8 @@ class _Pool:
         """Puts the items into free lanes."""
         if not items:
             return
+        if self.state is None:
+            self.owners = [None] * self._fitting(len(items))
         free = np.array([owner is None for owner in self.owners])
         rows = np.flatnonzero(free)[: len(items)]
         filled = np.zeros(len(self.owners), bool)
@@ -201,18 +206,22 @@ class _Pool:
         return solutions
 
     def compact(self) -> None:
-        """Halves the number of lanes while at most half of them run."""
-        lanes = len(self.owners)
-        sharding = self.integrator.sharding
-        devices = 1 if sharding is None else len(sharding.device_set)
-        kept = lanes
-        while kept % (2 * devices) == 0 and self.running <= kept // 2:
-            kept //= 2
-        if kept == lanes or self.state is None:
+        """Halves the number of lanes as long as at most half of them run."""
+        kept = self._fitting(self.running)
+        if kept == len(self.owners) or self.state is None:
             return
-        rows = sorted(range(lanes), key=lambda row: self.owners[row] is None)[:kept]
+        rows = sorted(range(len(self.owners)), key=lambda row: self.owners[row] is None)[:kept]
         self.owners = [self.owners[row] for row in rows]
         self.state = _take(self.integrator, self.state, np.asarray(rows))
+
+    def _fitting(self, items: int) -> int:
+        """The lanes halved as often as leaves enough of them, and as many on every device."""
+        sharding = self.integrator.sharding
+        devices = 1 if sharding is None else len(sharding.device_set)
+        lanes = len(self.owners)
+        while lanes % (2 * devices) == 0 and items <= lanes // 2:
+            lanes //= 2
+        return lanes
 
     def _spread(self, rows: np.ndarray, leaves: tuple[Any, ...]) -> np.ndarray:
         """The items' arrays in the lanes `rows`, zeros in the others."""

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from diffusion_ode.errors import UserError
 
 
+@runtime_checkable
 class ProbeDistribution(Protocol):
     """Draws n probes for one example; E[v] = 0 and E[v v'] = I for each."""
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
-from diffusion_ode.solvers.integrator import LaneState, Outcome
+from diffusion_ode.solvers.lane_state import LaneState, Outcome
 
 
 @jax.tree_util.register_dataclass

@@ -4,20 +4,22 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from diffusion_ode.errors import UserError
-from diffusion_ode.solvers.control import StepController
 from diffusion_ode.solvers.drivers import Driver, default_driver
-from diffusion_ode.solvers.integrator import Context, Integrator, LaneState, VectorField
+from diffusion_ode.solvers.integrator import Integrator, VectorField
+from diffusion_ode.solvers.lane_state import Context, LaneState
 from diffusion_ode.solvers.solution import Solution, of_lanes
+from diffusion_ode.solvers.step_controller import StepController
 from diffusion_ode.solvers.tableau import Solver
 
 
 def solve(
     vector_field: VectorField,
     args: Any,
-    z: jax.Array,
-    ell: jax.Array | None = None,
+    z: jax.Array | np.ndarray,
+    ell: jax.Array | np.ndarray | None = None,
     context: Context = None,
     *,
     solver: Solver,
@@ -70,8 +72,8 @@ def check_span(span: tuple[float, float]) -> None:
 
 def start_lanes(
     integrator: Integrator,
-    z: jax.Array,
-    ell: jax.Array,
+    z: jax.Array | np.ndarray,
+    ell: jax.Array | np.ndarray,
     context: Context,
     span: jax.Array,
     filled: jax.Array,

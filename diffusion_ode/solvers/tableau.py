@@ -1,7 +1,7 @@
 """The numbers that make an explicit Runge–Kutta method."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 Row = tuple[float, ...]
 
@@ -61,6 +61,7 @@ class Tableau:
         return len(self.b)
 
 
+@runtime_checkable
 class Solver(Protocol):
     """A Runge–Kutta method; how its steps are chosen is the controller's business."""
 

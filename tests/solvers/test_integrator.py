@@ -15,7 +15,8 @@ from diffusion_ode.solvers.dormand_prince5 import DormandPrince5
 from diffusion_ode.solvers.dormand_prince8 import DormandPrince8
 from diffusion_ode.solvers.drivers import DeviceLoop, HostLoop
 from diffusion_ode.solvers.heun import Heun
-from diffusion_ode.solvers.integrator import Integrator, Outcome
+from diffusion_ode.solvers.integrator import Integrator
+from diffusion_ode.solvers.lane_state import Outcome
 from diffusion_ode.solvers.runge_kutta4 import RungeKutta4
 from diffusion_ode.solvers.solve import solve
 

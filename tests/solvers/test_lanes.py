@@ -13,7 +13,7 @@ from diffusion_ode.solvers import drivers
 from diffusion_ode.solvers.control import PIController
 from diffusion_ode.solvers.dormand_prince5 import DormandPrince5
 from diffusion_ode.solvers.drivers import DeviceLoop, HostLoop
-from diffusion_ode.solvers.integrator import Outcome
+from diffusion_ode.solvers.lane_state import Outcome
 from diffusion_ode.solvers.lanes import Item, solve_lanes
 
 FAST = DeviceLoop()
@@ -102,11 +102,21 @@ def test_refilled_lanes_need_fewer_evaluations_than_lock_step(monkeypatch):
 
 
 def test_one_compilation_whatever_the_number_of_items():
-    run(items(range(2)), lanes=4, driver=HostLoop())
+    run(items(range(4)), lanes=4, driver=HostLoop())
     before = drivers.advance._cache_size()
-    for count in (1, 4, 5, COUNT):
+    for count in (3, 4, 5, COUNT):
         run(items(range(count)), lanes=4, driver=HostLoop())
     assert drivers.advance._cache_size() == before
+
+
+def test_few_items_do_not_pay_for_many_lanes(alone, monkeypatch):
+    sizes = []
+    original = drivers.advance
+    monkeypatch.setattr(
+        drivers, "advance", lambda i, s, a: sizes.append(s.z.shape[0]) or original(i, s, a)
+    )
+    assert_same(run(items(range(3)), lanes=64, driver=HostLoop()), alone[:3])
+    assert set(sizes) == {4}
 
 
 def test_items_are_drawn_only_as_lanes_become_free():
