@@ -3,6 +3,6 @@
 They are imported after `registry`, which they register with; see there how one is written.
 """
 
-from experiments import cifar10, digits
+from experiments import cifar10, digits, fashion_mnist, imagenet32, photos
 
-__all__ = ["cifar10", "digits"]
+__all__ = ["cifar10", "digits", "fashion_mnist", "imagenet32", "photos"]

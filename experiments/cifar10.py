@@ -1,10 +1,9 @@
-"""CIFAR-10: 32×32 colour photographs, 256 levels."""
+"""CIFAR-10: 32×32 colour photographs, 256 levels; as they are, and augmented."""
 
 import fiddle as fdl
 
 from experiments.registry import experiment
-
-I_DODE = "Zheng et al. 2023, arXiv:2305.03935"
+from experiments.systems import I_DODE, THEOREM, finetuned, published, straight
 
 
 @experiment(data="cifar10", source=I_DODE)
@@ -12,58 +11,69 @@ def cifar10_vp() -> fdl.Config:
     """Velocity, importance-sampled times and truncated-normal dequantisation bring a
     variance-preserving diffusion ODE to where fine-tuning takes it to the published 2.56 bpd.
     """
-    from data.pipeline import Data
     from data.sources.cifar10 import Cifar10
-    from diffusion_ode.networks.unet import UNet
-    from diffusion_ode.objectives.flow_matching import FlowMatching
-    from diffusion_ode.process.model import Model
-    from diffusion_ode.process.parameterization import VelocityPrediction
-    from diffusion_ode.process.pixels import Pixels
-    from diffusion_ode.process.schedule import LinearSchedule
-    from diffusion_ode.process.time_sampling import ImportanceSampledTimes
-    from diffusion_ode.process.variance_preserving import VariancePreserving
-    from diffusion_ode.tasks.evaluate import Evaluate
-    from diffusion_ode.tasks.experiment import Experiment
-    from diffusion_ode.tasks.sample import Sample
-    from diffusion_ode.tasks.train import Train
-    from diffusion_ode.training.optimizer import AdamW, WarmedUp
-    from diffusion_ode.training.sharding import Mesh
-    from diffusion_ode.training.step import ExponentialAverage
 
-    return fdl.Config(
-        Experiment,
-        model=fdl.Config(
-            Model,
-            path=fdl.Config(VariancePreserving),
-            schedule=fdl.Config(LinearSchedule, gamma_0=-13.3, gamma_1=5.0),
-            parameterization=fdl.Config(VelocityPrediction),
-            network=fdl.Config(
-                UNet,
-                features=128,
-                blocks=32,
-                attention=False,
-                dropout=0.1,
-                fourier_exponents=(6, 7),
-            ),
-            pixels=fdl.Config(Pixels, shape=(32, 32, 3), levels=256),
-        ),
-        data=fdl.Config(Data, source=fdl.Config(Cifar10)),
-        train=fdl.Config(
-            Train,
-            num_steps=6_000_000,
-            batch_size=128,
-            objective=fdl.Config(FlowMatching, times=fdl.Config(ImportanceSampledTimes)),
-            optimizer=fdl.Config(
-                AdamW,
-                learning_rate=fdl.Config(WarmedUp, peak=2e-4, warmup_steps=100, start=1e-8),
-                b1=0.9,
-                b2=0.99,
-                eps=1e-8,
-                weight_decay=0.01,
-            ),
-            average=fdl.Config(ExponentialAverage, decay=0.9999),
-        ),
-        evaluate=fdl.Config(Evaluate),
-        sample=fdl.Config(Sample),
-        mesh=fdl.Config(Mesh),
+    return published(fdl.Config(Cifar10), features=128, num_steps=6_000_000)
+
+
+@experiment(parent="cifar10_vp", source=I_DODE)
+def cifar10_sp(config: fdl.Config) -> fdl.Config:
+    """On CIFAR-10, straight paths reach the likelihood of the variance-preserving one."""
+    return straight(config)
+
+
+@experiment(parent="cifar10_vp", source=THEOREM, published=2.56)
+def cifar10_vp_finetune(config: fdl.Config) -> fdl.Config:
+    """Some more steps with the second-order loss improve the ODE's likelihood, which depends on
+    the divergence that this loss bounds.
+    """
+    return finetuned(config, "cifar10_vp", num_steps=200_000)
+
+
+@experiment(parent="cifar10_sp", source=THEOREM)
+def cifar10_sp_finetune(config: fdl.Config) -> fdl.Config:
+    """The second-order loss does for straight paths what it does for cifar10_vp_finetune."""
+    return finetuned(config, "cifar10_sp", num_steps=200_000)
+
+
+@experiment(data="cifar10, augmented", source=I_DODE, published=2.42)
+def cifar10_aug_vp() -> fdl.Config:
+    """With flips and turns that the network is told of by a flag, a wider network with attention
+    learns more from the same images than the 2.56 bpd that it reaches without.
+
+    The figure was reached after 1 950 000 of the 10 000 000 steps.
+    """
+    from data.augmentation import FlipRotate
+    from data.sources.cifar10 import Cifar10
+
+    config = published(
+        fdl.Config(Cifar10),
+        features=256,
+        attention=True,
+        dropout=0.05,
+        batch_size=1024,
+        num_steps=10_000_000,
     )
+    config.data.augmentation = fdl.Config(FlipRotate)
+    config.evaluate.num_importance = 20
+    return config
+
+
+@experiment(parent="cifar10_aug_vp", source=I_DODE)
+def cifar10_aug_sp(config: fdl.Config) -> fdl.Config:
+    """Augmentation does for straight paths what it does for cifar10_aug_vp."""
+    return straight(config)
+
+
+@experiment(parent="cifar10_aug_vp", source=I_DODE)
+def cifar10_aug_vp_with_channel(config: fdl.Config) -> fdl.Config:
+    """Permuting the colour channels too gives the network yet more to learn from."""
+    config.data.augmentation.permute_channels = True
+    return config
+
+
+@experiment(parent="cifar10_aug_sp", source=I_DODE)
+def cifar10_aug_sp_with_channel(config: fdl.Config) -> fdl.Config:
+    """Permuted channels do for straight paths what they do for cifar10_aug_vp_with_channel."""
+    config.data.augmentation.permute_channels = True
+    return config

@@ -68,12 +68,14 @@ def check_fingerprint(facts: dict[str, Any], fingerprint: str, what: str) -> Non
 def check_changes(changes: Sequence[Change], say: Callable[[str], None]) -> None:
     """Says what differs from the config that this workdir's run began with.
 
+    A field that only one side has is another version's, whose default is the old behaviour.
+
     Raises:
       UserError: something differs that would make the checkpoints another run's.
     """
     for change in changes:
         what = f"{change.path}: {change.before or 'unset'} → {change.after or 'unset'}"
-        if change.path.startswith(_FIXED):
+        if change.path.startswith(_FIXED) and change.before and change.after:
             raise UserError(
                 f"This workdir's run has another {what}; keep it, or train in another --workdir"
                 " (with --init_from to go on from these parameters)."

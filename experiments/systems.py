@@ -1,0 +1,159 @@
+"""What experiments on different data sets share: whole systems, and the steps from one to another.
+
+A system is everything but the data. Those here are the published one (Zheng et al. 2023,
+arXiv:2305.03935, appendix H) and a small relative of it for a processor of two cores.
+"""
+
+import fiddle as fdl
+
+I_DODE = "Zheng et al. 2023, arXiv:2305.03935"
+THEOREM = f"{I_DODE}, theorem 3.3"
+
+# The peak at which a run of `small`, whose rate has fallen to zero, is gone on with: a quarter of
+# its own, so that what was learnt is not shaken up again.
+GENTLE = 5e-4
+
+
+def published(
+    source: fdl.Config,
+    *,
+    features: int,
+    num_steps: int,
+    batch_size: int = 128,
+    attention: bool = False,
+    dropout: float = 0.1,
+) -> fdl.Config:
+    """The published variance-preserving system on colour images of 32×32 with 256 levels.
+
+    Args:
+      source: of the images.
+      features, attention, dropout: of the U-Net, which always has 32 blocks.
+      num_steps, batch_size: of the training.
+    """
+    from diffusion_ode.networks.unet import UNet
+    from diffusion_ode.training.optimizer import AdamW, WarmedUp
+    from diffusion_ode.training.step import ExponentialAverage
+
+    network = fdl.Config(
+        UNet,
+        features=features,
+        blocks=32,
+        attention=attention,
+        dropout=dropout,
+        fourier_exponents=(6, 7),
+    )
+    config = _system(source, network)
+    config.train.num_steps = num_steps
+    config.train.batch_size = batch_size
+    config.train.checkpoint_every = 10_000
+    config.train.optimizer = fdl.Config(
+        AdamW,
+        learning_rate=fdl.Config(WarmedUp, peak=2e-4, warmup_steps=100, start=1e-8),
+        b1=0.9,
+        b2=0.99,
+        eps=1e-8,
+        weight_decay=0.01,
+    )
+    config.train.average = fdl.Config(ExponentialAverage, decay=0.9999)
+    return config
+
+
+def small(source: fdl.Config, *, features: int, num_steps: int) -> fdl.Config:
+    """A shallow relative of `published` for images of 256 levels, and hours on two cores.
+
+    A short run cannot wait for an average over ten thousand steps, nor for a constant rate to
+    settle: hence a shorter average and a rate that falls to zero.
+    """
+    from diffusion_ode.networks.unet import UNet
+    from diffusion_ode.training.optimizer import AdamW, WarmedUpThenCosine
+    from diffusion_ode.training.step import ExponentialAverage
+
+    network = fdl.Config(UNet, features=features, blocks=2, dropout=0.05, fourier_exponents=(6, 7))
+    config = _system(source, network)
+    config.train.num_steps = num_steps
+    config.train.batch_size = 32
+    config.train.checkpoint_every = 250
+    config.train.log_every = 25
+    config.train.optimizer = fdl.Config(
+        AdamW, learning_rate=fdl.Config(WarmedUpThenCosine, peak=2e-3)
+    )
+    config.train.average = fdl.Config(ExponentialAverage, decay=0.999, warmup=True)
+    config.evaluate.num_images = 500
+    return config
+
+
+def straight(config: fdl.Config) -> fdl.Config:
+    """The same on straight paths instead of variance-preserving ones."""
+    from diffusion_ode.process.straight_path import StraightPath
+
+    config.model.path = fdl.Config(StraightPath)
+    return config
+
+
+def finetuned(
+    config: fdl.Config,
+    pretrained: str,
+    *,
+    num_steps: int,
+    accumulation: int = 1,
+    learning_rate: float | None = None,
+) -> fdl.Config:
+    """Goes on from where the run `pretrained` ended, with the second-order objective.
+
+    Parameters, their average, the optimiser's moments and the count of steps are taken over.
+
+    Args:
+      config: of the experiment `pretrained`.
+      pretrained: its name.
+      num_steps: optimiser steps to take beyond those of `pretrained`.
+      accumulation: parts that a batch is divided into, for memory; a step stays one batch.
+      learning_rate: its peak; None keeps that of `pretrained`.
+    """
+    from diffusion_ode.objectives.second_order_flow_matching import SecondOrderFlowMatching
+
+    config.train.warm_start.source = f"runs/{pretrained}"
+    config.train.num_steps = num_steps
+    config.train.accumulation = accumulation
+    config.train.objective = fdl.Config(
+        SecondOrderFlowMatching, times=config.train.objective.times, weight=0.1
+    )
+    if learning_rate is not None:
+        config.train.optimizer.learning_rate.peak = learning_rate
+    return config
+
+
+def _system(source: fdl.Config, network: fdl.Config) -> fdl.Config:
+    """Velocity, importance-sampled times, γ from −13.3 to 5; the pixels are the source's."""
+    from data.pipeline import Data
+    from diffusion_ode.objectives.flow_matching import FlowMatching
+    from diffusion_ode.process.model import Model
+    from diffusion_ode.process.parameterization import VelocityPrediction
+    from diffusion_ode.process.pixels import Pixels
+    from diffusion_ode.process.schedule import LinearSchedule
+    from diffusion_ode.process.time_sampling import ImportanceSampledTimes
+    from diffusion_ode.process.variance_preserving import VariancePreserving
+    from diffusion_ode.tasks.evaluate import Evaluate
+    from diffusion_ode.tasks.experiment import Experiment
+    from diffusion_ode.tasks.sample import Sample
+    from diffusion_ode.tasks.train import Train
+    from diffusion_ode.training.sharding import Mesh
+
+    images = fdl.build(source)
+    return fdl.Config(
+        Experiment,
+        model=fdl.Config(
+            Model,
+            path=fdl.Config(VariancePreserving),
+            schedule=fdl.Config(LinearSchedule, gamma_0=-13.3, gamma_1=5.0),
+            parameterization=fdl.Config(VelocityPrediction),
+            network=network,
+            pixels=fdl.Config(Pixels, shape=images.shape, levels=images.levels),
+        ),
+        data=fdl.Config(Data, source=source),
+        train=fdl.Config(
+            Train, objective=fdl.Config(FlowMatching, times=fdl.Config(ImportanceSampledTimes))
+        ),
+        evaluate=fdl.Config(Evaluate),
+        sample=fdl.Config(Sample),
+        mesh=fdl.Config(Mesh),
+    )
