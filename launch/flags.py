@@ -113,7 +113,7 @@ def _parser() -> argparse.ArgumentParser:
         help="set a config field; repeatable; --describe shows them",
     )
     how.add_argument(
-        "--init_from", metavar="RUN", help="start warm: WORKDIR[@STEP] or reference:PATH"
+        "--init_from", metavar="RUN", help="begin with WORKDIR[@STEP] or reference:PATH"
     )
     how.add_argument(
         "--checkpoint", metavar="STEP", help="evaluate, sample: a step or best; default newest"

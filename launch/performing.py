@@ -74,8 +74,8 @@ def perform(run: Run, task: str) -> int:
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             print(f"{name} failed: {reason}; the traceback is in {log}.", file=sys.stderr)
             return 1
-        # What was asked of the training does not concern what follows it.
-        run = dataclasses.replace(run, init_from=None)
+        if name == "train":  # what follows a training takes what it has made
+            run = dataclasses.replace(run, init_from=None)
     print(summary(run, outcomes))
     return 0
 

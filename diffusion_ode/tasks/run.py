@@ -29,7 +29,8 @@ class Run:
       name: the experiment's name.
       workdir: the folder that everything is written to; it exists.
       command: the command line, as typed, program first.
-      init_from: where a new run starts warm: `WORKDIR[@STEP]` or `reference:PATH`.
+      init_from: `WORKDIR[@STEP]` or `reference:PATH`: where a new training starts warm, or where
+        evaluate and sample take the parameters from.
       checkpoint: the step that evaluate and sample use, or "best"; None: the newest.
       data_dir: where prepared data sets lie; None: the default place.
       options: the flags that only this task takes, without dashes.
@@ -73,16 +74,20 @@ class Run:
     def next_command(self, *flags: str) -> str:
         """This launch's command line with other flags: what to type next.
 
-        Keeps `--exp`, `--workdir`, `--data_dir` and every `--set`; drops what belongs to this task.
+        Keeps `--exp`, `--workdir`, `--data_dir` and every `--set`, and `--init_from` where it still
+        counts; drops what belongs to this task.
 
         Args:
           flags: to be appended, e.g. "--task=sample".
         """
+        stay = {"--exp", "--workdir", "--data_dir", "--set"}
+        if self.init_from is not None:
+            stay.add("--init_from")
         kept, arguments = [], list(self.command[1:])
         while arguments:
             flag, equals, _ = (argument := arguments.pop(0)).partition("=")
             value = [] if equals or not arguments else [arguments.pop(0)]
-            if flag in ("--exp", "--workdir", "--data_dir", "--set"):
+            if flag in stay:
                 kept += [argument, *value]
         return shlex.join(["python", *self.command[:1], *kept, *flags])
 

@@ -1,13 +1,17 @@
-"""The model that a workdir holds, for the tasks that judge it or draw from it."""
+"""The parameters that a workdir or another place holds, for tasks that judge or draw."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 
-from diffusion_ode.checkpoints.checkpoints import Checkpoints
+from diffusion_ode import documents
+from diffusion_ode.checkpoints.checkpoints import Checkpoints, Restored
+from diffusion_ode.documents import Document
 from diffusion_ode.errors import UserError
 from diffusion_ode.tasks.run import Run
+from diffusion_ode.training.origins import parse_origin
 from diffusion_ode.training.sharding import Placement
 from diffusion_ode.typing import Parameters
 
@@ -42,8 +46,10 @@ class Trained:
         return self.placement.batch if devices > 1 else None
 
 
-def trained(run: Run, report) -> Trained:
-    """The checkpoint that the run asks for: a step, "best", or the newest.
+def trained(run: Run, report: Callable[[str], None]) -> Trained:
+    """What the run asks for: `--init_from`, else a checkpoint of its own workdir.
+
+    Of the workdir's it is a step, "best", or the newest.
 
     Raises:
       UserError: there is none, or it does not fit the experiment.
@@ -54,6 +60,11 @@ def trained(run: Run, report) -> Trained:
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placement.replicated),
         shapes,
     )
+    restored = (_elsewhere if run.init_from else _in_workdir)(run, {"ema": abstract}, report)
+    return Trained(restored.state["ema"], restored.step, restored.facts, placement)
+
+
+def _in_workdir(run: Run, wanted: Mapping[str, Any], report: Callable[[str], None]) -> Restored:
     folder = run.workdir / "checkpoints"
     if not folder.is_dir():
         raise UserError(
@@ -61,8 +72,32 @@ def trained(run: Run, report) -> Trained:
             f" `{run.next_command()}`, or name another --workdir."
         )
     with Checkpoints(folder, best_by="bpd", report=report, read_only=True) as checkpoints:
-        restored = checkpoints.restore_parameters({"ema": abstract}, _step(run.checkpoint))
-    return Trained(restored.state["ema"], restored.step, restored.facts, placement)
+        return checkpoints.restore_parameters(wanted, _step(run.checkpoint))
+
+
+def _elsewhere(run: Run, wanted: Mapping[str, Any], report: Callable[[str], None]) -> Restored:
+    assert run.init_from is not None
+    if run.checkpoint is not None:
+        raise UserError(
+            f"--checkpoint={run.checkpoint} chooses among the workdir's own checkpoints, and"
+            f" --init_from={run.init_from} takes one from elsewhere: give one of the two; another"
+            " run's step is --init_from=WORKDIR@STEP."
+        )
+    restored = parse_origin(run.init_from).restore(run.experiment.model, wanted)
+    if restored.document:
+        _refuse_other_model(run, restored.document)
+    report(f"the parameters are those of {run.init_from}, step {restored.step}")
+    return restored
+
+
+def _refuse_other_model(run: Run, document: Document) -> None:
+    """Another path or parameterisation fits the same parameters, and gives wrong figures."""
+    for change in documents.difference(document, run.document):
+        if change.path.startswith("model.") and change.before and change.after:
+            raise UserError(
+                f"{run.init_from} was trained with another model ({change.path} was"
+                f" {change.before}, now {change.after}): give the --set or --exp that it had."
+            )
 
 
 def _step(checkpoint: str | None):

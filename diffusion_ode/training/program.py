@@ -1,7 +1,9 @@
 """The compiled side of a training: how its state begins, and what a step does to it."""
 
+import dataclasses
 import functools
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,8 +59,18 @@ class TrainProgram:
 
     def fresh_state(self) -> TrainState:
         """Step 0; made inside jit, where every array gets a buffer of its own."""
-        shardings = jax.tree.map(lambda leaf: leaf.sharding, self.abstract_state)
-        return jax.jit(self._initial, out_shardings=shardings)()
+        return TrainState(**self.fresh_fields([f.name for f in dataclasses.fields(TrainState)]))
+
+    def fresh_fields(self, names: Sequence[str]) -> dict[str, Any]:
+        """Some fields of the state of step 0; no memory is spent on the others."""
+        abstract = {name: getattr(self.abstract_state, name) for name in names}
+        shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
+
+        def fields():
+            state = self._initial()
+            return {name: getattr(state, name) for name in names}
+
+        return jax.jit(fields, out_shardings=shardings)()
 
     def compile_step(self) -> "CompiledStep":
         """The step, compiled ahead of its first use; it consumes the state it is given."""

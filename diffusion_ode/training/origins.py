@@ -1,0 +1,206 @@
+"""Where parameters may come from besides a run's own workdir: another's, or a published file."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+import optax
+
+from diffusion_ode.checkpoints.checkpoints import Checkpoints, Restored
+from diffusion_ode.checkpoints.reference import ReferenceCheckpoint, read_reference
+from diffusion_ode.checkpoints.state_dict import StateDict
+from diffusion_ode.errors import UserError
+from diffusion_ode.networks.unet import UNet
+from diffusion_ode.networks.unet_sizes import unet_sizes
+from diffusion_ode.process.model import Model
+
+_REFERENCE = "reference:"
+_SHOWN = 3
+
+
+class Origin(Protocol):
+    """Something that holds trained parameters."""
+
+    def restore(self, model: Model, wanted: Mapping[str, Any]) -> Restored:
+        """Some fields of a train state.
+
+        Args:
+          model: what they are for.
+          wanted: by name (`parameters`, `ema`, `optimizer`, `step`), shapes, types and shardings.
+
+        Raises:
+          UserError: there is nothing, or it does not fit.
+        """
+        ...
+
+
+def parse_origin(text: str) -> Origin:
+    """The origin that `WORKDIR[@STEP]` or `reference:PATH` means.
+
+    Raises:
+      UserError: what follows @ is no step.
+    """
+    if text.startswith(_REFERENCE):
+        return PublishedFile(Path(text.removeprefix(_REFERENCE)).expanduser())
+    workdir, at, step = text.rpartition("@")
+    if not at:
+        return Workdir(Path(text).expanduser())
+    if not step.isdecimal():
+        raise UserError(
+            f"--init_from={text} does not end in a step: write WORKDIR@STEP with a whole number,"
+            " or WORKDIR alone for its newest checkpoint."
+        )
+    return Workdir(Path(workdir).expanduser(), int(step))
+
+
+@dataclass(frozen=True)
+class Workdir:
+    """The newest checkpoint of another run, or that of a step."""
+
+    workdir: Path
+    step: int | None = None
+
+    def restore(self, model, wanted):
+        del model  # its parameters are compared with those wanted
+        folder = self.workdir / "checkpoints"
+        if not folder.is_dir():
+            raise UserError(
+                f"{self.workdir} holds no checkpoints to start from: train there first, or name"
+                " another folder by --init_from=WORKDIR[@STEP]."
+            )
+        with Checkpoints(folder, read_only=True) as checkpoints:
+            return checkpoints.restore_parameters(wanted, self.step)
+
+
+@dataclass(frozen=True)
+class PublishedFile:
+    """A `ckpt-N.flax`, or the newest one in a folder.
+
+    Source: the checkpoints of Zheng et al. 2023, arXiv:2305.03935, and of Kingma et al. 2021,
+    arXiv:2107.00630.
+    """
+
+    path: Path
+
+    def restore(self, model, wanted):
+        found = read_reference(self.path)
+        _check_fit(found, model)
+        readers = {
+            "parameters": lambda abstract: _placed(abstract, found.parameters, found.path),
+            "ema": lambda abstract: _placed(abstract, found.ema, found.path),
+            "optimizer": lambda abstract: _placed_optimizer(abstract, found),
+            "step": lambda abstract: _put(np.asarray(found.step), abstract),
+        }
+        state = {name: readers[name](abstract) for name, abstract in wanted.items()}
+        with found.path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        facts = {"digest": f"sha256:{digest}", "file": str(found.path)}
+        return Restored(found.step, state, data_state={}, document={}, facts=facts)
+
+
+def _check_fit(found: ReferenceCheckpoint, model: Model) -> None:
+    """Compares all trees of a file with the model's parameters, before any array is read.
+
+    Raises:
+      UserError: they differ; says in what, and which sizes would fit.
+    """
+    wanted = _shapes(jax.eval_shape(model.init, jax.random.key(0)))
+    trees = {"params": found.parameters, "ema_params": found.ema}
+    if found.moments is not None:
+        trees |= {"opt_state's mu": found.moments.mu, "opt_state's nu": found.moments.nu}
+    for what, tree in trees.items():
+        shapes = _shapes(tree)
+        if shapes != wanted:
+            raise UserError(
+                f"{found.path} does not fit this model: in {what} {_differences(shapes, wanted)};"
+                f" {_remedy(found, model)}."
+            )
+
+
+def _differences(there: Mapping[str, tuple], here: Mapping[str, tuple]) -> str:
+    missing = [name for name in here if name not in there]
+    left_over = [name for name in there if name not in here]
+    other = [
+        f"{name} is {there[name]} and not {here[name]}"
+        for name in here
+        if name in there and there[name] != here[name]
+    ]
+    kinds = (("missing", missing), ("left over", left_over), ("of other shapes", other))
+    return ", ".join(_counted(kind, names) for kind, names in kinds if names)
+
+
+def _counted(kind: str, names: list[str]) -> str:
+    shown = ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
+    return f"{len(names)} {kind} ({shown})"
+
+
+def _remedy(found: ReferenceCheckpoint, model: Model) -> str:
+    sizes = unet_sizes(found.parameters)
+    if sizes is None or not isinstance(model.network, UNet):
+        return "give a checkpoint of the U-Net"
+    channels = model.pixels.shape[-1]
+    if sizes.channels != channels:
+        return f"it is for images of {sizes.channels} channels, these have {channels}"
+    settings = sizes.settings(model.network)
+    if not settings:
+        return "its sizes are right, so it is damaged or of another network: fetch it again"
+    return "it fits with " + " ".join(f"--set model.network.{setting}" for setting in settings)
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    """Path → shape of each leaf."""
+    return {path: tuple(np.shape(leaf)) for path, leaf in _leaves(tree)}
+
+
+def _leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        inner = f"{path}/{name}" if path else name
+        if isinstance(value, Mapping):
+            yield from _leaves(value, inner)
+        else:
+            yield inner, value
+
+
+def _placed(abstract: Any, tree: StateDict, file: Path) -> Any:
+    """The file's values in the structure, of the types and on the devices of `abstract`."""
+    found = dict(_leaves(tree))
+
+    def place(path, leaf):
+        name = "/".join(key.key for key in path)
+        if not np.all(np.isfinite(found[name].astype(np.float32))):
+            raise UserError(f"{file} has values in {name} that are not finite: fetch it again.")
+        return _put(found[name], leaf)
+
+    return jax.tree_util.tree_map_with_path(place, abstract)
+
+
+def _placed_optimizer(abstract: Any, found: ReferenceCheckpoint) -> Any:
+    if found.moments is None:
+        raise UserError(
+            f"{found.path} holds no state of Adam: set train.warm_start.optimizer=False to begin"
+            " with a fresh one."
+        )
+    moments, file = found.moments, found.path
+
+    def place(link):
+        if not isinstance(link, optax.ScaleByAdamState):
+            return link
+        return optax.ScaleByAdamState(
+            count=_put(np.asarray(moments.count), link.count),
+            mu=_placed(link.mu, moments.mu, file),
+            nu=_placed(link.nu, moments.nu, file),
+        )
+
+    return jax.tree.map(place, abstract, is_leaf=lambda x: isinstance(x, optax.ScaleByAdamState))
+
+
+def _put(values: np.ndarray, abstract: jax.ShapeDtypeStruct) -> jax.Array:
+    """A global array; every part a fresh copy, as a step may overwrite what it is given."""
+    sharding = abstract.sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return jax.make_array_from_callback(
+        abstract.shape, sharding, lambda index: np.array(values[index], abstract.dtype)
+    )
