@@ -1,6 +1,7 @@
 """The likelihood of images by solving the probability-flow ODE, image by image."""
 
 import functools
+import itertools
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -27,6 +28,9 @@ from diffusion_ode.solvers.hutchinson_trace import HutchinsonTrace
 from diffusion_ode.solvers.lanes import Item, solve_lanes
 from diffusion_ode.solvers.tableau import Solver
 from diffusion_ode.typing import Key, Levels, Parameters
+
+_STARTED_TOGETHER = 64  # images whose noise is drawn in one call: a call costs more than a draw
+_PROBES = 2**31 - 1  # folds the probes' key from the noise's: no index of an image
 
 
 class ImageLikelihood(NamedTuple):
@@ -84,22 +88,25 @@ class OdeLikelihood:
         images: Iterable[tuple[int, np.ndarray]],
         key: Key,
         *,
+        probe_key: Key | None = None,
         num_importance: int = 1,
         sharding: jax.sharding.Sharding | None = None,
     ) -> Iterator[ImageLikelihood]:
         """Yields every image's likelihood as soon as its draws have ended, in no fixed order.
 
-        What is drawn for an image depends on `key` and its index only: neither on the lanes, nor on
-        which other images there are.
+        What is drawn for an image depends on the keys and its index only: neither on the lanes, nor
+        on which other images there are.
 
         Args:
           model, parameters: what is judged.
           images: (index, levels [h, w, c]).
-          key: of this evaluation.
+          key: of the dequantisation's noise.
+          probe_key: of the trace's probes; by default it follows from `key`.
           num_importance: K.
           sharding: of the lanes.
         """
         check_draws(self.dequantization, self.combination, num_importance)
+        keys = (key, jax.random.fold_in(key, _PROBES) if probe_key is None else probe_key)
         flow = ProbabilityFlow(model, self.variable, self.divergence)
         first = flow.position(self.dequantization.gamma(model))
         waiting: dict[int, list[_Draw]] = {}
@@ -107,7 +114,7 @@ class OdeLikelihood:
         solutions = solve_lanes(
             flow,
             parameters,
-            self._items(model, images, key, num_importance, weights),
+            self._items(model, images, keys, num_importance, weights),
             lanes=self.lanes,
             solver=self.solver,
             controller=self.controller,
@@ -128,14 +135,20 @@ class OdeLikelihood:
                 yield _combined(index, waiting.pop(index), self.combination)
 
     def _items(
-        self, model: Model, images, key: Key, count: int, weights: dict[int, np.ndarray]
+        self, model: Model, images, keys, count: int, weights: dict[int, np.ndarray]
     ) -> Iterator[Item]:
         """The K solves of every image; remembers the log-weights of those under way."""
-        for index, levels in images:
-            start = _starts(self, model, count, jnp.asarray(levels, jnp.int32), key, index)
-            z, weights[index], probe = (np.asarray(part) for part in start)
-            for draw in range(count):
-                yield Item(index * count + draw, z[draw], 0.0, probe)
+        remaining = iter(images)
+        while chunk := list(itertools.islice(remaining, _STARTED_TOGETHER)):
+            # Padded, so that the last chunk needs no compilation of its own.
+            padded = chunk + [chunk[-1]] * (_STARTED_TOGETHER - len(chunk))
+            indices = np.asarray([index for index, _ in padded], np.uint32)
+            levels = np.stack([levels for _, levels in padded]).astype(np.int32)
+            starts = jax.device_get(_starts(self, model, count, levels, keys, indices))
+            for position, (index, _) in enumerate(chunk):
+                z, weights[index], probe = jax.tree.map(lambda a, at=position: a[at], starts)
+                for draw in range(count):
+                    yield Item(index * count + draw, z[draw], 0.0, probe)
 
 
 class _Draw(NamedTuple):
@@ -155,16 +168,23 @@ def _combined(index: int, draws: list[_Draw], combination: DrawCombination) -> I
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _starts(likelihood: OdeLikelihood, model: Model, count: int, levels: Levels, key: Key, index):
-    """K starts [K, h, w, c], their log-weights [K] and the probe of an image's solves."""
-    key = jax.random.fold_in(key, index)
-    noise_key, probe_key = jax.random.split(key)
-    noise_keys = jax.vmap(lambda draw: jax.random.fold_in(noise_key, draw))(jnp.arange(count))
-    noise = jax.vmap(lambda one: likelihood.dequantization.draw(model, one))(noise_keys)
-    repeated = jnp.broadcast_to(levels, (count, *levels.shape))
-    start = likelihood.dequantization.start(model, repeated, noise)
-    probe = draw_probes(likelihood.divergence, probe_key[None], model.pixels.shape)
-    return start.z, start.log_weight, jax.tree.map(lambda p: p[0], probe)
+def _starts(
+    likelihood: OdeLikelihood, model: Model, count: int, levels: Levels, keys: tuple, indices
+):
+    """K starts [b, K, h, w, c] of each image, their log-weights [b, K], and its solves' probe."""
+    dequantization = likelihood.dequantization
+    draws = jnp.arange(count)
+
+    def noise_of(index):
+        key = jax.random.fold_in(keys[0], index)
+        return jax.vmap(lambda k: dequantization.draw(model, jax.random.fold_in(key, k)))(draws)
+
+    noise = jax.vmap(noise_of)(indices)
+    repeated = jnp.repeat(levels, count, axis=0)
+    start = dequantization.start(model, repeated, noise.reshape(-1, *model.pixels.shape))
+    probe_keys = jax.vmap(jax.random.fold_in, (None, 0))(keys[1], indices)
+    probes = draw_probes(likelihood.divergence, probe_keys, model.pixels.shape)
+    return start.z.reshape(noise.shape), start.log_weight.reshape(-1, count), probes
 
 
 _prior_log_density = functools.partial(jax.jit, static_argnums=0)(Model.prior_log_density)

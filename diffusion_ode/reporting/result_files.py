@@ -144,6 +144,26 @@ class PerExampleFile:
             ) from None
 
 
+def read_table(path: Path) -> dict[str, np.ndarray]:
+    """The columns of a finished `PerExampleFile`: int64 [n] for `index`, float64 [n] otherwise.
+
+    Raises:
+        UserError: there is no such file, or it is not such a table.
+    """
+    try:
+        with path.open(newline="") as file:
+            header, *rows = csv.reader(file)
+        values = np.asarray(rows, np.float64).reshape(-1, len(header))
+        table = {name: values[:, k] for k, name in enumerate(header)}
+        return {**table, "index": table["index"].astype(np.int64)}
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist: run --task=evaluate first") from None
+    except (ValueError, KeyError) as failure:
+        raise UserError(
+            f"{path} is no table of results ({failure}): move it away and evaluate again"
+        ) from None
+
+
 def _shortest(value: float) -> str:
     return str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
 

@@ -32,6 +32,8 @@ _NEGLIGIBLE = 1e-5
 _BLIND_FIRST_STEP = 1e-6
 # DOPRI5's initial value for "the error of the step before".
 SMALLEST_REMEMBERED_ERROR = 1e-4
+# Of the methods that fixed steps are used with, 2 (Heun) to 4 (Runge–Kutta).
+_TYPICAL_ORDER = 3
 # A remainder up to this much longer than the step is taken in one go.
 _STRETCH = 1.01
 
@@ -46,6 +48,10 @@ class FixedSteps:
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise UserError(f"steps is {self.steps}, but must be at least 1: give FixedSteps more.")
+
+    def tightened(self, factor: float) -> "FixedSteps":
+        """More steps, as a method of order 3 would need them: their number grows as ∛(1/factor)."""
+        return FixedSteps(math.ceil(self.steps * factor ** (-1.0 / _TYPICAL_ORDER)))
 
     @property
     def max_attempts(self) -> int | jax.Array:

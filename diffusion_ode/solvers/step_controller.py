@@ -27,6 +27,10 @@ class Decision:
 class StepController(Protocol):
     """Chooses steps. `size` is always positive; the direction is that from start to end."""
 
+    def tightened(self, factor: float) -> "StepController":
+        """One that errs about `factor` times as much: to measure the error of this one."""
+        ...
+
     @property
     def max_attempts(self) -> int | jax.Array:
         """Accepted and rejected steps after which a lane is given up."""

@@ -1,5 +1,6 @@
 """The task that measures likelihoods."""
 
+import dataclasses
 import functools
 import math
 import re
@@ -17,6 +18,7 @@ import numpy as np
 from diffusion_ode import documents, units
 from diffusion_ode.errors import UserError
 from diffusion_ode.inference.likelihood import OdeLikelihood
+from diffusion_ode.inference.uncertainty import Uncertainty, standard_error, uncertainty
 from diffusion_ode.inference.variational_bound import VariationalBound
 from diffusion_ode.process.model import Model
 from diffusion_ode.reporting.console import Console
@@ -31,7 +33,11 @@ from diffusion_ode.training.interruption import Interruption
 from diffusion_ode.training.randomness import stream_key
 
 _BOUND_BATCH = 128  # images whose bound is computed at once, just ahead of their solves
+_QUANTILES = (0.05, 0.5, 0.95)  # of the network evaluations
 _COLUMNS = ("log_likelihood", "nfe", "converged", "reconstruction", "prior", "diffusion")
+
+Rows = dict[str, np.ndarray]
+"""The table of results by column; [n] each."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,8 @@ class Evaluate:
       num_importance: K, dequantised draws per image.
       ode: the likelihood by the probability-flow ODE.
       bound: the variational bound.
+      error_images: of the first so many images the standard error's parts are found, by solving
+        them again with one thing changed at a time; 0 for none.
       name: of this evaluation's folder; None names it after dequantisation and K.
       seed: of everything drawn.
     """
@@ -51,6 +59,7 @@ class Evaluate:
     num_importance: int = 1
     ode: OdeLikelihood = field(default_factory=OdeLikelihood)
     bound: VariationalBound = field(default_factory=VariationalBound)
+    error_images: int = 32
     name: str | None = None
     seed: int = 0
 
@@ -64,6 +73,11 @@ class Evaluate:
             raise UserError(
                 f"evaluate.num_importance = {self.num_importance} is below 1: K counts the draws"
                 " per image."
+            )
+        if self.error_images < 0:
+            raise UserError(
+                f"evaluate.error_images = {self.error_images} is negative: give a number of"
+                " images, or 0 for no parts of the standard error."
             )
 
     def run(self, run: Run) -> Outcome:
@@ -87,11 +101,15 @@ class Evaluate:
             )
             start = time.perf_counter()
             with PerExampleFile(folder / "per_example.csv", _COLUMNS) as table:
-                before = len(table.done)
+                evaluated = len(test) - len(table.done)
                 self._complete(table, test, run.experiment.model, source, console)
-                result = self._result(table, images, run, source)
+                seconds = time.perf_counter() - start
+                rows = table.table()
+            rows = {name: column[rows["index"] < len(test)] for name, column in rows.items()}
+            parts = self._uncertainty(rows, test, run.experiment.model, source, console)
+            result = self._result(rows, parts, images, run, source)
             result["seconds"] = time.perf_counter() - start
-            result["images_per_second"] = (len(test) - before) / result["seconds"]
+            result["images_per_second"] = evaluated / seconds
             write_json(folder / "result.json", result)
         return Outcome(
             rows=_rows(result),
@@ -154,12 +172,49 @@ class Evaluate:
                 bounds[index] = terms[:, position]
                 yield index, np.asarray(test[index])
 
-    def _result(self, table: PerExampleFile, images, run: Run, source: Trained) -> dict[str, Any]:
+    def _uncertainty(
+        self, rows: Rows, test: np.ndarray, model: Model, source: Trained, console: Console
+    ) -> Uncertainty:
+        """The parts of the standard error, from solving a subset again."""
+        key = stream_key(self.seed, "likelihood")
+        tight = dataclasses.replace(self.ode, controller=self.ode.controller.tightened(0.1))
+        variations = {
+            "other noise within the bins": (self.ode, stream_key(self.seed, "other noise"), key),
+            "other probes": (self.ode, key, stream_key(self.seed, "other probes")),
+            "a tenth of the tolerance": (tight, key, key),
+        }
+        count = min(self.error_images, len(test))
+        again: list[dict[int, float]] = []
+        for what, (ode, noise_key, probe_key) in variations.items():
+            progress = Progress(console, f"again with {what}, image", count)
+            values: dict[int, float] = {}
+            for image in ode.of_images(
+                model,
+                source.parameters,
+                ((index, np.asarray(test[index])) for index in range(count)),
+                noise_key,
+                probe_key=probe_key,
+                num_importance=self.num_importance,
+                sharding=source.lanes_sharding(self.ode.lanes),
+            ):
+                if image.converged:
+                    values[image.index] = image.log_likelihood
+                progress.update(len(values))
+            progress.end()
+            again.append(values)
+        converged = rows["converged"] > 0.0
+        mine = dict(zip(rows["index"][converged], rows["log_likelihood"][converged], strict=True))
+        scale = -model.pixels.dimensions  # a longer code is a smaller likelihood
+        to_bpd = lambda nats: {k: units.bits_per_dimension(v, scale) for k, v in nats.items()}  # noqa: E731
+        return uncertainty(to_bpd(mine), *map(to_bpd, again))
+
+    def _result(
+        self, rows: Rows, parts: Uncertainty, images, run: Run, source: Trained
+    ) -> dict[str, Any]:
         """What `result.json` says, but for the time."""
-        rows = {name: column[: self.num_images] for name, column in table.table().items()}
         dimensions = run.experiment.model.pixels.dimensions
         bpd, error = _mean(_bpd(rows, dimensions))
-        parts = {
+        terms = {
             name: units.bits_per_dimension(rows[column], dimensions)
             for name, column in (
                 ("recon", "reconstruction"),
@@ -167,7 +222,7 @@ class Evaluate:
                 ("diffusion", "diffusion"),
             )
         }
-        bound_bpd, bound_error = _mean(sum(parts.values()))
+        bound_bpd, bound_error = _mean(np.sum(list(terms.values()), axis=0))
         converged = rows["converged"] > 0.0
         nfe = rows["nfe"]
         return {
@@ -178,20 +233,29 @@ class Evaluate:
                 "split": "test",
                 "fingerprint": images.fingerprint,
                 "num_images": len(rows["index"]),
+                "shape": list(images.manifest.shape),
             },
             "ode": {
                 "bpd": bpd,
-                "standard_error": error,
+                "standard_error": _if_finite(error),
+                "standard_error_parts": {
+                    "images": parts.images,
+                    "dequantization": parts.dequantization,
+                    "probes": parts.probes,
+                },
+                "solver_error": parts.solver,
+                "error_images": min(self.error_images, len(rows["index"])),
                 "dequantization": _snake(type(self.ode.dequantization).__name__),
                 "num_importance": self.num_importance,
                 "nfe_mean": float(nfe.mean()),
                 "nfe_max": float(nfe.max()),
+                "nfe_quantiles": {str(q): float(np.quantile(nfe, q)) for q in _QUANTILES},
                 "not_converged": rows["index"][~converged].tolist(),
             },
             "bound": {
                 "bpd": bound_bpd,
-                "standard_error": bound_error,
-                **{name: float(part.mean()) for name, part in parts.items()},
+                "standard_error": _if_finite(bound_error),
+                **{name: float(part.mean()) for name, part in terms.items()},
             },
             "checkpoint": {"step": source.step, "digest": source.facts["digest"]},
             "devices": sorted({device.device_kind for device in jax.devices()}),
@@ -203,17 +267,28 @@ def _keys(key, indices):
     return jax.vmap(lambda index: jax.random.fold_in(key, index))(indices)
 
 
-def _bpd(rows: dict[str, np.ndarray], dimensions: int) -> np.ndarray:
+def _bpd(rows: Rows, dimensions: int) -> np.ndarray:
     """−log P per dimension in bits, of the images whose solves converged: others have none."""
     return units.bits_per_dimension(-rows["log_likelihood"][rows["converged"] > 0.0], dimensions)
 
 
 def _mean(values: np.ndarray) -> tuple[float, float]:
-    """Mean and its standard error over images; NaN without any, ∞ for the error of one."""
+    """Mean and its standard error over images.
+
+    Raises:
+      UserError: there is no value to take the mean of.
+    """
     if len(values) == 0:
-        return math.nan, math.nan
-    error = np.std(values, ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.inf
-    return float(np.mean(values)), float(error)
+        raise UserError(
+            "No image's solve converged, so there is no likelihood to report: raise"
+            " evaluate.ode.controller.max_steps, or its tolerances."
+        )
+    return float(np.mean(values)), standard_error(values)
+
+
+def _if_finite(error: float) -> float | None:
+    """A single image has no spread: JSON says null."""
+    return error if math.isfinite(error) else None
 
 
 def _check_settings(folder: Path, run: Run, source: Trained) -> None:
@@ -244,34 +319,53 @@ def _check_settings(folder: Path, run: Run, source: Trained) -> None:
 
 
 def _rows(result: dict[str, Any]) -> list[tuple[str, str]]:
+    """The result in plain words."""
     ode, bound, data = result["ode"], result["bound"], result["data"]
-    missing = len(ode["not_converged"])
     rows = [
-        (
-            "data",
-            f"{data['num_images']} test images of {data['name']}, {data['fingerprint']}",
-        ),
+        ("data", f"{data['num_images']} test images of {data['name']}, {data['fingerprint']}"),
         (
             f"ODE, {ode['dequantization'].replace('_', ' ')}, K = {ode['num_importance']}",
-            f"{with_error(ode['bpd'], ode['standard_error'])} bpd",
+            _with_error(ode),
         ),
-        (
-            "variational bound (SDE)",
-            f"{with_error(bound['bpd'], bound['standard_error'])} bpd",
-        ),
+        *_error_rows(ode),
+        ("variational bound (SDE)", _with_error(bound)),
         (
             "  of it",
             f"recon {bound['recon']:.4f}, prior {bound['prior']:.4f},"
             f" diffusion {bound['diffusion']:.4f}",
         ),
-        ("network evaluations", f"mean {ode['nfe_mean']:.0f}, most {ode['nfe_max']:.0f}"),
-        ("speed", f"{result['images_per_second']:.3g} images/s"),
+        (
+            "network evaluations",
+            f"{ode['nfe_mean']:.0f} an image; 5 to 95 %:"
+            f" {ode['nfe_quantiles']['0.05']:.0f} to {ode['nfe_quantiles']['0.95']:.0f}",
+        ),
     ]
+    if result["images_per_second"]:
+        rows.append(("speed", f"{result['images_per_second']:.3g} images/s"))
+    missing = len(ode["not_converged"])
     if missing:
         rows.append(
             ("NOT CONVERGED", f"{missing} images, which are not in the ODE's mean: see result.json")
         )
     return rows
+
+
+def _error_rows(ode: dict[str, Any]) -> list[tuple[str, str]]:
+    parts = {name: part for name, part in ode["standard_error_parts"].items() if part is not None}
+    names = {"images": "test images", "dequantization": "dequantisation", "probes": "probes"}
+    rows = []
+    if len(parts) > 1:
+        rows.append(("  its ± is from", names["images"] + f" {parts['images']:.4f}"))
+        rows += [("", f"{names[k]} {v:.4f}") for k, v in parts.items() if k != "images"]
+    if ode["solver_error"] is not None:
+        rows.append(("  solver's error", f"{ode['solver_error']:+.5f} bpd"))
+    return rows
+
+
+def _with_error(figure: dict[str, Any]) -> str:
+    if figure["standard_error"] is None:
+        return f"{figure['bpd']:.4f} bpd (of one image)"
+    return f"{with_error(figure['bpd'], figure['standard_error'])} bpd"
 
 
 def _snake(name: str) -> str:

@@ -17,7 +17,7 @@ class TaskEntry:
       name: exact, as given to `--task`.
       target: `module:Class` of a frozen dataclass with `run(run: Run) -> Outcome`.
       description: one line for the listing.
-      flags: flags of the command line that only this task takes, and their help.
+      flags: flags of the command line (without dashes) that only this task takes, and their help.
     """
 
     name: str
@@ -39,6 +39,12 @@ TASKS = (
         "bits per dimension on the test set: variational bound and ODE",
     ),
     TaskEntry("sample", "diffusion_ode.tasks.sample:Sample", "draw images: samples.npz, a picture"),
+    TaskEntry(
+        "compare",
+        "diffusion_ode.tasks.compare:Compare",
+        "paired difference of two evaluated models",
+        {"with": "WORKDIR of the other model"},
+    ),
 )
 """One entry a task."""
 
