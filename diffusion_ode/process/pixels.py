@@ -1,5 +1,6 @@
 """From levels to values and back."""
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -95,6 +96,7 @@ class Pixels:
         centres = self.encode(jnp.arange(self.levels))
         return -0.5 * jnp.square((rescaled[..., None] - centres) * jnp.exp(-0.5 * gamma_0))
 
+    @functools.partial(jax.jit, static_argnums=0)  # or its loop would be compiled at every call
     def log_probability(self, levels, rescaled, gamma_0):
         """The decoder's log P(k | z0) in nats per image.
 

@@ -44,6 +44,8 @@ SECOND_ORDER_WEIGHT = 0.1
 RECORDED_TOLERANCE = 1e-5  # of SciPy's RK45, relative and absolute
 FOURIER_EXPONENTS = {1: (), 5: (6, 7)}  # by the channels of conv_in over those of the image
 
+LANES = 10  # solves under way; the same for all cases, so that they share what is compiled
+
 FLOAT32_BOUND = 2e-5
 SECOND_ORDER_BOUND = 1e-4
 BITS_BOUND = 2e-3
@@ -174,11 +176,16 @@ def model_for(recording: Recording, parameters: Any, path, parameterization) -> 
         fourier_exponents=exponents,
     )
     model = Model(path, SCHEDULE, parameterization, network, Pixels(tuple(shape), LEVELS))
-    expected = shapes(jax.eval_shape(model.init, jax.random.key(0)))
+    expected = _expected_shapes(model)
     if expected != shapes(parameters):
         differing = sorted(set(expected.items()) ^ set(shapes(parameters).items()))
         raise MalformedRecording(f"the parameters are not those of {network}: {differing[:2]}")
     return Model(path, SCHEDULE, parameterization, CompiledNetwork(network), model.pixels)
+
+
+@functools.cache
+def _expected_shapes(model: Model):
+    return shapes(jax.eval_shape(model.init, jax.random.key(0)))
 
 
 def _network(recording: Recording) -> Iterator[Comparison]:
@@ -298,7 +305,7 @@ def _log_weights(
         flow,
         parameters,
         items,
-        lanes=draws * images,
+        lanes=LANES,
         solver=likelihood.solver,
         controller=likelihood.controller,
         span=(first, flow.position(SCHEDULE.gamma_1)),

@@ -1,0 +1,215 @@
+"""Two pixels of four levels: there are sixteen images, and no bound may give them more than 1.
+
+A network drawn at random, the exact trace, and every dequantisation. Where a bound is tight, as
+that of uniform dequantisation is, the sum is the mass of the density over the bins.
+"""
+
+import dataclasses
+import itertools
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from diffusion_ode.errors import UserError
+from diffusion_ode.inference.draw_combination import (
+    AveragedDraws,
+    ImportanceWeighted,
+    check_draws,
+)
+from diffusion_ode.inference.likelihood import OdeLikelihood
+from diffusion_ode.inference.reference_quirks import ReferenceQuirks, SummedWeights
+from diffusion_ode.inference.variational_bound import VariationalBound
+from diffusion_ode.process.dequantization import (
+    TruncatedNormalDequantization,
+    UniformDequantization,
+    VariationalDequantization,
+)
+from diffusion_ode.process.model import Model
+from diffusion_ode.process.parameterization import VelocityPrediction
+from diffusion_ode.process.pixels import Pixels
+from diffusion_ode.process.schedule import LinearSchedule
+from diffusion_ode.process.straight_path import StraightPath
+from diffusion_ode.process.time_sampling import DiscreteTimes
+from diffusion_ode.process.variance_preserving import VariancePreserving
+from diffusion_ode.solvers.control import PIController
+from diffusion_ode.solvers.exact_trace import ExactTrace
+
+SHAPE, LEVELS = (1, 2, 1), 4
+GAMMA_0 = -2.0 * np.log(3.0187 * LEVELS)  # bins as far apart as for 256 levels at γ0 = −13.3
+DRAWS = 48
+IMAGES = np.asarray(list(itertools.product(range(LEVELS), repeat=2))).reshape(-1, *SHAPE)
+DEQUANTIZATIONS = [
+    UniformDequantization(),
+    VariationalDequantization(),
+    TruncatedNormalDequantization(),
+]
+PATHS = [VariancePreserving(), StraightPath()]
+
+
+class RandomNetwork(nn.Module):
+    """Two layers over both pixels; smooth enough for few steps, far from linear."""
+
+    @nn.compact
+    def __call__(self, z, time, flag, *, deterministic=True):
+        del flag, deterministic
+        features = jnp.concatenate([z.reshape(z.shape[0], -1), time[:, None]], axis=1)
+        hidden = nn.tanh(nn.Dense(16)(2.0 * features))
+        return nn.Dense(2)(hidden).reshape(z.shape)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Keeps the log-weights of every image that it combines."""
+
+    exponentiates: ClassVar[bool] = False
+    log_weights: list = field(default_factory=list, compare=False)
+
+    def __call__(self, log_weights):
+        self.log_weights.append(log_weights)
+        return float(np.mean(log_weights))
+
+
+def random_model(path):
+    schedule = LinearSchedule(GAMMA_0, 5.0)
+    model = Model(path, schedule, VelocityPrediction(), RandomNetwork(), Pixels(SHAPE, LEVELS))
+    return model, model.init(jax.random.key(7))
+
+
+def likelihood(dequantization, **options):
+    return OdeLikelihood(
+        dequantization,
+        controller=PIController(1e-3, 1e-3, 1e-4),
+        divergence=ExactTrace(),
+        lanes=256,
+        **options,
+    )
+
+
+def log_weights(path, dequantization):
+    """[16, DRAWS]: log p0(z) − log q(z|k)."""
+    model, parameters = random_model(path)
+    kept = Kept()
+    ode = likelihood(dequantization, combination=kept)
+    results = ode.of_images(
+        model, parameters, enumerate(IMAGES), jax.random.key(1), num_importance=DRAWS
+    )
+    assert all(result.converged for result in results)
+    return np.asarray(kept.log_weights)
+
+
+@pytest.fixture(scope="module", params=itertools.product(PATHS, DEQUANTIZATIONS), ids=str)
+def weights(request):
+    return log_weights(*request.param)
+
+
+def test_all_images_together_have_a_probability_of_at_most_one(weights):
+    assert weights.shape == (16, DRAWS)
+    assert np.sum(np.exp(weights.mean(axis=1))) <= 1.0
+    estimates = np.exp(weights)
+    error = np.sqrt(np.sum(estimates.var(axis=1)) / DRAWS)
+    total = np.sum(estimates.mean(axis=1))
+    assert total <= 1.0 + 3 * error
+    # Not vacuous: with log K or a constant of the code left out it would be over.
+    assert total > 0.5
+    assert error < 0.1
+
+
+def bounds(weights, count):
+    """The mean over disjoint groups of the bound with that many draws: [16]."""
+    groups = weights.reshape(16, -1, count)
+    return np.mean([[ImportanceWeighted()(w) for w in image] for image in groups], axis=1)
+
+
+def test_more_draws_never_lower_the_bound_in_expectation_and_one_is_the_plain_bound(weights):
+    assert np.allclose(bounds(weights, 1), weights.mean(axis=1))
+    values = [bounds(weights, count) for count in (1, 2, 4, 8, 16, 48)]
+    for fewer, more in itertools.pairwise(values):
+        assert np.all(more >= fewer - 1e-12)
+
+
+def test_published_sum_of_weights_is_no_probability():
+    model, parameters = random_model(PATHS[0])
+    published = likelihood(TruncatedNormalDequantization(), combination=SummedWeights())
+    results = list(
+        published.of_images(
+            model, parameters, enumerate(IMAGES), jax.random.key(1), num_importance=3
+        )
+    )
+    assert np.sum(np.exp([result.log_likelihood for result in results])) > 1.5
+    assert {result.converged for result in results} == {True}
+
+
+def test_an_image_is_judged_alike_whatever_others_are_judged_with_it():
+    model, parameters = random_model(PATHS[0])
+    ode = likelihood(TruncatedNormalDequantization())
+
+    def judged(indices, count):
+        images = ((i, IMAGES[i]) for i in indices)
+        results = ode.of_images(model, parameters, images, jax.random.key(2), num_importance=count)
+        return {result.index: result.log_likelihood for result in results}
+
+    together, alone = judged(range(16), 3), judged([11], 3)
+    assert alone[11] == pytest.approx(together[11], abs=1e-5)
+
+
+@pytest.mark.parametrize("times", [None, DiscreteTimes(20)], ids=["continuous", "20 steps"])
+@pytest.mark.parametrize("path", PATHS, ids=str)
+def test_variational_bound_gives_all_images_together_at_most_one(path, times):
+    model, parameters = random_model(path)
+    options = {} if times is None else {"times": times}
+    bound = VariationalBound(draws=8, **options)
+    repeated = jnp.asarray(np.repeat(IMAGES, 200, axis=0), jnp.int32)
+    keys = jax.random.split(jax.random.key(3), len(repeated))
+    nats = np.asarray(bound.terms(model, parameters, repeated, keys).total).reshape(16, 200)
+    assert np.sum(np.exp(-nats.mean(axis=1))) <= 1.0
+
+
+def test_closed_form_and_sampled_entropies_agree_in_the_mean_and_may_not_be_weighted():
+    model, _ = random_model(PATHS[1])
+    levels = jnp.asarray(np.repeat(IMAGES[5:6], 20_000, axis=0), jnp.int32)
+    keys = jax.random.split(jax.random.key(4), len(levels))
+    for sampled in DEQUANTIZATIONS[1:]:
+        closed = dataclasses.replace(sampled, closed_form_entropy=True)
+        noise = jax.vmap(lambda key, d=sampled: d.draw(model, key))(keys)
+        difference = sampled.start(model, levels, noise).log_weight
+        difference -= closed.start(model, levels, noise).log_weight
+        spread = np.std(difference) / np.sqrt(len(levels))
+        assert abs(np.mean(difference)) < 4 * spread
+        with pytest.raises(UserError, match="closed_form_entropy = True"):
+            check_draws(closed, ImportanceWeighted(), 2)
+        check_draws(closed, ImportanceWeighted(), 1)
+        check_draws(closed, AveragedDraws(), 5)
+
+
+@pytest.mark.parametrize(
+    ("act", "words"),
+    [
+        (lambda: check_draws(DEQUANTIZATIONS[0], ImportanceWeighted(), 0), "num_importance = 0"),
+        (lambda: VariationalBound(draws=0), "draws = 0"),
+        (lambda: OdeLikelihood(lanes=0), "lanes = 0"),
+    ],
+)
+def test_impossible_numbers_are_refused_with_a_remedy(act, words):
+    with pytest.raises(UserError, match=words):
+        act()
+
+
+def test_quirks_are_off_by_default_and_then_change_nothing():
+    off, ode, bound = ReferenceQuirks(), OdeLikelihood(), VariationalBound()
+    assert not any(dataclasses.asdict(off).values())
+    assert all(dataclasses.asdict(ReferenceQuirks.all()).values())
+    assert off.likelihood(ode, 1) == (ode, 1)
+    assert off.likelihood(ode, 20) == (ode, 20)
+    assert off.bound(bound) == bound
+
+
+def test_published_uniform_start_is_refused_where_the_schedule_does_not_reach():
+    model, _ = random_model(PATHS[0])
+    ode, _ = ReferenceQuirks.all().likelihood(OdeLikelihood(UniformDequantization()), 20)
+    with pytest.raises(UserError, match="unscaled_uniform starts at γ = -11.8"):
+        ode.dequantization.gamma(model)
