@@ -74,6 +74,33 @@ def build(document: Document, *, packages: tuple[str, ...] = PACKAGES) -> Any:
     return _build(document, "config", packages)
 
 
+def document_of(value: Any) -> Document:
+    """The document of an object, every field spelt out; `build` makes an equal one of it.
+
+    Raises:
+      UserError: the object holds something that a document cannot write down.
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        constructor = type(value)
+        fields = {name: document_of(getattr(value, name)) for name in fields_of(constructor)}
+        return {"call": reference_of(constructor), "arguments": fields}
+    match value:
+        case None | bool() | int() | float() | str():
+            return value
+        case tuple():
+            return {"tuple": list(map(document_of, value))}
+        case list():
+            return list(map(document_of, value))
+        case dict():
+            return {"dict": {key: document_of(item) for key, item in value.items()}}
+    if name := name_of(value):
+        return {"name": name}
+    raise UserError(
+        f"A config cannot hold {value!r} of type {type(value).__name__}; use literals, tuples and "
+        "dataclasses."
+    )
+
+
 def fields_of(constructor: Callable) -> dict[str, inspect.Parameter]:
     """What a constructor takes, less Flax's bookkeeping, in its order."""
     parameters = _parameters(constructor)

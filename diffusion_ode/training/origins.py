@@ -198,7 +198,7 @@ def _placed_optimizer(abstract: Any, found: ReferenceCheckpoint) -> Any:
     return jax.tree.map(place, abstract, is_leaf=lambda x: isinstance(x, optax.ScaleByAdamState))
 
 
-def _put(values: np.ndarray, abstract: jax.ShapeDtypeStruct) -> jax.Array:
+def _put(values: np.ndarray, abstract: Any) -> jax.Array:
     """A global array; every part a fresh copy, as a step may overwrite what it is given."""
     sharding = abstract.sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     return jax.make_array_from_callback(

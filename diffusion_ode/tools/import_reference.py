@@ -1,0 +1,168 @@
+"""Make a workdir of ours from a published checkpoint.
+
+python -m diffusion_ode.tools.import_reference PATH WORKDIR
+"""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from diffusion_ode import configuration, documents
+from diffusion_ode.checkpoints.checkpoints import Checkpoints
+from diffusion_ode.checkpoints.reference import ReferenceCheckpoint, read_reference
+from diffusion_ode.errors import UserError
+from diffusion_ode.networks.unet import UNet
+from diffusion_ode.networks.unet_sizes import UNetSizes, unet_sizes
+from diffusion_ode.process.model import Model
+from diffusion_ode.process.parameterization import NoisePrediction, VelocityPrediction
+from diffusion_ode.process.pixels import Pixels
+from diffusion_ode.process.schedule import LinearSchedule
+from diffusion_ode.process.straight_path import StraightPath
+from diffusion_ode.process.variance_preserving import VariancePreserving
+from diffusion_ode.tasks.evaluate import Evaluate
+from diffusion_ode.tasks.experiment import Experiment
+from diffusion_ode.tasks.sample import Sample
+from diffusion_ode.tasks.train import Train
+from diffusion_ode.training.sharding import Mesh
+from diffusion_ode.training.warm_start import WarmStart
+from diffusion_ode.training.workdir_lock import workdir_lock
+
+REFUSED = 2
+
+# What is said on the command line; a file of parameters cannot tell.
+PATHS: Mapping[str, Any] = {"vp": VariancePreserving, "sp": StraightPath}
+PREDICTIONS: Mapping[str, Any] = {"velocity": VelocityPrediction, "noise": NoisePrediction}
+SOURCES = {
+    "cifar10": "data.sources.cifar10:Cifar10",
+    "imagenet32_old": "data.sources.imagenet32:ImageNet32Old",
+    "imagenet32_new": "data.sources.imagenet32:ImageNet32New",
+    "fashion_mnist": "data.sources.fashion_mnist:FashionMnist",
+}
+_DEFAULT_SOURCES = {3: "cifar10", 1: "fashion_mnist"}  # by the channels of the images
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What has been made: the sizes of its network, and its step."""
+
+    sizes: UNetSizes
+    data: str
+    step: int
+
+
+def import_reference(
+    path: Path, workdir: Path, *, process: str = "vp", prediction: str = "velocity", data: str = ""
+) -> Imported:
+    """Writes `config.json` and a checkpoint with parameters, average, moments and step.
+
+    The sizes of the network are read off its parameters; training and evaluation have the
+    published values, which are the defaults.
+
+    Args:
+      path: a `ckpt-N.flax`, or its folder.
+      workdir: to be made; it must hold no checkpoints.
+      process, prediction, data: keys of PATHS, PREDICTIONS and SOURCES; data "" by the channels.
+
+    Raises:
+      UserError: the file is none or not the U-Net's, or the workdir is taken.
+    """
+    found = read_reference(path)
+    sizes = unet_sizes(found.parameters)
+    if sizes is None:
+        raise UserError(f"{found.path} does not hold the parameters of a U-Net: give another file.")
+    data = data or _DEFAULT_SOURCES.get(sizes.channels, "")
+    if not data:
+        raise UserError(
+            f"{found.path} is for images of {sizes.channels} channels, which no known data set has:"
+            " start an experiment of your own with --init_from=reference:PATH."
+        )
+    experiment = _experiment(sizes, PATHS[process](), PREDICTIONS[prediction](), data)
+    _write(experiment, found, workdir)
+    return Imported(sizes, data, found.step)
+
+
+def _experiment(sizes: UNetSizes, path: Any, parameterization: Any, data: str) -> Experiment:
+    source = {"call": SOURCES[data], "arguments": {}}
+    images = configuration.build({"call": "data.pipeline:Data", "arguments": {"source": source}})
+    network = UNet(
+        features=sizes.features,
+        blocks=sizes.blocks,
+        attention=sizes.attention,
+        # As published with either network; it is used in training only.
+        dropout=0.05 if sizes.attention else 0.1,
+        fourier_exponents=sizes.fourier_exponents,
+    )
+    schedule = LinearSchedule(gamma_0=-13.3, gamma_1=5.0)
+    pixels = Pixels(images.shape, images.levels)
+    model = Model(path, schedule, parameterization, network, pixels)
+    return Experiment(model, images, Train(), Evaluate(), Sample(), Mesh())
+
+
+def _write(experiment: Experiment, found: ReferenceCheckpoint, workdir: Path) -> None:
+    document = configuration.document_of(experiment)
+    train = experiment.train
+    assert isinstance(train, Train)
+    start = WarmStart(optimizer=found.moments is not None)
+    with (
+        workdir_lock(workdir),
+        Checkpoints(workdir / "checkpoints") as checkpoints,
+    ):
+        if checkpoints.list_steps():
+            raise UserError(f"{workdir} holds checkpoints already: give another WORKDIR.")
+        state = start.begin(train.program(experiment), f"reference:{found.path}")
+        facts = {"imported_from": str(found.path.absolute())}
+        checkpoints.save(found.step, state, {"next_index": 0}, document, facts=facts)
+        checkpoints.wait()
+        documents.write(document, workdir / "config.json")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m diffusion_ode.tools.import_reference",
+        description="Make a workdir of ours from a published checkpoint.",
+    )
+    parser.add_argument("path", metavar="PATH", type=Path, help="a ckpt-N.flax, or its folder")
+    parser.add_argument("workdir", metavar="WORKDIR", type=Path, help="the workdir to make")
+    parser.add_argument("--path", dest="process", choices=PATHS, default="vp")
+    parser.add_argument("--prediction", choices=PREDICTIONS, default="velocity")
+    parser.add_argument(
+        "--data", choices=SOURCES, default="", help="default cifar10, or fashion_mnist if grey"
+    )
+    options = parser.parse_args(arguments)
+    try:
+        imported = import_reference(
+            options.path,
+            options.workdir,
+            process=options.process,
+            prediction=options.prediction,
+            data=options.data,
+        )
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return REFUSED
+    except OSError as error:
+        print(f"Cannot write {options.workdir}: {error}; choose another WORKDIR.", file=sys.stderr)
+        return REFUSED
+    print(f"step {imported.step} is in {options.workdir}; evaluate it with")
+    print(f"  {_evaluation(imported, options)}")
+    return 0
+
+
+def _evaluation(imported: Imported, options: argparse.Namespace) -> str:
+    """The command that evaluates the workdir, by the experiment whose model it has."""
+    published = UNet(features=128, blocks=32)
+    settings = [f"--set=model.network.{s}" for s in imported.sizes.settings(published)]
+    if options.prediction == "noise":
+        settings.append("--set=model.parameterization=noise_prediction()")
+    experiment = f"--exp={imported.data}_{options.process}"
+    command = [experiment, f"--workdir={options.workdir}", "--task=evaluate", *settings]
+    return shlex.join(["python", "launch/run.py", *command])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
