@@ -43,21 +43,24 @@ def digits_vp() -> fdl.Config:
             schedule=fdl.Config(LinearSchedule, gamma_0=GAMMA_0),
             parameterization=fdl.Config(VelocityPrediction),
             network=fdl.Config(
-                UNet, features=32, blocks=2, dropout=0.1, fourier_exponents=FOURIER_EXPONENTS
+                UNet, features=64, blocks=2, dropout=0.0, fourier_exponents=FOURIER_EXPONENTS
             ),
             pixels=fdl.Config(Pixels, shape=(8, 8, 1), levels=17),
         ),
         data=fdl.Config(Data, source=fdl.Config(Digits)),
         train=fdl.Config(
             Train,
-            num_steps=2000,
-            batch_size=128,
+            num_steps=1300,
+            batch_size=32,
             objective=fdl.Config(FlowMatching),
             optimizer=fdl.Config(
                 AdamW,
-                learning_rate=fdl.Config(WarmedUpThenCosine, peak=2e-3),
+                learning_rate=fdl.Config(WarmedUpThenCosine, peak=4e-3, warmup_steps=150),
             ),
-            average=fdl.Config(ExponentialAverage, decay=0.999, warmup=True),
+            average=fdl.Config(ExponentialAverage, decay=0.998, warmup=True),
+            log_every=50,
+            checkpoint_every=325,
+            pictures_every=650,
         ),
         evaluate=fdl.Config(Evaluate),
         sample=fdl.Config(Sample),

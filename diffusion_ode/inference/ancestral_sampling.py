@@ -52,7 +52,7 @@ class AncestralSampler:
             z, keys = _noise(model, key, lanes)
             z = self._denoised(model, parameters, z, keys)
             images = np.asarray(_decoded(self.decoder, model, z, keys))
-            finite = np.isfinite(np.asarray(z)).all(axis=(1, 2, 3))
+            finite = np.all(np.isfinite(np.asarray(z)), axis=(1, 2, 3))
             for lane, index in enumerate(taken):
                 yield Sample(int(index), images[lane], self.steps, bool(finite[lane]))
 

@@ -13,10 +13,8 @@ from diffusion_ode.process.dequantization import Dequantization
 class DrawCombination(Protocol):
     """From the log-weights w_i = log p0(z_i) − log q_i of K draws to a bound on log P(k), nats."""
 
-    @property
-    def exponentiates(self) -> bool:
-        """Whether it relies on E[exp w] ≤ P(k), rather than on E[w] ≤ log P(k) alone."""
-        ...
+    exponentiates: ClassVar[bool]
+    """Whether it relies on E[exp w] ≤ P(k), rather than on E[w] ≤ log P(k) alone."""
 
     def __call__(self, log_weights: np.ndarray) -> float: ...
 

@@ -34,6 +34,11 @@ class Sample(NamedTuple):
 class Sampler(Protocol):
     """Draws images by number: image i of a key is the same however many are drawn, and where."""
 
+    @property
+    def lanes(self) -> int:
+        """Images under way at a time."""
+        ...
+
     def draw(
         self,
         model: Model,

@@ -97,8 +97,8 @@ class VariationalBound:
                 draws = jnp.arange(self.draws, dtype=jnp.int32)
                 diffusion = jax.lax.map(one_draw, draws).mean(axis=0)
             else:
-                total = sum(one_draw(jnp.int32(draw)) for draw in range(self.draws))
-                diffusion = total / self.draws
+                drawn = [one_draw(jnp.int32(draw)) for draw in range(self.draws)]
+                diffusion = jnp.mean(jnp.stack(drawn), axis=0)
         return BoundTerms(reconstruction, prior, diffusion)
 
 

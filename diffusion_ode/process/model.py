@@ -104,7 +104,7 @@ class Model:
 
 def along_images(per_image):
     """[b] → [b, 1, 1, 1], to stand beside images; scalars stay scalars."""
-    return per_image.reshape(per_image.shape + (1, 1, 1)) if jnp.ndim(per_image) else per_image
+    return per_image[..., None, None, None] if jnp.ndim(per_image) else per_image
 
 
 def squared_norm(images: Images) -> PerImage:

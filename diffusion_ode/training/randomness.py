@@ -4,10 +4,10 @@ import zlib
 
 import jax
 
-from diffusion_ode.typing import Key
+from diffusion_ode.typing import Array, Key
 
 
-def stream_key(seed: int, stream: str, step=0) -> Key:
+def stream_key(seed: int, stream: str, step: int | Array = 0) -> Key:
     """The key of a named stream at a step.
 
     A resumed run folds the same keys as one that was never stopped, on any number of devices.

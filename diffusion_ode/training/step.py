@@ -95,7 +95,7 @@ def make_train_step(
         )
         rate = optimizer.learning_rate(state.step, state.first_step, num_steps)
         updates = jax.tree.map(lambda update: -rate * update, updates)
-        parameters = optax.apply_updates(state.parameters, updates)
+        parameters = jax.tree.map(jnp.add, state.parameters, updates)
         new_state = TrainState(
             step=state.step + 1,
             first_step=state.first_step,
