@@ -354,7 +354,7 @@ def _error_rows(ode: dict[str, Any]) -> list[tuple[str, str]]:
     parts = {name: part for name, part in ode["standard_error_parts"].items() if part is not None}
     names = {"images": "test images", "dequantization": "dequantisation", "probes": "probes"}
     rows = []
-    if len(parts) > 1:
+    if len(parts) > 1 and "images" in parts:  # one image has no spread of its own
         rows.append(("  its ± is from", names["images"] + f" {parts['images']:.4f}"))
         rows += [("", f"{names[k]} {v:.4f}") for k, v in parts.items() if k != "images"]
     if ode["solver_error"] is not None:
