@@ -4,16 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.gaussian_oracle import (
-    PARAMETERIZATIONS,
-    PATHS,
-    draw_data,
-    exact_model,
-    gaussian,
-    in_float32,
-    name_of,
-    noised_variance,
-)
 
 from diffusion_ode.inference.probability_flow import ProbabilityFlow
 from diffusion_ode.inference.variational_bound import VariationalBound
@@ -36,6 +26,16 @@ from diffusion_ode.solvers.dormand_prince5 import DormandPrince5
 from diffusion_ode.solvers.drivers import DeviceLoop
 from diffusion_ode.solvers.exact_trace import ExactTrace
 from diffusion_ode.solvers.solve import solve
+from tests.gaussian_oracle import (
+    PARAMETERIZATIONS,
+    PATHS,
+    draw_data,
+    exact_model,
+    gaussian,
+    in_float32,
+    name_of,
+    noised_variance,
+)
 
 DATA = gaussian()
 N = 4

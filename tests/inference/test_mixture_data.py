@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import integrate, stats
-from tests.gaussian_oracle import PARAMETERIZATIONS, PATHS, exact_model, mixture, name_of
 
 from diffusion_ode.inference.probability_flow import ProbabilityFlow
 from diffusion_ode.process.integration_variable import LogSnrVariable
@@ -14,6 +13,7 @@ from diffusion_ode.solvers.dormand_prince5 import DormandPrince5
 from diffusion_ode.solvers.drivers import DeviceLoop
 from diffusion_ode.solvers.exact_trace import ExactTrace
 from diffusion_ode.solvers.solve import solve
+from tests.gaussian_oracle import PARAMETERIZATIONS, PATHS, exact_model, mixture, name_of
 
 DATA = mixture()
 GRID = np.linspace(-2.5, 2.5, 501)

@@ -4,14 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.gaussian_oracle import (
-    PARAMETERIZATIONS,
-    PATHS,
-    exact_model,
-    gaussian,
-    in_float32,
-    name_of,
-)
 
 from diffusion_ode.errors import UserError
 from diffusion_ode.inference.ancestral_sampling import AncestralSampler, ancestral_step
@@ -20,6 +12,14 @@ from diffusion_ode.inference.sampling import OdeSampler
 from diffusion_ode.process.model import Model
 from diffusion_ode.process.parameterization import VelocityPrediction
 from diffusion_ode.process.pixels import Pixels
+from tests.gaussian_oracle import (
+    PARAMETERIZATIONS,
+    PATHS,
+    exact_model,
+    gaussian,
+    in_float32,
+    name_of,
+)
 
 SHAPE = (2, 2, 1)
 LEVELS = 4

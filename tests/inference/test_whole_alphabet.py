@@ -215,5 +215,5 @@ def test_quirks_are_off_by_default_and_then_change_nothing():
 def test_published_uniform_start_is_refused_where_the_schedule_does_not_reach():
     model, _ = random_model(PATHS[0])
     ode, _ = ReferenceQuirks.all().likelihood(OdeLikelihood(UniformDequantization()), 20)
-    with pytest.raises(UserError, match="unscaled_uniform starts at γ = -11.8"):
+    with pytest.raises(UserError, match="unscaled_uniform starts at γ"):
         ode.dequantization.gamma(model)

@@ -9,15 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.gaussian_oracle import (
-    PARAMETERIZATIONS,
-    PATHS,
-    draw_data,
-    exact_model,
-    gaussian,
-    name_of,
-    noised_variance,
-)
 
 from diffusion_ode.errors import UserError
 from diffusion_ode.objectives.second_order_flow_matching import SecondOrderFlowMatching
@@ -27,6 +18,15 @@ from diffusion_ode.objectives.trace_residual import (
     Identity,
     IndependentProbes,
     SingleProbe,
+)
+from tests.gaussian_oracle import (
+    PARAMETERIZATIONS,
+    PATHS,
+    draw_data,
+    exact_model,
+    gaussian,
+    name_of,
+    noised_variance,
 )
 
 N = 4
@@ -117,13 +117,14 @@ def test_directional_residual_is_the_identity_along_the_probe():
 
 
 def test_residuals_error_carries_no_gradient():
-    def squared(scale, estimator=SingleProbe()):
+    def squared(scale):
         def network(z):
             return scale * z
 
         z = jnp.ones((1, *SHAPE))
         # With the probe's derivative along it: scale·N; the error is scale·z − target.
-        return estimator.estimate(network, z, z - ERROR, IDENTITY, (PROBES[5],)).squared[0]
+        estimate = SingleProbe().estimate(network, z, z - ERROR, IDENTITY, (PROBES[5],))
+        return estimate.squared[0]
 
     scale = 1.3
     error = scale - 1.0 + ERROR

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import integrate, stats
-from tests.gaussian_oracle import PATHS, name_of
 
 from diffusion_ode.process.dequantization import (
     TruncatedNormalDequantization,
@@ -19,6 +18,7 @@ from diffusion_ode.process.model import Model
 from diffusion_ode.process.parameterization import VelocityPrediction
 from diffusion_ode.process.pixels import Pixels
 from diffusion_ode.process.schedule import LinearSchedule
+from tests.gaussian_oracle import PATHS, name_of
 
 LEVELS = 5
 GAMMA_0 = -2.0 * math.log(3.0187 * LEVELS)

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.gaussian_oracle import PARAMETERIZATIONS, PATHS, name_of
 
 from diffusion_ode.process.dequantization import (
     TruncatedNormalDequantization,
@@ -25,6 +24,7 @@ from diffusion_ode.process.time_sampling import (
     ImportanceSampledTimes,
     UniformTimes,
 )
+from tests.gaussian_oracle import PARAMETERIZATIONS, PATHS, name_of
 
 USUAL = np.linspace(-13.3, 5.0, 401)
 BEYOND = np.linspace(-20.0, 20.0, 401)

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.gaussian_oracle import PATHS, name_of
 
 from diffusion_ode.errors import UserError
 from diffusion_ode.process.schedule import LinearSchedule
@@ -19,6 +18,7 @@ from diffusion_ode.process.time_sampling import (
 )
 from diffusion_ode.process.uniforms import IndependentUniforms, LowDiscrepancyUniforms
 from diffusion_ode.process.variance_preserving import VariancePreserving
+from tests.gaussian_oracle import PATHS, name_of
 
 SCHEDULE = LinearSchedule(-13.3, 5.0)
 
