@@ -164,7 +164,8 @@ class AdaptiveTimes:
         """The probability of each bin; uniform until something has been seen."""
         seen = state.count > 0
         root = jnp.sqrt(state.second_moment)
-        mean = jnp.sum(jnp.where(seen, root, 0.0)) / jnp.maximum(jnp.sum(seen), 1)
+        number = jnp.maximum(jnp.sum(seen.astype(root.dtype)), 1.0)
+        mean = jnp.sum(jnp.where(seen, root, 0.0)) / number
         root = jnp.where(seen, root, mean) + jnp.finfo(root.dtype).tiny
         adapted = jnp.where(mean > 0.0, root / jnp.sum(root), 1.0 / self.bins)
         return (1.0 - self.uniform_share) * adapted + self.uniform_share / self.bins
@@ -178,7 +179,8 @@ class AdaptiveTimes:
         share = probabilities[chosen]
         within = jnp.clip((u - (upper[chosen] - share)) / share, 0.0, 1.0)
         width = (schedule.gamma_1 - schedule.gamma_0) / self.bins
-        return Times(schedule.gamma_0 + (chosen + within) * width, share / width)
+        position = chosen.astype(u.dtype) + within
+        return Times(schedule.gamma_0 + position * width, share / width)
 
     def update(self, state, schedule, gamma, integrand):
         position = (gamma - schedule.gamma_0) / (schedule.gamma_1 - schedule.gamma_0)
