@@ -17,6 +17,7 @@ import numpy as np
 
 from diffusion_ode import documents, units
 from diffusion_ode.errors import UserError
+from diffusion_ode.inference.draw_combination import check_draws
 from diffusion_ode.inference.likelihood import OdeLikelihood
 from diffusion_ode.inference.uncertainty import Uncertainty, standard_error, uncertainty
 from diffusion_ode.inference.variational_bound import VariationalBound
@@ -74,6 +75,7 @@ class Evaluate:
                 f"evaluate.num_importance = {self.num_importance} is below 1: K counts the draws"
                 " per image."
             )
+        check_draws(self.ode.dequantization, self.ode.combination, self.num_importance)
         if self.error_images < 0:
             raise UserError(
                 f"evaluate.error_images = {self.error_images} is negative: give a number of"
