@@ -3,14 +3,13 @@
 import fiddle as fdl
 
 from experiments.registry import experiment
+from experiments.systems import I_DODE, THEOREM, finetuned, straight
 
 # γ0 = −2 log(3.0187 · V) for V = 17 levels: then noise cut at the bins' borders loses as little of
 # the normal as it does for V = 256 at the published γ0 = −13.3.
 GAMMA_0 = -7.876
 # sin, cos(2π·2ⁿ·z) for n = 2, 3 resolve the last bits of 17 levels as n = 6, 7 do those of 256.
 FOURIER_EXPONENTS = (2, 3)
-
-I_DODE = "Zheng et al. 2023, arXiv:2305.03935"
 
 
 @experiment(data="digits")
@@ -71,33 +70,18 @@ def digits_vp() -> fdl.Config:
 @experiment(parent="digits_vp", source=I_DODE)
 def digits_sp(config: fdl.Config) -> fdl.Config:
     """Straight paths reach the likelihood of the variance-preserving one."""
-    from diffusion_ode.process.straight_path import StraightPath
-
-    config.model.path = fdl.Config(StraightPath)
-    return config
+    return straight(config)
 
 
-@experiment(parent="digits_vp", source=f"{I_DODE}, theorem 3.3")
+@experiment(parent="digits_vp", source=THEOREM)
 def digits_vp_finetune(config: fdl.Config) -> fdl.Config:
     """Going on from digits_vp with the second-order loss improves the ODE's likelihood, which
     depends on the divergence that this loss bounds.
     """
-    return _finetuned(config, "digits_vp")
+    return finetuned(config, "digits_vp", num_steps=500)
 
 
-@experiment(parent="digits_sp", source=f"{I_DODE}, theorem 3.3")
+@experiment(parent="digits_sp", source=THEOREM)
 def digits_sp_finetune(config: fdl.Config) -> fdl.Config:
     """The second-order loss does for straight paths what it does for digits_vp_finetune."""
-    return _finetuned(config, "digits_sp")
-
-
-def _finetuned(config: fdl.Config, pretrained: str) -> fdl.Config:
-    """Another objective, begun where the run `pretrained` ended."""
-    from diffusion_ode.objectives.second_order_flow_matching import SecondOrderFlowMatching
-
-    config.train.warm_start.source = f"runs/{pretrained}"
-    config.train.num_steps = 500
-    config.train.objective = fdl.Config(
-        SecondOrderFlowMatching, times=config.train.objective.times, weight=0.1
-    )
-    return config
+    return finetuned(config, "digits_sp", num_steps=500)

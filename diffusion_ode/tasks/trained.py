@@ -93,7 +93,7 @@ def _elsewhere(run: Run, wanted: Mapping[str, Any], report: Callable[[str], None
 def _refuse_other_model(run: Run, document: Document) -> None:
     """Another path or parameterisation fits the same parameters, and gives wrong figures."""
     for change in documents.difference(document, run.document):
-        if change.path.startswith("model.") and change.before and change.after:
+        if change.path.split(".")[0] == "model" and change.before and change.after:
             raise UserError(
                 f"{run.init_from} was trained with another model ({change.path} was"
                 f" {change.before}, now {change.after}): give the --set or --exp that it had."

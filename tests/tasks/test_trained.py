@@ -1,0 +1,74 @@
+"""Where evaluation and sampling take their parameters from."""
+
+import dataclasses
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+
+from diffusion_ode.configuration import document_of
+from diffusion_ode.errors import UserError
+from diffusion_ode.tasks.run import Run
+from diffusion_ode.tasks.trained import trained
+from diffusion_ode.tools.import_reference import import_reference
+from diffusion_ode.training.sharding import Mesh
+from tests.published_checkpoint import random_trees, small_model, write_published
+
+PARAMETERS = random_trees(small_model())
+
+
+def run(tmp_path, model=None, **fields):
+    model = model or small_model()
+    root = "diffusion_ode.tasks.experiment:Experiment"
+    document = {"call": root, "arguments": {"model": document_of(model)}}
+    experiment = SimpleNamespace(model=model, mesh=Mesh(data=1))
+    return Run(experiment, document, name="x", workdir=tmp_path / "empty", **fields)
+
+
+@pytest.fixture
+def published(tmp_path):
+    return write_published(tmp_path, PARAMETERS, step=600)
+
+
+@pytest.fixture
+def other_run(published, tmp_path):
+    """A workdir whose images are larger, which its parameters do not depend on."""
+    import_reference(published, tmp_path / "other")
+    return tmp_path / "other"
+
+
+def of_large_images():
+    model = small_model()
+    return dataclasses.replace(model, pixels=dataclasses.replace(model.pixels, shape=(32, 32, 3)))
+
+
+def assert_average(found):
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(found.parameters), PARAMETERS.ema)
+    assert found.step == 600
+
+
+def test_published_average_is_used_without_a_workdir(published, tmp_path):
+    said = []
+    found = trained(run(tmp_path, init_from=f"reference:{published}"), said.append)
+    assert_average(found)
+    assert found.facts["digest"].startswith("sha256:")
+    assert "step 600" in said[0]
+
+
+def test_another_runs_average_is_used_if_its_model_is_the_same(other_run, tmp_path):
+    model = of_large_images()
+    assert_average(trained(run(tmp_path, model, init_from=f"{other_run}@600"), print))
+    with pytest.raises(UserError, match=r"another model \(model.pixels.shape was"):
+        trained(run(tmp_path, init_from=str(other_run)), print)
+
+
+def test_checkpoint_of_the_workdir_and_from_elsewhere_exclude_each_other(published, tmp_path):
+    both = run(tmp_path, init_from=f"reference:{published}", checkpoint="best")
+    with pytest.raises(UserError, match="give one of the two"):
+        trained(both, print)
+
+
+def test_workdir_without_checkpoints_says_what_to_do(tmp_path):
+    with pytest.raises(UserError, match="train first"):
+        trained(run(tmp_path), print)

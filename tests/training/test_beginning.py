@@ -1,0 +1,25 @@
+import pytest
+
+from diffusion_ode.documents import Change
+from diffusion_ode.errors import UserError
+from diffusion_ode.training.beginning import check_changes
+
+
+@pytest.mark.parametrize("path", ["model.path", "data.source", "train.seed", "train.batch_size"])
+def test_resuming_as_another_run_is_refused(path):
+    with pytest.raises(UserError, match=f"another {path}: 1 → 2"):
+        check_changes([Change(path, "1", "2")], print)
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, "0.5"), ("0.5", None)])
+def test_field_that_only_one_version_has_is_said_and_not_refused(before, after):
+    said = []
+    check_changes([Change("model.network.scale", before, after)], said.append)
+    assert len(said) == 1
+    assert "model.network.scale" in said[0]
+
+
+def test_what_a_checkpoint_does_not_depend_on_may_change():
+    said = []
+    check_changes([Change("train.num_steps", "10", "20")], said.append)
+    assert said == ["changed since the run began: train.num_steps: 10 → 20"]
