@@ -110,12 +110,16 @@ def finetuned(
       learning_rate: its peak; None keeps that of `pretrained`.
     """
     from diffusion_ode.objectives.second_order_flow_matching import SecondOrderFlowMatching
+    from diffusion_ode.objectives.trace_residual import SingleProbe
 
     config.train.warm_start.source = f"runs/{pretrained}"
     config.train.num_steps = num_steps
     config.train.accumulation = accumulation
     config.train.objective = fdl.Config(
-        SecondOrderFlowMatching, times=config.train.objective.times, weight=0.1
+        SecondOrderFlowMatching,
+        times=config.train.objective.times,
+        weight=0.1,
+        residual=fdl.Config(SingleProbe),  # as published, though it presses on more than the trace
     )
     if learning_rate is not None:
         config.train.optimizer.learning_rate.peak = learning_rate

@@ -10,6 +10,7 @@ import pytest
 from diffusion_ode import configuration
 from diffusion_ode.inference.probability_flow import ProbabilityFlow
 from diffusion_ode.objectives.second_order_flow_matching import SecondOrderFlowMatching
+from diffusion_ode.objectives.trace_residual import SingleProbe
 from diffusion_ode.process.model import parameter_count
 from diffusion_ode.solvers.divergence import draw_probes
 from diffusion_ode.training.state import initial_state
@@ -196,7 +197,7 @@ def test_finetuning_goes_on_from_everything_that_its_parent_has(
     assert (train.num_steps, train.batch_size) == (extra_steps, batch_size)
     assert train.accumulation == accumulation
     assert train.warm_start == WarmStart(source=f"runs/{entry.parent}")
-    assert train.objective == SecondOrderFlowMatching(weight=0.1)
+    assert train.objective == SecondOrderFlowMatching(weight=0.1, residual=SingleProbe())
 
 
 @every_experiment
