@@ -2,30 +2,35 @@
 
 import dataclasses
 import functools
-import math
-import re
 import shlex
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffusion_ode import documents, units
+from diffusion_ode import units
 from diffusion_ode.errors import UserError
 from diffusion_ode.inference.draw_combination import check_draws
 from diffusion_ode.inference.likelihood import OdeLikelihood
-from diffusion_ode.inference.uncertainty import Uncertainty, standard_error, uncertainty
+from diffusion_ode.inference.reference_quirks import ReferenceQuirks
+from diffusion_ode.inference.uncertainty import Uncertainty, uncertainty
 from diffusion_ode.inference.variational_bound import VariationalBound
 from diffusion_ode.process.model import Model
 from diffusion_ode.reporting.console import Console
 from diffusion_ode.reporting.progress import Progress
 from diffusion_ode.reporting.result_files import PerExampleFile, write_json
-from diffusion_ode.reporting.result_table import with_error
+from diffusion_ode.reporting.running_mean import RunningMean
+from diffusion_ode.tasks.evaluation_result import (
+    Rows,
+    code_lengths,
+    figures_of,
+    in_words,
+    short_name,
+)
+from diffusion_ode.tasks.evaluation_settings import check_settings
 from diffusion_ode.tasks.outcome import Outcome
 from diffusion_ode.tasks.run import Run
 from diffusion_ode.tasks.trained import Trained, trained
@@ -34,11 +39,7 @@ from diffusion_ode.training.interruption import Interruption
 from diffusion_ode.training.randomness import stream_key
 
 _BOUND_BATCH = 128  # images whose bound is computed at once, just ahead of their solves
-_QUANTILES = (0.05, 0.5, 0.95)  # of the network evaluations
 _COLUMNS = ("log_likelihood", "nfe", "converged", "reconstruction", "prior", "diffusion")
-
-Rows = dict[str, np.ndarray]
-"""The table of results by column; [n] each."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Evaluate:
       bound: the variational bound.
       error_images: of the first so many images the standard error's parts are found, by solving
         them again with one thing changed at a time; 0 for none.
+      quirks: of the published program, to reproduce its figures; all off.
       name: of this evaluation's folder; None names it after dequantisation and K.
       seed: of everything drawn.
     """
@@ -61,6 +63,7 @@ class Evaluate:
     ode: OdeLikelihood = field(default_factory=OdeLikelihood)
     bound: VariationalBound = field(default_factory=VariationalBound)
     error_images: int = 32
+    quirks: ReferenceQuirks = field(default_factory=ReferenceQuirks)
     name: str | None = None
     seed: int = 0
 
@@ -95,26 +98,48 @@ class Evaluate:
             test = images.test[: self.num_images]
             run.experiment.model.pixels.check(test)
             folder = run.workdir / "evaluations" / f"{source.step}-{self._name()}"
-            _check_settings(folder, run, source)
+            check_settings(folder, run, source)
 
             console.print(
                 f"evaluating step {source.step} on {len(test)} test images of"
                 f" {images.manifest.name} ({images.fingerprint})"
             )
+            judge = self._with_quirks()
             start = time.perf_counter()
             with PerExampleFile(folder / "per_example.csv", _COLUMNS) as table:
                 evaluated = len(test) - len(table.done)
-                self._complete(table, test, run.experiment.model, source, console)
+                judge._complete(table, test, run.experiment.model, source, console)
                 seconds = time.perf_counter() - start
                 rows = table.table()
             rows = {name: column[rows["index"] < len(test)] for name, column in rows.items()}
-            parts = self._uncertainty(rows, test, run.experiment.model, source, console)
-            result = self._result(rows, parts, images, run, source)
-            result["seconds"] = time.perf_counter() - start
-            result["images_per_second"] = evaluated / seconds
+            parts = judge._uncertainty(rows, test, run.experiment.model, source, console)
+            figures = figures_of(rows, parts, run.experiment.model.pixels.dimensions)
+            result = {
+                "experiment": run.name,
+                "command": shlex.join(["python", *run.command]),
+                "data": {
+                    "name": images.manifest.name,
+                    "split": "test",
+                    "fingerprint": images.fingerprint,
+                    "num_images": len(test),
+                    "shape": list(images.manifest.shape),
+                },
+                "ode": {
+                    "dequantization": short_name(self.ode.dequantization),
+                    "num_importance": self.num_importance,
+                    "error_images": min(self.error_images, len(test)),
+                    **figures["ode"],
+                },
+                "bound": figures["bound"],
+                "quirks": [name for name, on in dataclasses.asdict(self.quirks).items() if on],
+                "checkpoint": {"step": source.step, "digest": source.facts["digest"]},
+                "devices": sorted({device.device_kind for device in jax.devices()}),
+                "seconds": time.perf_counter() - start,
+                "images_per_second": evaluated / seconds,
+            }
             write_json(folder / "result.json", result)
         return Outcome(
-            rows=_rows(result),
+            rows=in_words(result),
             written=[
                 ("results", folder / "result.json"),
                 ("per image", folder / "per_example.csv"),
@@ -122,10 +147,21 @@ class Evaluate:
             next_flags=["--task=sample"],
         )
 
+    def _with_quirks(self) -> "Evaluate":
+        """What this evaluation comes to when the published program's quirks are worked in."""
+        ode, draws = self.quirks.likelihood(self.ode, self.num_importance)
+        return dataclasses.replace(
+            self,
+            ode=ode,
+            num_importance=draws,
+            bound=self.quirks.bound(self.bound),
+            quirks=ReferenceQuirks(),
+        )
+
     def _name(self) -> str:
         if self.name is not None:
             return self.name
-        return f"{_snake(type(self.ode.dequantization).__name__)}-k{self.num_importance}"
+        return f"{short_name(self.ode.dequantization)}-k{self.num_importance}"
 
     def _complete(
         self, table: PerExampleFile, test: np.ndarray, model: Model, source: Trained, console
@@ -134,12 +170,15 @@ class Evaluate:
         missing = [index for index in range(len(test)) if index not in table.done]
         progress = Progress(console, "image", len(test))
         progress.update(len(table.done))
+        dimensions = model.pixels.dimensions
+        running = RunningMean(code_lengths(table.table(), dimensions))
         bounds: dict[int, np.ndarray] = {}
         likelihoods = self.ode.of_images(
             model,
             source.parameters,
             self._with_bounds(missing, test, model, source, bounds),
-            stream_key(self.seed, "likelihood"),
+            stream_key(self.seed, "noise"),
+            probe_key=stream_key(self.seed, "probes"),
             num_importance=self.num_importance,
             sharding=source.lanes_sharding(self.ode.lanes),
         )
@@ -154,8 +193,9 @@ class Evaluate:
                 prior=[prior],
                 diffusion=[diffusion],
             )
-            mean, error = _mean(_bpd(table.table(), model.pixels.dimensions))
-            progress.update(len(table.done), f"{with_error(mean, error, 3)} bpd")
+            if image.converged:
+                running.add(units.bits_per_dimension(-image.log_likelihood, dimensions))
+            progress.update(len(table.done), *running.in_words())
         progress.end()
 
     def _with_bounds(
@@ -178,12 +218,12 @@ class Evaluate:
         self, rows: Rows, test: np.ndarray, model: Model, source: Trained, console: Console
     ) -> Uncertainty:
         """The parts of the standard error, from solving a subset again."""
-        key = stream_key(self.seed, "likelihood")
+        noise, probes = stream_key(self.seed, "noise"), stream_key(self.seed, "probes")
         tight = dataclasses.replace(self.ode, controller=self.ode.controller.tightened(0.1))
         variations = {
-            "other noise within the bins": (self.ode, stream_key(self.seed, "other noise"), key),
-            "other probes": (self.ode, key, stream_key(self.seed, "other probes")),
-            "a tenth of the tolerance": (tight, key, key),
+            "other noise within the bins": (self.ode, stream_key(self.seed, "other noise"), probes),
+            "other probes": (self.ode, noise, stream_key(self.seed, "other probes")),
+            "a tenth of the tolerance": (tight, noise, probes),
         }
         count = min(self.error_images, len(test))
         again: list[dict[int, float]] = []
@@ -210,167 +250,7 @@ class Evaluate:
         to_bpd = lambda nats: {k: units.bits_per_dimension(v, scale) for k, v in nats.items()}  # noqa: E731
         return uncertainty(to_bpd(mine), *map(to_bpd, again))
 
-    def _result(
-        self, rows: Rows, parts: Uncertainty, images, run: Run, source: Trained
-    ) -> dict[str, Any]:
-        """What `result.json` says, but for the time."""
-        dimensions = run.experiment.model.pixels.dimensions
-        bpd, error = _mean(_bpd(rows, dimensions))
-        terms = {
-            name: units.bits_per_dimension(rows[column], dimensions)
-            for name, column in (
-                ("recon", "reconstruction"),
-                ("prior", "prior"),
-                ("diffusion", "diffusion"),
-            )
-        }
-        bound_bpd, bound_error = _mean(np.sum(list(terms.values()), axis=0))
-        converged = rows["converged"] > 0.0
-        nfe = rows["nfe"]
-        return {
-            "experiment": run.name,
-            "command": shlex.join(["python", *run.command]),
-            "data": {
-                "name": images.manifest.name,
-                "split": "test",
-                "fingerprint": images.fingerprint,
-                "num_images": len(rows["index"]),
-                "shape": list(images.manifest.shape),
-            },
-            "ode": {
-                "bpd": bpd,
-                "standard_error": _if_finite(error),
-                "standard_error_parts": {
-                    "images": parts.images,
-                    "dequantization": parts.dequantization,
-                    "probes": parts.probes,
-                },
-                "solver_error": parts.solver,
-                "error_images": min(self.error_images, len(rows["index"])),
-                "dequantization": _snake(type(self.ode.dequantization).__name__),
-                "num_importance": self.num_importance,
-                "nfe_mean": float(nfe.mean()),
-                "nfe_max": float(nfe.max()),
-                "nfe_quantiles": {str(q): float(np.quantile(nfe, q)) for q in _QUANTILES},
-                "not_converged": rows["index"][~converged].tolist(),
-            },
-            "bound": {
-                "bpd": bound_bpd,
-                "standard_error": _if_finite(bound_error),
-                **{name: float(part.mean()) for name, part in terms.items()},
-            },
-            "checkpoint": {"step": source.step, "digest": source.facts["digest"]},
-            "devices": sorted({device.device_kind for device in jax.devices()}),
-        }
-
 
 @functools.partial(jax.jit)
 def _keys(key, indices):
     return jax.vmap(lambda index: jax.random.fold_in(key, index))(indices)
-
-
-def _bpd(rows: Rows, dimensions: int) -> np.ndarray:
-    """−log P per dimension in bits, of the images whose solves converged: others have none."""
-    return units.bits_per_dimension(-rows["log_likelihood"][rows["converged"] > 0.0], dimensions)
-
-
-def _mean(values: np.ndarray) -> tuple[float, float]:
-    """Mean and its standard error over images.
-
-    Raises:
-      UserError: there is no value to take the mean of.
-    """
-    if len(values) == 0:
-        raise UserError(
-            "No image's solve converged, so there is no likelihood to report: raise"
-            " evaluate.ode.controller.max_steps, or its tolerances."
-        )
-    return float(np.mean(values)), standard_error(values)
-
-
-def _if_finite(error: float) -> float | None:
-    """A single image has no spread: JSON says null."""
-    return error if math.isfinite(error) else None
-
-
-def _check_settings(folder: Path, run: Run, source: Trained) -> None:
-    """An evaluation goes on only under the settings it was begun with."""
-    path = folder / "settings.json"
-    evaluate = dict(run.document["arguments"]["evaluate"])
-    # A longer prefix of the same test set is the same evaluation, gone further.
-    evaluate["arguments"] = {k: v for k, v in evaluate["arguments"].items() if k != "num_images"}
-    settings = {
-        "dict": {
-            "checkpoint": source.facts["digest"],
-            "data": source.facts.get("data_fingerprint"),
-            "evaluate": evaluate,
-        }
-    }
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        documents.write(settings, path)
-        return
-    before = documents.read(path)
-    if before != settings:
-        changes = documents.difference(before["dict"]["evaluate"], evaluate)
-        what = "; ".join(map(str, changes)) or "another checkpoint or data set"
-        raise UserError(
-            f"{folder} holds an evaluation under other settings ({what}): give this one a name of"
-            " its own by --set evaluate.name=…"
-        )
-
-
-def _rows(result: dict[str, Any]) -> list[tuple[str, str]]:
-    """The result in plain words."""
-    ode, bound, data = result["ode"], result["bound"], result["data"]
-    rows = [
-        ("data", f"{data['num_images']} test images of {data['name']}, {data['fingerprint']}"),
-        (
-            f"ODE, {ode['dequantization'].replace('_', ' ')}, K = {ode['num_importance']}",
-            _with_error(ode),
-        ),
-        *_error_rows(ode),
-        ("variational bound (SDE)", _with_error(bound)),
-        (
-            "  of it",
-            f"recon {bound['recon']:.4f}, prior {bound['prior']:.4f},"
-            f" diffusion {bound['diffusion']:.4f}",
-        ),
-        (
-            "network evaluations",
-            f"{ode['nfe_mean']:.0f} an image; 5 to 95 %:"
-            f" {ode['nfe_quantiles']['0.05']:.0f} to {ode['nfe_quantiles']['0.95']:.0f}",
-        ),
-    ]
-    if result["images_per_second"]:
-        rows.append(("speed", f"{result['images_per_second']:.3g} images/s"))
-    missing = len(ode["not_converged"])
-    if missing:
-        rows.append(
-            ("NOT CONVERGED", f"{missing} images, which are not in the ODE's mean: see result.json")
-        )
-    return rows
-
-
-def _error_rows(ode: dict[str, Any]) -> list[tuple[str, str]]:
-    parts = {name: part for name, part in ode["standard_error_parts"].items() if part is not None}
-    names = {"images": "test images", "dequantization": "dequantisation", "probes": "probes"}
-    rows = []
-    if len(parts) > 1 and "images" in parts:  # one image has no spread of its own
-        rows.append(("  its ± is from", names["images"] + f" {parts['images']:.4f}"))
-        rows += [("", f"{names[k]} {v:.4f}") for k, v in parts.items() if k != "images"]
-    if ode["solver_error"] is not None:
-        rows.append(("  solver's error", f"{ode['solver_error']:+.5f} bpd"))
-    return rows
-
-
-def _with_error(figure: dict[str, Any]) -> str:
-    if figure["standard_error"] is None:
-        return f"{figure['bpd']:.4f} bpd (of one image)"
-    return f"{with_error(figure['bpd'], figure['standard_error'])} bpd"
-
-
-def _snake(name: str) -> str:
-    """TruncatedNormalDequantization → truncated_normal."""
-    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
-    return words.removesuffix("_dequantization")

@@ -26,7 +26,7 @@ class LearningRate(Protocol):
 
 @dataclass(frozen=True)
 class WarmedUp:
-    """Linear from `start` to `peak` over the very first `warmup_steps`, then constant; as published.
+    """Linear from `start` to `peak` over the very first `warmup_steps`, then constant: published.
 
     A run that goes on from another's step does not warm up again.
 

@@ -1,0 +1,145 @@
+"""The evaluation task: every test image once, and figures that say what they are."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from diffusion_ode.errors import UserError
+from diffusion_ode.inference.likelihood import OdeLikelihood
+from diffusion_ode.inference.reference_quirks import ReferenceQuirks
+from diffusion_ode.solvers.control import PIController
+from diffusion_ode.tasks.compare import Compare
+from tests.tasks.conftest import LOOSE, experiment, run_in
+
+NAME = "2-truncated_normal-k1"
+
+
+@pytest.fixture(scope="module")
+def evaluated(trained_workdir):
+    made = experiment()
+    made.evaluate.run(run_in(trained_workdir, made))
+    return trained_workdir / "evaluations" / NAME
+
+
+def result_of(folder):
+    return json.loads((folder / "result.json").read_text())
+
+
+def rows_of(folder):
+    with (folder / "per_example.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_names_that_scripts_rely_on_stay(evaluated):
+    result = result_of(evaluated)
+    assert {"name", "split", "fingerprint", "num_images"} <= result["data"].keys()
+    assert {
+        "bpd",
+        "standard_error",
+        "dequantization",
+        "num_importance",
+        "nfe_mean",
+        "not_converged",
+    } <= result["ode"].keys()
+    assert {"bpd", "standard_error", "recon", "prior", "diffusion"} <= result["bound"].keys()
+    assert {"checkpoint", "seconds", "command"} <= result.keys()
+
+
+def test_every_image_has_one_row_and_the_mean_is_theirs(evaluated):
+    rows = rows_of(evaluated)
+    assert sorted(int(row["index"]) for row in rows) == list(range(6))
+    bpd = [-float(row["log_likelihood"]) / (64 * np.log(2)) for row in rows]
+    result = result_of(evaluated)
+    assert result["ode"]["bpd"] == pytest.approx(np.mean(bpd))
+    assert result["ode"]["standard_error"] == pytest.approx(np.std(bpd, ddof=1) / np.sqrt(6))
+    terms = sum(result["bound"][name] for name in ("recon", "prior", "diffusion"))
+    assert result["bound"]["bpd"] == pytest.approx(terms)
+
+
+def test_standard_error_comes_in_parts(evaluated):
+    ode = result_of(evaluated)["ode"]
+    parts = ode["standard_error_parts"]
+    assert parts["dequantization"] > 0.0
+    assert parts["probes"] > 0.0
+    drawn = parts["dequantization"] ** 2 + parts["probes"] ** 2
+    assert parts["images"] ** 2 == pytest.approx(max(ode["standard_error"] ** 2 - drawn, 0.0))
+    # The same noise and probes at a tenth of the tolerance: only the solver differs.
+    assert abs(ode["solver_error"]) < 0.05
+
+
+def test_interrupted_evaluation_goes_on_where_it_was(evaluated, workdir):
+    folder = workdir / "evaluations" / NAME
+    folder.mkdir(parents=True)
+    (folder / "settings.json").write_text((evaluated / "settings.json").read_text())
+    lines = (evaluated / "per_example.csv").read_text().splitlines(keepends=True)
+    (folder / "per_example.csv").write_text("".join(lines[:4]) + lines[4][:7])  # a half line
+    made = experiment()
+    made.evaluate.run(run_in(workdir, made))
+
+    whole, again = ({r["index"]: r for r in rows_of(f)} for f in (evaluated, folder))
+    assert again.keys() == whole.keys()
+    for index, row in whole.items():
+        assert float(again[index]["log_likelihood"]) == pytest.approx(float(row["log_likelihood"]))
+    assert (folder / "per_example.csv").read_text().startswith("".join(lines[:4]))
+
+
+def test_evaluation_under_other_settings_wants_another_name(evaluated, trained_workdir):
+    made = experiment(ode=OdeLikelihood(controller=PIController(), lanes=4))
+    with pytest.raises(UserError, match="give this one a name of its own"):
+        made.evaluate.run(run_in(trained_workdir, made))
+
+
+def test_image_whose_solve_runs_out_of_steps_is_named_and_left_out(workdir):
+    stingy = PIController(1e-2, 1e-2, 1e-2, max_steps=3)
+    made = experiment(ode=OdeLikelihood(controller=stingy, lanes=4), error_images=0)
+    with pytest.raises(UserError, match="No image's solve converged"):
+        made.evaluate.run(run_in(workdir, made))
+
+
+def test_figures_with_quirks_are_called_no_code_lengths(workdir):
+    quirks = ReferenceQuirks(unit_prior=True)
+    made = experiment(quirks=quirks, error_images=0)
+    outcome = made.evaluate.run(run_in(workdir, made))
+    assert any(what == "NO CODE LENGTHS" and "unit_prior" in how for what, how in outcome.rows)
+
+
+def test_comparison_is_paired_and_knows_a_model_from_itself(evaluated, trained_workdir, workdir):
+    made = experiment(seed=1)
+    made.evaluate.run(run_in(workdir, made))
+    run = run_in(workdir, made, **{"with": str(trained_workdir)})
+    outcome = Compare().run(run)
+    result = json.loads(outcome.written[0][1].read_text())
+    low, high = result["confidence_interval_95"]
+    assert result["num_images"] == 6
+    assert low < result["difference"] < high
+    # The same parameters judged with other noise: no difference beyond chance.
+    assert low - 0.1 < 0.0 < high + 0.1
+
+
+def test_comparison_without_another_model_says_what_to_type(workdir):
+    with pytest.raises(UserError, match="--with=WORKDIR"):
+        Compare().run(run_in(workdir, experiment()))
+
+
+def test_comparison_across_data_sets_is_refused_naming_both(evaluated, trained_workdir, workdir):
+    other = workdir / "evaluations" / NAME
+    other.mkdir(parents=True)
+    for name in ("result.json", "per_example.csv"):
+        (other / name).write_text((evaluated / name).read_text().replace("aa3dedf3", "bb3dedf3"))
+    run = run_in(workdir, experiment(), **{"with": str(trained_workdir)})
+    with pytest.raises(UserError, match=r"bb3dedf3.*aa3dedf3"):
+        Compare().run(run)
+
+
+def test_samples_are_the_same_however_many_are_drawn(trained_workdir, workdir):
+    made = experiment()
+    five = made.sample.run(run_in(workdir, made)).written[0][1]
+    images = np.load(five)["images"]
+    assert images.shape == (5, 8, 8, 1)
+    assert images.dtype == np.uint8
+    assert images.max() < 17
+    few = type(made.sample)(num_images=2, sampler=type(made.sample.sampler)(controller=LOOSE))
+    fewer = np.load(few.run(run_in(workdir, made)).written[0][1])["images"]
+    np.testing.assert_array_equal(fewer, images[:2])

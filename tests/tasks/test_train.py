@@ -1,0 +1,57 @@
+"""What a training leaves behind, by the names that scripts rely on."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from diffusion_ode.checkpoints.checkpoints import Checkpoints
+from diffusion_ode.errors import UserError
+from diffusion_ode.tasks.train import Train
+from diffusion_ode.training.sharding import Mesh
+from tests.tasks.conftest import experiment, run_in
+
+
+def test_names_of_config_fields_stay():
+    made = experiment()
+    names = {
+        "train": {"num_steps", "batch_size", "log_every", "checkpoint_every", "accumulation"},
+        "evaluate": {"num_images", "num_importance"},
+        "sample": {"num_images"},
+        "mesh": {"data", "fsdp"},
+    }
+    for part, fields in names.items():
+        assert fields <= {field.name for field in dataclasses.fields(getattr(made, part))}
+    assert {"seed"} <= {field.name for field in dataclasses.fields(Train)}
+    assert made.after_training == ("evaluate", "sample")
+
+
+def test_metrics_are_logged_by_their_names(trained_workdir):
+    lines = [json.loads(line) for line in (trained_workdir / "metrics.jsonl").open()]
+    assert [line["step"] for line in lines] == [1, 2]
+    for name in ("bpd", "diffusion_bpd", "gradient_norm", "learning_rate", "images_per_second"):
+        assert np.isfinite(lines[-1][f"train/{name}"])
+    assert any((trained_workdir / "tensorboard").iterdir())
+
+
+def test_checkpoint_knows_the_data_it_was_made_from(trained_workdir):
+    with Checkpoints(trained_workdir / "checkpoints", read_only=True) as checkpoints:
+        assert checkpoints.read_document()["call"] == "Experiment"
+        assert checkpoints.list_steps() == [2]
+
+
+def test_batch_that_does_not_fit_the_devices_is_refused_before_anything_is_written(tmp_path):
+    made = dataclasses.replace(
+        experiment(), train=Train(num_steps=1, batch_size=9, accumulation=2), mesh=Mesh()
+    )
+    with pytest.raises(UserError, match=r"train\.batch_size = 9 is not a multiple of 2"):
+        made.train.run(run_in(tmp_path, made))
+    assert not (tmp_path / "checkpoints").exists()
+    assert not (tmp_path / "config.json").exists()
+
+
+@pytest.mark.parametrize("field", ["num_steps", "accumulation", "log_every", "num_pictures"])
+def test_numbers_below_one_are_refused(field):
+    with pytest.raises(UserError, match=f"train.{field} = 0 is below 1"):
+        Train(**{field: 0})
