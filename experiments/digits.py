@@ -67,6 +67,19 @@ def digits_vp() -> fdl.Config:
     )
 
 
+@experiment(parent="digits_vp")
+def digits_vp_long(config: fdl.Config) -> fdl.Config:
+    """Half an hour and some dropout take digits_vp well below the trees' 1.954 bpd, without the
+    1500 training images being learnt by heart.
+    """
+    config.model.network.dropout = 0.1
+    config.train.num_steps = 6000
+    config.train.average.decay = 0.999
+    config.train.checkpoint_every = 1000
+    config.train.pictures_every = 2000
+    return config
+
+
 @experiment(parent="digits_vp", source=I_DODE)
 def digits_sp(config: fdl.Config) -> fdl.Config:
     """Straight paths reach the likelihood of the variance-preserving one."""
