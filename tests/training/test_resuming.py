@@ -14,7 +14,7 @@ import pytest
 from diffusion_ode.checkpoints.records import read_records
 
 ROOT = Path(__file__).resolve().parents[2]
-STEPS = 60
+STEPS = 40
 SETTINGS = {
     "train.num_steps": STEPS,
     "train.batch_size": 8,
@@ -77,7 +77,7 @@ def test_run_killed_at_random_moments_ends_bit_for_bit_like_the_undisturbed_one(
         # While a checkpoint is being written: its folder has Orbax's temporary name.
         lambda: any("tmp" in entry.name for entry in (tmp_path / "checkpoints").glob("*")),
         lambda: bool(saved_steps(tmp_path)) and chance.random() < 0.02,
-        lambda: max(saved_steps(tmp_path), default=0) > 20 and chance.random() < 0.01,
+        lambda: max(saved_steps(tmp_path), default=0) > 14 and chance.random() < 0.01,
     ]
     killed_at = []
     for moment in moments:
@@ -114,6 +114,17 @@ def test_sigterm_saves_and_exits_with_75(during, tmp_path):
     assert process.returncode == 75, "".join(seen) + output
     if during == "training":
         assert saved_steps(tmp_path), "nothing was saved"
+
+
+def test_sigterm_during_evaluation_exits_with_75_and_keeps_what_is_done(undisturbed):
+    process = launch(undisturbed, "--task=evaluate")
+    assert process.stdout is not None
+    rows = lambda: sum(1 for path in undisturbed.rglob("per_example.csv") for _ in path.open())  # noqa: E731
+    wait_until(lambda: rows() > 1, process)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 75, output
+    assert rows() > 1
 
 
 def test_second_launcher_in_the_workdir_is_refused_naming_the_first(tmp_path):
