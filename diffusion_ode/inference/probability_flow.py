@@ -42,6 +42,10 @@ class ProbabilityFlow:
         """The value of s at γ."""
         return float(self.variable.value(self.model.path, jnp.asarray(gamma, jnp.float32)))
 
+    def unit(self, s: PerImage) -> PerImage:
+        """σ at s: log p_s changes by about ε̂·error/σ, so errors of z matter in this unit."""
+        return self.model.path.sigma(self.variable.gamma(self.model.path, s))
+
     def __call__(
         self, parameters: Parameters, s: PerImage, z: Images, probe: Array | None
     ) -> tuple[Images, PerImage | None]:

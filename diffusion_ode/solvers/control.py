@@ -15,11 +15,12 @@ from diffusion_ode.solvers.arrays import (
     Mask,
     PerLane,
     State,
+    expand,
     root_mean_square,
     traced_fields,
 )
+from diffusion_ode.solvers.solver import Solver, estimates_errors, name_of
 from diffusion_ode.solvers.step_controller import Decision, StepController
-from diffusion_ode.solvers.tableau import Tableau
 
 __all__ = ["FixedSteps", "PIController", "StepController"]
 
@@ -57,8 +58,8 @@ class FixedSteps:
     def max_attempts(self) -> int | jax.Array:
         return self.steps
 
-    def check(self, tableau: Tableau, dtype: jnp.dtype) -> None:
-        del tableau, dtype
+    def check(self, solver: Solver, dtype: jnp.dtype) -> None:
+        del solver, dtype
 
     def next_time(self, s, size, start, end, accepted):
         del s, size  # times come from the count, so that rounding does not add up
@@ -72,7 +73,8 @@ class PIController:
     """Steps as long as the tolerances allow, smoothed by the error of the step before.
 
     The error of a step is the larger of
-      the root mean square over z's dimensions of err_z / (atol + rtol max(|z|, |z_new|)), and
+      the root mean square over z's dimensions of
+        err_z / (atol + rtol max(|z|, |z_new|) + unit_tolerance unit(s)), and
       |err_ell| / (dimensions · log_density_tolerance).
     A step is accepted if it is at most 1; the next size is, with k = error_order + 1,
       size · safety · error^(−(1 − 3/4 stabilization)/k) · error_before^(stabilization/k),
@@ -84,6 +86,8 @@ class PIController:
       atol: absolute tolerance for z, per step.
       log_density_tolerance: absolute tolerance for ell, nats per dimension and step. Errors of
         steps add up: that of the result is of the order of the steps' number times this.
+      unit_tolerance: tolerance for z in units of the length that the vector field says matters at
+        s (its method `unit`, s [lanes] → [lanes]; 1 without one), per step.
       max_steps: attempts after which a solve is given up and reported as not converged.
       initial_step: size of the first step; None looks for one, at the cost of one evaluation.
       safety: aims below an error of 1.
@@ -101,13 +105,14 @@ class PIController:
     factor_min: float = 0.2
     factor_max: float = 10.0
     stabilization: float = 0.2
+    unit_tolerance: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("rtol", "atol", "log_density_tolerance"):
+        for name in ("rtol", "atol", "unit_tolerance", "log_density_tolerance"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise UserError(f"{name} is {value}, but a tolerance must not be negative.")
-        if self.rtol + self.atol == 0 or self.log_density_tolerance == 0:
+        if self.rtol + self.atol + self.unit_tolerance == 0 or self.log_density_tolerance == 0:
             raise UserError(
                 f"the tolerances are rtol {self.rtol}, atol {self.atol} and log_density_tolerance "
                 f"{self.log_density_tolerance}, but no step has no error: make rtol or atol, and "
@@ -131,20 +136,22 @@ class PIController:
             self,
             rtol=self.rtol * factor,
             atol=self.atol * factor,
+            unit_tolerance=self.unit_tolerance * factor,
             log_density_tolerance=self.log_density_tolerance * factor,
         )
 
-    def check(self, tableau: Tableau, dtype: jnp.dtype) -> None:
-        if tableau.b_error is None:
+    def check(self, solver: Solver, dtype: jnp.dtype) -> None:
+        if not estimates_errors(solver):
             raise UserError(
-                f"{tableau.name} has no error estimate, which PIController needs: give it "
+                f"{name_of(solver)} has no error estimate, which PIController needs: give it "
                 "FixedSteps(n), or take a method such as DormandPrince5()."
             )
         resolution = float(jnp.finfo(dtype).eps)
-        if self.rtol + self.atol < resolution:
+        tolerance = self.rtol + self.atol + self.unit_tolerance
+        if tolerance < resolution:
             raise UserError(
-                f"rtol + atol is {self.rtol + self.atol:.1e}, but {dtype} resolves {resolution:.1e}"
-                ": raise a tolerance, or solve in float64."
+                f"rtol + atol + unit_tolerance is {tolerance:.1e}, but {dtype} resolves "
+                f"{resolution:.1e}: raise a tolerance, or solve in float64."
             )
 
     def next_time(self, s, size, start, end, accepted):
@@ -163,9 +170,10 @@ class PIController:
         z_error_low: State | None,
         ell_error: PerLane,
         ell_error_low: PerLane | None,
+        unit: PerLane,
     ) -> PerLane:
         """The step's error in units of the tolerance; not a number where z_new is not."""
-        scale = self.atol + self.rtol * jnp.maximum(jnp.abs(z), jnp.abs(z_new))
+        scale = self._scale(jnp.maximum(jnp.abs(z), jnp.abs(z_new)), unit)
         ell_scale = self.log_density_tolerance * (z.size / z.shape[0])
         of_z = root_mean_square(z_error / scale)
         of_ell = jnp.abs(ell_error) / ell_scale
@@ -180,10 +188,10 @@ class PIController:
         remembered_error: PerLane,
         size: PerLane,
         after_rejection: Mask,
-        error_order: int,
+        error_order: int | PerLane,
     ) -> Decision:
         """Accepts or rejects a step of that size, and sizes the next attempt."""
-        order = error_order + 1
+        order = error_order + 1.0
         accept = error <= 1  # false for not-a-number
         # An error of zero asks for the longest step, not for infinity.
         safe = jnp.maximum(error, jnp.finfo(error.dtype).tiny)
@@ -202,9 +210,9 @@ class PIController:
             ),
         )
 
-    def first_guess(self, z: State, dz: State, span: PerLane) -> PerLane:
+    def first_guess(self, z: State, dz: State, span: PerLane, unit: PerLane) -> PerLane:
         """A size [lanes] at which to look once at the derivative before the first step."""
-        scale = self.atol + self.rtol * jnp.abs(z)
+        scale = self._scale(jnp.abs(z), unit)
         value, slope = root_mean_square(z / scale), root_mean_square(dz / scale)
         blind = (value < _NEGLIGIBLE) | (slope < _NEGLIGIBLE)
         guess = _FIRST_STEP_FRACTION * value / jnp.where(blind, 1, slope)
@@ -219,9 +227,10 @@ class PIController:
         dell_there: PerLane,
         guess: PerLane,
         error_order: int,
+        unit: PerLane,
     ) -> PerLane:
         """The first step's size [lanes], from the derivatives at the start and `guess` further."""
-        scale = self.atol + self.rtol * jnp.abs(z)
+        scale = self._scale(jnp.abs(z), unit)
         ell_scale = self.log_density_tolerance * (z.size / z.shape[0])
         slope = jnp.maximum(root_mean_square(dz / scale), jnp.abs(dell) / ell_scale)
         bend = jnp.maximum(
@@ -235,6 +244,10 @@ class PIController:
             _FIRST_STEP_LARGEST_GROWTH * guess,
             jnp.minimum(_FIRST_STEP_LARGEST_GROWTH * guess, wanted),
         )
+
+    def _scale(self, size: State, unit: PerLane) -> State:
+        """The error of z that counts as 1."""
+        return self.atol + self.rtol * size + self.unit_tolerance * expand(unit, size.ndim)
 
 
 def _weighed(high: PerLane, low: PerLane) -> PerLane:

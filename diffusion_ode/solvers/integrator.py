@@ -33,7 +33,7 @@ from diffusion_ode.solvers.arrays import (
 from diffusion_ode.solvers.control import SMALLEST_REMEMBERED_ERROR
 from diffusion_ode.solvers.lane_state import Context, LaneState, Outcome
 from diffusion_ode.solvers.step_controller import AdaptiveController, Decision, StepController
-from diffusion_ode.solvers.tableau import Row, Solver, Tableau
+from diffusion_ode.solvers.tableau import Row, RungeKutta, Tableau
 
 VectorField = Callable[[Any, jax.Array, jax.Array, Context], tuple[jax.Array, jax.Array | None]]
 """vector_field(args, s [lanes], z [lanes, *shape], context) -> (dz/ds, dell/ds [lanes] or None).
@@ -67,9 +67,19 @@ class Integrator:
     """
 
     vector_field: VectorField
-    solver: Solver
+    solver: RungeKutta
     controller: StepController
     sharding: jax.sharding.Sharding | None = None
+
+    @property
+    def slots(self) -> int:
+        """Slopes that are remembered."""
+        return self.solver.tableau.stages
+
+    @property
+    def remembers_times(self) -> bool:
+        """Whether the times of the slopes are remembered too."""
+        return False
 
     def start(
         self,
@@ -84,7 +94,7 @@ class Integrator:
 
         Lanes where the mask `filled` does not hold are idle.
         """
-        lanes, stages = z.shape[0], self.solver.tableau.stages
+        lanes, slots = z.shape[0], self.slots
         z, context = jax.tree.map(partial(jnp.array, copy=True), (z, context))  # to be donated
         count = jnp.zeros(lanes, jnp.int32)
         real = jnp.zeros(lanes, z.dtype)
@@ -100,8 +110,9 @@ class Integrator:
             start=start,
             end=end,
             size=size,
-            slopes=jnp.zeros((lanes, stages, *z.shape[1:]), z.dtype),
-            ell_slopes=jnp.zeros((lanes, stages), z.dtype),
+            slopes=jnp.zeros((lanes, slots, *z.shape[1:]), z.dtype),
+            ell_slopes=jnp.zeros((lanes, slots), z.dtype),
+            slope_times=jnp.zeros((lanes, slots if self.remembers_times else 0), z.dtype),
             stage=count,
             remembered_error=real + SMALLEST_REMEMBERED_ERROR,
             after_rejection=jnp.zeros(lanes, bool),
@@ -136,13 +147,17 @@ class Integrator:
         ended = running & (state.stage == stages - 1)
         state = self._evaluate(state, args, running)
         if isinstance(self.controller, AdaptiveController):
-            state = self._look_ahead(state, self.controller, begun & (state.size == 0))
-            state = self._size_first_step(state, self.controller, looked)
+            unsized = begun & (state.size == 0)
+            state = self._look_ahead(state, self.controller, unsized, stages)
+            state = self._size_first_step(
+                state,
+                self.controller,
+                looked,
+                (state.slopes[:, 1], state.ell_slopes[:, 1]),
+                _error_order(self.solver.tableau),
+            )
         state = self._end_step(state, ended)
-        # Without a finite slope at its start a step cannot be mended by making it shorter.
-        broken = begun & ~(all_finite(state.slopes[:, 0]) & jnp.isfinite(state.ell_slopes[:, 0]))
-        outcome = jnp.where(broken, jnp.int32(Outcome.NOT_FINITE), state.outcome)
-        return self._placed(replace(state, outcome=outcome))
+        return self._placed(self._without_broken(state, begun))
 
     def _evaluate(self, state: LaneState, args: Any, running: Mask) -> LaneState:
         tableau, dtype = self.solver.tableau, state.z.dtype
@@ -171,31 +186,37 @@ class Integrator:
         )
 
     def _look_ahead(
-        self, state: LaneState, controller: AdaptiveController, lanes: Mask
+        self, state: LaneState, controller: AdaptiveController, lanes: Mask, stage: int
     ) -> LaneState:
         guess = controller.first_guess(
-            state.z, state.slopes[:, 0], jnp.abs(state.end - state.start)
+            state.z, state.slopes[:, 0], jnp.abs(state.end - state.start), self._unit(state.s)
         )
         guess = jnp.maximum(guess, _smallest_step(state))
         ahead = state.s + jnp.sign(state.end - state.start) * guess
         return replace(
             state,
             s_next=jnp.where(lanes, ahead, state.s_next),
-            stage=jnp.where(lanes, self.solver.tableau.stages, state.stage),
+            stage=jnp.where(lanes, jnp.int32(stage), state.stage),
         )
 
     def _size_first_step(
-        self, state: LaneState, controller: AdaptiveController, lanes: Mask
+        self,
+        state: LaneState,
+        controller: AdaptiveController,
+        lanes: Mask,
+        ahead: tuple[State, PerLane],
+        error_order: int,
     ) -> LaneState:
         guess = jnp.abs(state.s_next - state.s)
         size = controller.first_size(
             state.z,
             state.slopes[:, 0],
-            state.slopes[:, 1],
+            ahead[0],
             state.ell_slopes[:, 0],
-            state.ell_slopes[:, 1],
+            ahead[1],
             guess,
-            _error_order(self.solver.tableau),
+            error_order,
+            self._unit(state.s),
         )
         size = jnp.where(jnp.isfinite(size), size, guess)
         size = jnp.clip(size, _smallest_step(state), jnp.abs(state.end - state.start))
@@ -216,12 +237,39 @@ class Integrator:
             decision = self._judge(state, controller, z_new, finite)
         else:
             decision = Decision(finite, state.size, state.remembered_error)
+        state, accept = self._conclude(state, ended, decision, z_new, ell_new, finite)
+        slopes, ell_slopes = state.slopes, state.ell_slopes
+        if tableau.fsal:
+            slopes = slopes.at[:, 0].set(select(accept, slopes[:, -1], slopes[:, 0]))
+            ell_slopes = ell_slopes.at[:, 0].set(
+                jnp.where(accept, ell_slopes[:, -1], ell_slopes[:, 0])
+            )
+        # A rejected step keeps its first slope; an accepted one has the next's only with fsal.
+        restart = jnp.where(accept, jnp.int32(1 if tableau.fsal else 0), jnp.int32(1))
+        return replace(
+            state,
+            slopes=slopes,
+            ell_slopes=ell_slopes,
+            stage=jnp.where(ended, restart, state.stage),
+        )
+
+    def _conclude(
+        self,
+        state: LaneState,
+        ended: Mask,
+        decision: Decision,
+        z_new: State,
+        ell_new: PerLane,
+        finite: Mask,
+    ) -> tuple[LaneState, Mask]:
+        """What a decision means for all but the slopes; and the lanes whose step is accepted."""
         accept = ended & decision.accept
         reject = ended & ~decision.accept
         s = jnp.where(accept, state.s_next, state.s)
         accepted = state.accepted + accept.astype(jnp.int32)
         rejected = state.rejected + reject.astype(jnp.int32)
 
+        controller = self.controller
         finished = accept & (s == state.end)
         exhausted = accepted + rejected >= controller.max_attempts
         outcome = jnp.where(exhausted, jnp.int32(Outcome.OUT_OF_STEPS), jnp.int32(Outcome.RUNNING))
@@ -233,31 +281,32 @@ class Integrator:
             outcome = jnp.where(finite, outcome, jnp.int32(Outcome.NOT_FINITE))
         outcome = jnp.where(finished, jnp.int32(Outcome.CONVERGED), outcome)
 
-        slopes, ell_slopes = state.slopes, state.ell_slopes
-        if tableau.fsal:
-            slopes = slopes.at[:, 0].set(select(accept, slopes[:, -1], slopes[:, 0]))
-            ell_slopes = ell_slopes.at[:, 0].set(
-                jnp.where(accept, ell_slopes[:, -1], ell_slopes[:, 0])
-            )
-        # A rejected step keeps its first slope; an accepted one has the next's only with fsal.
-        restart = jnp.where(accept, jnp.int32(1 if tableau.fsal else 0), jnp.int32(1))
         s_next = controller.next_time(s, decision.size, state.start, state.end, accepted)
-        return replace(
+        state = replace(
             state,
             z=select(accept, z_new, state.z),
             ell=jnp.where(accept, ell_new, state.ell),
             s=s,
             s_next=jnp.where(ended, s_next, state.s_next),
             size=jnp.where(ended, decision.size, state.size),
-            slopes=slopes,
-            ell_slopes=ell_slopes,
-            stage=jnp.where(ended, restart, state.stage),
             remembered_error=jnp.where(ended, decision.remembered_error, state.remembered_error),
             after_rejection=jnp.where(ended, reject, state.after_rejection),
             accepted=accepted,
             rejected=rejected,
             outcome=jnp.where(ended, outcome, state.outcome),
         )
+        return state, accept
+
+    def _without_broken(self, state: LaneState, begun: Mask) -> LaneState:
+        """Ends lanes without a finite slope at a step's start: no shorter step can mend that."""
+        finite = all_finite(state.slopes[:, 0]) & jnp.isfinite(state.ell_slopes[:, 0])
+        broken = jnp.int32(Outcome.NOT_FINITE)
+        return replace(state, outcome=jnp.where(begun & ~finite, broken, state.outcome))
+
+    def _unit(self, s: PerLane) -> PerLane:
+        """The length of z that matters at s, by the vector field."""
+        unit = getattr(self.vector_field, "unit", None)
+        return jnp.ones_like(s) if unit is None else unit(s)
 
     def _judge(
         self,
@@ -275,6 +324,7 @@ class Integrator:
             None if low is None else self._combined(low, state, state.slopes),
             self._combined(tableau.b_error, state, state.ell_slopes),
             None if low is None else self._combined(low, state, state.ell_slopes),
+            self._unit(state.s),
         )
         return controller.decide(
             jnp.where(finite, error, jnp.nan),

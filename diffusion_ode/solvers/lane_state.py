@@ -36,10 +36,12 @@ class LaneState:
         of two representable times, so that in float32 steps and times cannot drift apart.
       start, end: the span.
       size: the step size the controller asked for, positive; 0 = not known yet.
-      slopes: dz/ds at the stages of the step under way. [lanes, stages, *shape]
+      slopes: dz/ds at the stages of the step under way; of a multistep method at the times reached
+        so far, the newest first. [lanes, stages, *shape]
       ell_slopes: dell/ds likewise. [lanes, stages]
+      slope_times: where a multistep method has its slopes from; of others without entries.
       stage: the stage to evaluate next; the number of stages = the look ahead that finds the first
-        step's size.
+        step's size. (Stages of a multistep method: see MultistepIntegrator.)
       remembered_error: error of the accepted step before.
       after_rejection: whether the attempt before was rejected.
       nfe, accepted, rejected: evaluations, accepted and rejected steps.
@@ -56,6 +58,7 @@ class LaneState:
     size: PerLane
     slopes: Slopes
     ell_slopes: Weights
+    slope_times: Weights
     stage: Count
     remembered_error: PerLane
     after_rejection: Mask

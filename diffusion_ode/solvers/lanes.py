@@ -18,10 +18,11 @@ from diffusion_ode.errors import UserError
 from diffusion_ode.solvers.drivers import Driver, default_driver
 from diffusion_ode.solvers.integrator import Integrator, VectorField
 from diffusion_ode.solvers.lane_state import Context, LaneState, Outcome
+from diffusion_ode.solvers.multistep import integrator_for
 from diffusion_ode.solvers.solution import Solution
 from diffusion_ode.solvers.solve import check_span, start_lanes
+from diffusion_ode.solvers.solver import Solver
 from diffusion_ode.solvers.step_controller import StepController
-from diffusion_ode.solvers.tableau import Solver
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def solve_lanes(
         are left. Compiles again for every halving: worth it where compiling is cheap.
     """
     _check(lanes, harvest, span, sharding)
-    integrator = Integrator(vector_field, solver, controller, sharding)
+    integrator = integrator_for(vector_field, solver, controller, sharding)
     pool = _Pool(integrator, args, driver or default_driver(), lanes, span)
     harvest = harvest or pool.driver.harvest(lanes)
     source = iter(items)

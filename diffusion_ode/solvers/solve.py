@@ -10,9 +10,10 @@ from diffusion_ode.errors import UserError
 from diffusion_ode.solvers.drivers import Driver, default_driver
 from diffusion_ode.solvers.integrator import Integrator, VectorField
 from diffusion_ode.solvers.lane_state import Context, LaneState
+from diffusion_ode.solvers.multistep import integrator_for
 from diffusion_ode.solvers.solution import Solution, of_lanes
+from diffusion_ode.solvers.solver import Solver
 from diffusion_ode.solvers.step_controller import StepController
-from diffusion_ode.solvers.tableau import Solver
 
 
 def solve(
@@ -46,7 +47,7 @@ def solve(
       A Solution of arrays [batch, ...] on the device. Look at `converged`.
     """
     check_span(span)
-    integrator = Integrator(vector_field, solver, controller, sharding)
+    integrator = integrator_for(vector_field, solver, controller, sharding)
     z = jnp.asarray(z)
     ell = jnp.zeros(z.shape[:1], z.dtype) if ell is None else jnp.asarray(ell)
     state = start_lanes(
@@ -79,7 +80,7 @@ def start_lanes(
     filled: jax.Array,
 ) -> LaneState:
     """Integrator.start with one span [2] for all lanes, checked and compiled."""
-    integrator.controller.check(integrator.solver.tableau, jnp.result_type(z))
+    integrator.controller.check(integrator.solver, jnp.result_type(z))
     return _started(integrator, z, ell, context, span, filled)
 
 

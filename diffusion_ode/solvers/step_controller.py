@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from diffusion_ode.solvers.arrays import Count, Mask, PerLane, State
-from diffusion_ode.solvers.tableau import Tableau
+from diffusion_ode.solvers.solver import Solver
 
 
 @jax.tree_util.register_dataclass
@@ -36,7 +36,7 @@ class StepController(Protocol):
         """Accepted and rejected steps after which a lane is given up."""
         ...
 
-    def check(self, tableau: Tableau, dtype: jnp.dtype) -> None:
+    def check(self, solver: Solver, dtype: jnp.dtype) -> None:
         """Raises UserError if this controller cannot drive that method at that precision."""
         ...
 
@@ -67,6 +67,7 @@ class AdaptiveController(StepController, Protocol):
         z_error_low: State | None,
         ell_error: PerLane,
         ell_error_low: PerLane | None,
+        unit: PerLane,
     ) -> PerLane: ...
 
     def decide(
@@ -75,10 +76,10 @@ class AdaptiveController(StepController, Protocol):
         remembered_error: PerLane,
         size: PerLane,
         after_rejection: Mask,
-        error_order: int,
+        error_order: int | PerLane,
     ) -> Decision: ...
 
-    def first_guess(self, z: State, dz: State, span: PerLane) -> PerLane: ...
+    def first_guess(self, z: State, dz: State, span: PerLane, unit: PerLane) -> PerLane: ...
 
     def first_size(
         self,
@@ -89,4 +90,5 @@ class AdaptiveController(StepController, Protocol):
         dell_there: PerLane,
         guess: PerLane,
         error_order: int,
+        unit: PerLane,
     ) -> PerLane: ...

@@ -62,7 +62,7 @@ class Tableau:
 
 
 @runtime_checkable
-class Solver(Protocol):
+class RungeKutta(Protocol):
     """A Runge–Kutta method; how its steps are chosen is the controller's business."""
 
     tableau: ClassVar[Tableau]

@@ -9,6 +9,7 @@ from scipy.integrate import solve_ivp
 
 from diffusion_ode.errors import UserError
 from diffusion_ode.solvers import drivers
+from diffusion_ode.solvers.adams import Adams, integration_weights
 from diffusion_ode.solvers.bogacki_shampine3 import BogackiShampine3
 from diffusion_ode.solvers.control import FixedSteps, PIController
 from diffusion_ode.solvers.dormand_prince5 import DormandPrince5
@@ -51,7 +52,7 @@ REFERENCE_Z, REFERENCE_ELL = map(np.array, zip(*map(reference, STARTS, DAMPING),
 
 def swing(controller, solver=None, *, span=(0.0, 3.0), driver=FAST, dtype=np.float32, **kwargs):
     result = solve(
-        pendulum,
+        kwargs.pop("field", pendulum),
         dtype(STIFFNESS),
         kwargs.pop("z", STARTS).astype(dtype),
         kwargs.pop("ell", None),
@@ -93,7 +94,54 @@ def test_error_of_a_step_falls_with_the_stated_order(solver, sizes):
     assert np.allclose(slopes, solver.tableau.order + 1, atol=0.45)
 
 
-@pytest.mark.parametrize("solver", [DormandPrince5(), DormandPrince8()])
+@pytest.mark.parametrize("order", [2, 3])
+def test_error_of_adams_falls_with_its_order(order):
+    """Globally: the first step, which knows one slope only, errs by h³ once."""
+    steps = np.array([40, 80, 160])
+    with jax.enable_x64(True):
+        results = [swing(FixedSteps(n), Adams(order), dtype=np.float64) for n in steps.tolist()]
+    errors = [
+        np.linalg.norm([*(r.z - REFERENCE_Z)[0], (r.ell - REFERENCE_ELL)[0]]) for r in results
+    ]
+    assert all(np.all(r.nfe == n + 1) for r, n in zip(results, steps, strict=True))
+    slopes = -np.diff(np.log(errors)) / np.diff(np.log(steps))
+    assert np.allclose(slopes, 3, atol=0.45)
+
+
+def test_adams_integrates_polynomials_exactly_over_unequal_steps():
+    nodes = jnp.asarray([[1.0, 0.0, -0.7, -2.0]] * 4)
+    weights = integration_weights(nodes, jnp.arange(1, 5))
+    for used in range(1, 5):
+        for power in range(used):
+            integral = jnp.sum(weights[used - 1] * nodes[0] ** power)
+            assert np.isclose(integral, 1 / (power + 1), atol=1e-5)
+        assert np.all(weights[used - 1, used:] == 0)
+
+
+def test_adams_needs_one_evaluation_a_step():
+    result = swing(PIController(initial_step=0.01, factor_max=2.0), Adams())
+    assert np.all(result.nfe == 1 + result.accepted + result.rejected)
+    assert np.allclose(result.z, REFERENCE_Z, atol=1e-3)
+
+
+def test_tolerance_in_the_fields_own_unit():
+    """A unit of u makes a unit tolerance of t what an absolute one of u·t is."""
+
+    class Field:
+        def __call__(self, *args):
+            return pendulum(*args)
+
+        def unit(self, s):
+            return jnp.full_like(s, 0.5)
+
+    options = {"rtol": 0.0, "log_density_tolerance": 1.0}
+    scaled = swing(PIController(atol=0.0, unit_tolerance=1e-4, **options), field=Field())
+    absolute = swing(PIController(atol=5e-5, **options))
+    assert np.array_equal(scaled.nfe, absolute.nfe)
+    assert np.allclose(scaled.z, absolute.z, atol=1e-6)
+
+
+@pytest.mark.parametrize("solver", [DormandPrince5(), DormandPrince8(), Adams(4)])
 def test_adaptive_solves_agree_with_scipy(solver):
     with jax.enable_x64(True):
         controller = PIController(rtol=1e-9, atol=1e-9, log_density_tolerance=1e-9, max_steps=9999)

@@ -10,6 +10,7 @@ import pytest
 
 from diffusion_ode.errors import UserError
 from diffusion_ode.solvers import drivers
+from diffusion_ode.solvers.adams import Adams
 from diffusion_ode.solvers.control import PIController
 from diffusion_ode.solvers.dormand_prince5 import DormandPrince5
 from diffusion_ode.solvers.drivers import DeviceLoop, HostLoop
@@ -35,13 +36,13 @@ def items(order=None, rates=RATES):
         yield Item(index=int(i), z=STARTS[i], ell=1.0, context={"rate": rates[i]})
 
 
-def run(source, *, lanes, driver=FAST, controller=None, **kwargs):
+def run(source, *, lanes, driver=FAST, controller=None, solver=None, **kwargs):
     solutions = solve_lanes(
         rotation,
         np.float32(2),
         source,
         lanes=lanes,
-        solver=DormandPrince5(),
+        solver=solver or DormandPrince5(),
         controller=controller or PIController(),
         span=(0.0, 3.0),
         driver=driver,
@@ -81,6 +82,15 @@ def test_a_solution_does_not_depend_on_its_lane_or_neighbours(alone, lanes):
 )
 def test_lock_step_late_harvest_and_compaction_change_no_number(alone, lanes, options):
     assert_same(run(items(), lanes=lanes, **options), alone)
+
+
+def test_a_refilled_lane_forgets_the_slopes_of_the_solve_before():
+    controller = PIController(initial_step=0.01, factor_max=2.0)
+    alone, refilled = (
+        run(items(), lanes=n, solver=Adams(), controller=controller) for n in (COUNT, 3)
+    )
+    assert_same(refilled, alone)
+    assert np.allclose([s.ell for s in alone], 1 + 2 * np.sin(RATES * 3.0), atol=1e-3)
 
 
 def test_host_and_device_give_the_same_numbers(alone):
