@@ -1,0 +1,213 @@
+"""What `benchmarks.likelihood` sets side by side: the same solves by several programs."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.integrate import solve_ivp
+
+from diffusion_ode import configuration, documents, units
+from diffusion_ode.inference.diffusion_model import DiffusionModel
+from diffusion_ode.inference.likelihood import OdeLikelihood
+from diffusion_ode.inference.probability_flow import ProbabilityFlow
+from diffusion_ode.process.integration_variable import IntegrationVariable, LogSnrVariable
+from diffusion_ode.process.model import Model
+from diffusion_ode.solvers.control import PIController, StepController
+from diffusion_ode.solvers.divergence import Divergence, draw_probes
+from diffusion_ode.solvers.dormand_prince8 import DormandPrince8
+from diffusion_ode.solvers.exact_trace import ExactTrace
+from diffusion_ode.solvers.hutchinson_trace import HutchinsonTrace
+from diffusion_ode.solvers.lanes import Item, solve_lanes
+from diffusion_ode.solvers.solver import Solver
+from diffusion_ode.solvers.tableau import RungeKutta
+
+_SCIPY_TOLERANCE = 1e-5
+_REFERENCE_TOLERANCE = 1e-8
+_MAX_STEPS = 100_000
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Dequantised images, each with the probe that all solves of it share.
+
+    Attributes:
+      z: at γ0, float32 [n, h, w, c].
+      log_weight: [n], nats.
+      probe: [n, 1, h, w, c].
+    """
+
+    model: Model
+    parameters: Any
+    z: np.ndarray
+    log_weight: np.ndarray
+    probe: np.ndarray
+
+    def bits(self, z_end: np.ndarray, ell: np.ndarray) -> np.ndarray:
+        """Bits per dimension [n] from the ends of the solves, in float64."""
+        log_sigma = float(self.model.path.log_sigma(jnp.float32(self.model.schedule.gamma_1)))
+        dimensions = self.model.pixels.dimensions
+        square = np.sum(np.asarray(z_end, np.float64) ** 2, axis=(1, 2, 3))
+        prior = -0.5 * square * np.exp(-2 * log_sigma)
+        prior -= dimensions * (0.5 * np.log(2 * np.pi) + log_sigma)
+        return units.bits_per_dimension(-(prior + ell + self.log_weight), dimensions)
+
+    def first(self, n: int) -> "Problem":
+        """Of the first n images only."""
+        return Problem(self.model, self.parameters, self.z[:n], self.log_weight[:n], self.probe[:n])
+
+
+@dataclass(frozen=True)
+class Solved:
+    """Bits per dimension, and evaluations of the network for each image; [n] each."""
+
+    bits: np.ndarray
+    nfe: np.ndarray
+
+
+def problem(workdir: Path, count: int, also: Callable | None = None) -> Problem:
+    """The first `count` test images of a training, dequantised as its evaluation would.
+
+    Args:
+      also: of the levels [n, h, w, c], gives other images to be added after them.
+    """
+    trained = DiffusionModel.load(workdir)
+    arguments = documents.read(workdir / "config.json")["arguments"]
+    data: Any = configuration.build(arguments["data"])
+    levels = np.asarray(data.load().test[:count]).astype(np.int32)
+    if also is not None:
+        levels = np.concatenate([levels, also(levels)])
+    model, dequantization = trained.model, OdeLikelihood().dequantization
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(0), jnp.arange(len(levels)))
+    noise = jax.vmap(lambda key: dequantization.draw(model, key))(keys)
+    start = dequantization.start(model, jnp.asarray(levels), noise)
+    probes = draw_probes(HutchinsonTrace(), keys, model.pixels.shape)
+    arrays = (np.asarray(a) for a in (start.z, start.log_weight, probes))
+    return Problem(model, trained.parameters, *arrays)
+
+
+@dataclass(frozen=True)
+class Lanes:
+    """Ours: the lanes of this program."""
+
+    solver: Solver
+    controller: StepController
+    variable: IntegrationVariable
+    lanes: int = 16
+    divergence: Divergence = field(default_factory=HutchinsonTrace)
+    refill: bool = True
+
+    @classmethod
+    def by_default(cls, **changes: Any) -> "Lanes":
+        """As an evaluation does it."""
+        ode = OdeLikelihood()
+        arguments = {"lanes": ode.lanes, **changes}
+        return cls(ode.solver, ode.controller, ode.variable, **arguments)
+
+    def __call__(self, problem: Problem) -> Solved:
+        flow = ProbabilityFlow(problem.model, self.variable, self.divergence)
+        z_end, ell = np.empty_like(problem.z), np.empty(len(problem.z))
+        nfe = np.empty(len(problem.z))
+        probe = problem.probe.astype(problem.z.dtype)
+        if isinstance(self.divergence, ExactTrace):
+            probe = probe.reshape(len(probe), -1)[:, :0]
+        for solution in solve_lanes(
+            flow,
+            problem.parameters,
+            (Item(i, z, 0.0, probe[i]) for i, z in enumerate(problem.z)),
+            lanes=self.lanes,
+            solver=self.solver,
+            controller=self.controller,
+            span=flow.span,
+            refill=self.refill,
+        ):
+            assert solution.converged, f"image {solution.index} has not converged"
+            z_end[solution.index], ell[solution.index] = solution.z, solution.ell
+            nfe[solution.index] = solution.nfe
+        return Solved(problem.bits(z_end, ell), nfe)
+
+
+class HostScipy:
+    """The way it is usually done, written here from its description.
+
+    SciPy's RK45 on the host, rtol = atol = 1e-5; the whole batch with its log-densities is one
+    state with one step size; the trace by one reverse-mode product; γ is the time. Fair in that
+    the network is compiled once.
+    """
+
+    def __init__(self, model: Model, parameters: Any):
+        flow = ProbabilityFlow(model, LogSnrVariable())
+        self.span = flow.span
+
+        @jax.jit
+        def slopes(gamma, z, probe):
+            together = jnp.full(len(z), gamma)
+            value, product = jax.vjp(lambda z: flow(parameters, together, z, None)[0], z)
+            return value, jnp.sum(product(probe)[0] * probe, axis=(1, 2, 3))
+
+        self.slopes = slopes
+
+    def __call__(self, problem: Problem) -> Solved:
+        shape, n = problem.z.shape, len(problem.z)
+        probe = problem.probe[:, 0]
+
+        def derivative(gamma, state):
+            z = state[:-n].reshape(shape).astype(np.float32)
+            slope, trace = jax.device_get(self.slopes(np.float32(gamma), z, probe))
+            return np.concatenate([slope.ravel(), trace]).astype(np.float64)
+
+        state = np.concatenate([problem.z.ravel(), np.zeros(n)])
+        tolerance = {"rtol": _SCIPY_TOLERANCE, "atol": _SCIPY_TOLERANCE}
+        result = solve_ivp(derivative, self.span, state, method="RK45", **tolerance)
+        end = result.y[:, -1]
+        bits = problem.bits(end[:-n].reshape(shape), end[-n:])
+        return Solved(bits, np.full(n, float(result.nfev)))
+
+
+def reference(problem: Problem, workdir: Path, divergence: Divergence | None = None) -> np.ndarray:
+    """Bits per dimension [n] by Dormand–Prince 8 at 1e-8 in float64; kept in the workdir.
+
+    It takes thousands of evaluations in double precision: minutes for a few images.
+    """
+    name = type(divergence or HutchinsonTrace()).__name__
+    file = workdir / "benchmarks" / f"reference-{name}.npz"
+    identity = float(np.sum(np.abs(jax.tree.leaves(problem.parameters)[0])))
+    known = np.zeros(0)
+    if file.exists():
+        with np.load(file) as kept:
+            if kept["identity"] == identity:
+                known = kept["bits"]
+    if len(known) >= len(problem.z):
+        return known[: len(problem.z)]
+    tolerances = PIController(*[_REFERENCE_TOLERANCE] * 3, max_steps=_MAX_STEPS)
+    exactly = Lanes(
+        DormandPrince8(), tolerances, LogSnrVariable(), divergence=divergence or HutchinsonTrace()
+    )
+    with jax.enable_x64(True):
+        doubled = jax.tree.map(
+            lambda a: jnp.asarray(np.asarray(a), jnp.float64), problem.parameters
+        )
+        missing = slice(len(known), None)
+        more = exactly(
+            Problem(
+                problem.model,
+                doubled,
+                problem.z[missing].astype(np.float64),
+                problem.log_weight[missing],
+                problem.probe[missing],
+            )
+        )
+    bits = np.concatenate([known, more.bits])
+    file.parent.mkdir(exist_ok=True)
+    np.savez(file, bits=bits, identity=identity)
+    return bits
+
+
+def evaluations_of(solver: Solver) -> int:
+    """Evaluations that a step takes."""
+    if not isinstance(solver, RungeKutta):
+        return 1
+    return solver.tableau.stages - int(solver.tableau.fsal)

@@ -1,0 +1,111 @@
+"""The error of a likelihood against network evaluations, for every solver and variable."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.likelihood_cases import Lanes, evaluations_of, problem, reference
+from diffusion_ode.process.integration_variable import (
+    ImportanceVariable,
+    IntegrationVariable,
+    LogSnrVariable,
+    NaturalVariable,
+)
+from diffusion_ode.solvers.adams import Adams
+from diffusion_ode.solvers.bogacki_shampine3 import BogackiShampine3
+from diffusion_ode.solvers.control import FixedSteps, PIController, StepController
+from diffusion_ode.solvers.dormand_prince5 import DormandPrince5
+from diffusion_ode.solvers.dormand_prince8 import DormandPrince8
+from diffusion_ode.solvers.heun import Heun
+from diffusion_ode.solvers.runge_kutta4 import RungeKutta4
+from diffusion_ode.solvers.solver import Solver, name_of
+
+PICTURE = Path(__file__).resolve().parents[1] / "docs/figures/likelihood_error_against_nfe.png"
+_IMAGES = 16
+_EVALUATIONS = (48, 96, 192)  # of fixed steps
+_TOLERANCES = (1e-2, 3e-3, 1e-3, 3e-4)  # of z and of the log-density
+_UNIT_TOLERANCES = (2e-2, 1e-2, 4e-3, 1e-3)
+
+VARIABLES: dict[str, IntegrationVariable] = {
+    "γ": LogSnrVariable(),
+    "natural time of the path": NaturalVariable(),
+    "importance time": ImportanceVariable(),
+}
+SOLVERS: dict[Solver, str] = {
+    Adams(): "tab:red",
+    BogackiShampine3(): "tab:orange",
+    DormandPrince5(): "tab:blue",
+    DormandPrince8(): "tab:purple",
+    Heun(): "tab:gray",
+    RungeKutta4(): "tab:green",
+}
+
+
+def main(workdir: Path, images: int) -> None:
+    """Measures what the workdir has no points of yet, prints a table and draws."""
+    posed = problem(workdir, min(images, _IMAGES))
+    truth = reference(posed, workdir)
+    file = workdir / "benchmarks" / f"points-{len(truth)}.json"
+    points: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    for variable_name, variable in VARIABLES.items():
+        for solver in SOLVERS:
+            for controller in _controllers(solver):
+                name = f"{variable_name} | {name_of(solver)} | {_described(controller)}"
+                if name not in points:
+                    solved = Lanes(solver, controller, variable)(posed)
+                    errors = solved.bits - truth
+                    points[name] = [
+                        float(solved.nfe.mean()),
+                        float(errors.mean()),
+                        float(np.sqrt(np.mean(errors**2))),
+                    ]
+                    file.write_text(json.dumps(points, indent=1))
+                nfe, mean, rms = points[name]
+                print(f"{name}: {nfe:.0f} evaluations, mean {mean:+.4f}, rms {rms:.4f}", flush=True)
+    _draw(points, len(truth))
+    print(f"written: {PICTURE}")
+
+
+def _controllers(solver: Solver) -> list[StepController]:
+    if isinstance(solver, Adams):
+        return [
+            PIController(0.0, 0.0, 1e-2, unit_tolerance=unit, factor_max=2.0)
+            for unit in _UNIT_TOLERANCES
+        ]
+    if isinstance(solver, Heun | RungeKutta4):
+        return [FixedSteps(nfe // evaluations_of(solver)) for nfe in _EVALUATIONS]
+    return [PIController(t, t, t) for t in _TOLERANCES]
+
+
+def _described(controller: StepController) -> str:
+    if isinstance(controller, FixedSteps):
+        return f"{controller.steps} steps"
+    assert isinstance(controller, PIController)
+    if controller.unit_tolerance:
+        return f"{controller.unit_tolerance} σ"
+    return f"{controller.rtol}"
+
+
+def _draw(points: dict[str, Any], images: int) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, panels = plt.subplots(1, len(VARIABLES), figsize=(11, 3.8), sharex=True, sharey=True)
+    for panel, variable in zip(panels, VARIABLES, strict=True):
+        for solver, colour in SOLVERS.items():
+            prefix = f"{variable} | {name_of(solver)} | "
+            own = sorted(point for name, point in points.items() if name.startswith(prefix))
+            nfe, _, rms = zip(*own, strict=True)
+            panel.loglog(nfe, rms, "o-", ms=3.5, lw=1.2, color=colour, label=name_of(solver))
+        panel.set_title(f"along {variable}", fontsize=10)
+        panel.set_xlabel("network evaluations an image")
+        panel.grid(alpha=0.3, which="both")
+    panels[0].set_ylabel(f"rms error, bits/dim ({images} images)")
+    panels[0].legend(fontsize=7)
+    figure.tight_layout()
+    PICTURE.parent.mkdir(exist_ok=True)
+    figure.savefig(PICTURE, dpi=110)
