@@ -98,6 +98,19 @@ def test_independent_probes_are_unbiased_and_single_ones_may_be_negative():
     assert values.min() < 0
 
 
+def test_two_probes_are_drawn_and_they_know_nothing_of_each_other():
+    # The expectation above is over all pairs; this is that such pairs are what training draws.
+    shape = (8, 16, 16, 3)
+    probes = IndependentProbes().draw_probes(jax.random.key(0), shape)
+    assert len(probes) == 2
+    first, second = (np.asarray(probe) for probe in probes)
+    assert first.shape == second.shape == shape
+    assert set(np.unique([first, second])) == {-1.0, 1.0}
+    allowed = 5 / np.sqrt(first.size)
+    for product in (first * second, first, second, first[:4] * first[4:], first[:4] * second[4:]):
+        assert abs(product.mean()) < allowed * np.sqrt(first.size / product.size)
+
+
 def test_published_single_probe_adds_the_variance_of_the_trace_estimate():
     values = residuals(SingleProbe(), [PROBES])
     symmetric = (MATRIX + MATRIX.T) / 2

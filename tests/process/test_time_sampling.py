@@ -129,6 +129,25 @@ def test_variance_falls_from_uniform_to_adaptive_and_from_independent_to_spread_
     assert spread["uniform, spread"] < 0.5 * spread["uniform"]
 
 
+def test_an_adaptive_sampler_keeps_a_discounted_mean_of_squares_per_draw_and_bin():
+    times, schedule = AdaptiveTimes(bins=2, decay=0.5), LinearSchedule(-1.0, 1.0)
+
+    def seen(state, gamma, integrand):
+        return times.update(state, schedule, jnp.asarray(gamma), jnp.asarray(integrand))
+
+    # Two draws in the left bin: their mean of squares 5 has the weight 1 − ½².
+    state = seen(times.init(), [-0.9, -0.1], [1.0, -3.0])
+    np.testing.assert_allclose(state.second_moment, [5.0, 0.0], rtol=1e-6)
+    np.testing.assert_allclose(state.count, [0.75, 0.0], rtol=1e-6)
+    # One draw more in it halves that weight: (½·¾·5 + ½·4)/(½·¾ + ½).
+    state = seen(state, [-0.5, 0.5], [2.0, 6.0])
+    np.testing.assert_allclose(state.second_moment, [3.875 / 0.875, 36.0], rtol=1e-6)
+    np.testing.assert_allclose(state.count, [0.875, 0.5], rtol=1e-6)
+    roots = np.sqrt([3.875 / 0.875, 36.0])
+    expected = 0.9 * roots / roots.sum() + 0.1 / 2
+    np.testing.assert_allclose(times.probabilities(state), expected, rtol=1e-6)
+
+
 def test_an_adaptive_sampler_keeps_every_gamma_alive():
     times = AdaptiveTimes(bins=8, uniform_share=0.2)
     state = times.update(times.init(), SCHEDULE, jnp.asarray([0.0]), jnp.asarray([1e9]))

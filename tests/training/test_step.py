@@ -16,6 +16,7 @@ from diffusion_ode.process.schedule import LinearSchedule
 from diffusion_ode.process.time_sampling import AdaptiveTimes
 from diffusion_ode.process.variance_preserving import VariancePreserving
 from diffusion_ode.training.optimizer import AdamW, WarmedUp, WarmedUpThenCosine, not_biases
+from diffusion_ode.training.randomness import stream_key
 from diffusion_ode.training.state import initial_state
 from diffusion_ode.training.step import ExponentialAverage, make_train_step
 from tests.small_network import SmallNetwork
@@ -91,6 +92,20 @@ def test_first_order_step_never_computes_the_reconstruction_softmax(batch):
 
     # A softmax over the levels would need an array whose last axis has their number.
     assert not [shape for shape in shapes(FlowMatching()) if shape.split(",")[-1] == str(LEVELS)]
+
+
+def test_reported_variance_is_that_of_the_images_losses_in_bits_per_dimension(batch):
+    _, metrics = stepped(batch)
+    objective = FlowMatching()
+    state = initial_state(MODEL, objective, OPTIMIZER, jax.random.key(0))
+    images = batch["image"].astype(jnp.int32)
+    draws = objective.draw(MODEL, images, stream_key(0, "objective", state.step), state.times)
+    dropout = stream_key(0, "dropout", state.step)
+    nats = objective.loss(MODEL, state.parameters, images, batch["flag"], draws, dropout).loss
+    bits = np.asarray(nats, np.float64) / (16 * np.log(2.0))
+    assert np.var(bits) > 0.0
+    assert float(metrics["loss_variance"]) == pytest.approx(np.var(bits), rel=1e-4)
+    assert float(metrics["bpd"]) == pytest.approx(np.mean(bits), rel=1e-4)
 
 
 def test_second_order_step_reports_its_parts(batch):
