@@ -117,6 +117,33 @@ def test_all_images_together_have_a_probability_of_at_most_one(weights):
     assert error < 0.1
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 20])
+def test_equal_weights_weigh_what_one_of_them_does(count):
+    assert ImportanceWeighted()(np.full(count, -3.25)) == pytest.approx(-3.25, rel=1e-12)
+    assert ImportanceWeighted()(np.log([0.1, 0.3])) == pytest.approx(np.log(0.2), rel=1e-12)
+
+
+@pytest.mark.parametrize("dequantization", DEQUANTIZATIONS, ids=str)
+@pytest.mark.parametrize("path", PATHS, ids=str)
+def test_three_draws_of_each_image_give_all_together_at_most_one(path, dequantization):
+    # By the likelihood's own combination: without − log K the total would be three times as much.
+    model, parameters = random_model(path)
+    repeated = enumerate(np.concatenate([IMAGES] * 24))
+    results = list(
+        likelihood(dequantization).of_images(
+            model, parameters, repeated, jax.random.key(9), num_importance=3
+        )
+    )
+    assert all(result.converged for result in results)
+    log_likelihoods = {result.index: result.log_likelihood for result in results}
+    estimates = np.exp([log_likelihoods[number] for number in range(24 * 16)]).reshape(24, 16)
+    error = np.sqrt(np.sum(estimates.var(axis=0, ddof=1)) / 24)
+    total = np.sum(estimates.mean(axis=0))
+    assert total <= 1.0 + 3 * error
+    assert error < 0.2
+    assert 3 * total > 1.0 + 3 * error  # so that it would be noticed
+
+
 def test_uniform_dequantisation_misses_only_what_lies_outside_the_bins():
     # So the bound above is not met by being loose: a log 2 too much would be over it.
     weights = log_weights(PATHS[0], UniformDequantization())
@@ -161,6 +188,9 @@ def test_an_image_is_judged_alike_whatever_others_are_judged_with_it():
     assert alone[11] == pytest.approx(together[11], abs=1e-5)
 
 
+# Only log P(k) ≥ −E[bound] is promised, by Jensen, so exp of the *mean* is what may be summed. The
+# mean of exp(−bound) over draws may exceed P(k): the diffusion term of a draw is a Monte Carlo
+# estimate of an integral, not minus the logarithm of an unbiased weight.
 @pytest.mark.parametrize("times", [None, DiscreteTimes(20)], ids=["continuous", "20 steps"])
 @pytest.mark.parametrize("path", PATHS, ids=str)
 def test_variational_bound_gives_all_images_together_at_most_one(path, times):
