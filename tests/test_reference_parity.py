@@ -3,9 +3,12 @@
 import dataclasses
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from diffusion_ode.inference.reference_quirks import ReferenceQuirks
+from diffusion_ode.inference.variational_bound import VariationalBound
 from tests.parity import replay
 from tests.parity.recording import Recording, read_recording
 from tests.reference_parity import main
@@ -38,6 +41,15 @@ def test_the_published_quirks_are_what_reproduces_it(recording, monkeypatch):
     errors = {c.name.rsplit("/")[-1]: c.error for c in replay._ends("", model, recording, case)}
     assert errors["loss_klz"] > 0.1
     assert errors["loss_recon"] < replay.FLOAT32_BOUND
+    # The reconstruction as the program computes it is the recorded one up to the recorded rounding,
+    # and without its switch it is another.
+    levels, noise = jnp.asarray(recording.images, jnp.int32), jnp.asarray(case["eps_0"])
+    for quirks, least, most in (
+        (ReferenceQuirks(decoder_divides_twice=True), 0.0, 1e-4),
+        (ReferenceQuirks(unit_prior=True), 0.1, np.inf),
+    ):
+        found = quirks.bound(VariationalBound()).ends.reconstruction(model, levels, noise)
+        assert least <= replay.relative("", found, case["loss_recon"]).error <= most
 
 
 def test_an_altered_figure_and_one_that_is_not_a_number_are_over_the_bound(recording):

@@ -20,7 +20,8 @@ from diffusion_ode.process.dequantization import (
     UniformDequantization,
     VariationalDequantization,
 )
-from diffusion_ode.process.model import squared_norm
+from diffusion_ode.process.model import Model, squared_norm
+from diffusion_ode.typing import Images, Levels
 
 _PUBLISHED_DRAWS = 5
 _PUBLISHED_UNIFORM_START = -11.8
@@ -149,13 +150,19 @@ class TwiceDividedDequantization:
 
     def start(self, model, levels, noise):
         start = self.inner.start(model, levels, noise)
-        gamma_0 = jnp.asarray(model.schedule.gamma_0, noise.dtype)
-        rescaled = model.rescaled(model.pixels.encode(levels), noise)
         right, published = (
-            model.pixels.log_probability(levels, value, gamma_0)
-            for value in (rescaled, rescaled / model.path.alpha(gamma_0))
+            model.pixels.log_probability(levels, deviation, model.schedule.gamma_0)
+            for deviation in (noise, _twice_divided(model, levels, noise))
         )
         return Start(start.z, start.log_weight - right + published)
+
+
+def _twice_divided(model: Model, levels: Levels, noise: Images) -> Images:
+    """(z0/α0² − x)/s = ε/α0 + x (1/α0 − 1)/s at z0 = α0 x + σ0 ε, with s = e^{γ0/2}."""
+    gamma_0 = jnp.asarray(model.schedule.gamma_0, noise.dtype)
+    log_alpha = model.path.log_alpha(gamma_0)
+    shift = jnp.expm1(-log_alpha) * jnp.exp(-0.5 * gamma_0)
+    return noise * jnp.exp(-log_alpha) + model.pixels.encode(levels) * shift
 
 
 @dataclass(frozen=True)
@@ -168,10 +175,8 @@ class PublishedEnds:
     def reconstruction(self, model, levels, noise):
         if not self.decoder_divides_twice:
             return GaussianEnds().reconstruction(model, levels, noise)
-        gamma_0 = jnp.asarray(model.schedule.gamma_0, noise.dtype)
-        rescaled = model.rescaled(model.pixels.encode(levels), noise)
-        twice = rescaled / model.path.alpha(gamma_0)
-        return -model.pixels.log_probability(levels, twice, gamma_0)
+        twice = _twice_divided(model, levels, noise)
+        return -model.pixels.log_probability(levels, twice, model.schedule.gamma_0)
 
     def prior(self, model, levels):
         if not self.unit_prior:

@@ -47,9 +47,7 @@ class GaussianEnds:
     """
 
     def reconstruction(self, model, levels, noise):
-        rescaled = model.rescaled(model.pixels.encode(levels), noise)
-        gamma_0 = jnp.asarray(model.schedule.gamma_0, noise.dtype)
-        return -model.pixels.log_probability(levels, rescaled, gamma_0)
+        return -model.pixels.log_probability(levels, noise, model.schedule.gamma_0)
 
     def prior(self, model, levels):
         x = model.pixels.encode(levels)

@@ -95,9 +95,7 @@ class VariationalDequantization:
         return jax.random.normal(key, model.pixels.shape)
 
     def start(self, model, levels, noise):
-        gamma_0 = jnp.asarray(model.schedule.gamma_0, noise.dtype)
-        rescaled = model.rescaled(model.pixels.encode(levels), noise)
-        decoded = model.pixels.log_probability(levels, rescaled, gamma_0)
+        decoded = model.pixels.log_probability(levels, noise, model.schedule.gamma_0)
         surprise = 0.5 * squared_norm(noise)
         if self.closed_form_entropy:
             surprise = jnp.full_like(surprise, 0.5 * model.pixels.dimensions)

@@ -70,10 +70,6 @@ class Model:
         gamma = along_images(gamma)
         return self.path.alpha(gamma) * x + self.path.sigma(gamma) * noise
 
-    def rescaled(self, x: Images, noise: Images) -> Images:
-        """z0/α0 = x + e^{γ0/2} ε at the data end."""
-        return x + jnp.exp(0.5 * jnp.asarray(self.schedule.gamma_0, x.dtype)) * noise
-
     def target(self, x: Images, gamma: PerImage, noise: Images) -> Images:
         """What the network should answer at z = αx + σε."""
         return self.parameterization.target(self.path, along_images(gamma), x, noise)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffusion_ode.checking import check_count
 from diffusion_ode.errors import UserError
 
 
@@ -28,11 +29,13 @@ class Pixels:
     levels: int = 256
 
     def __post_init__(self):
-        if len(self.shape) != 3 or min(self.shape) < 1:
+        if len(self.shape) != 3:
             raise UserError(
-                f"shape = {self.shape} is not (height, width, channels): give three positive"
-                " numbers."
+                f"shape = {self.shape} is not (height, width, channels): give three numbers."
             )
+        check_count("levels", self.levels)
+        for size in self.shape:
+            check_count("a size in shape", size)
         if self.levels < 2:
             raise UserError(f"levels = {self.levels} is below 2: give V of the values 0..V−1.")
 
@@ -40,6 +43,11 @@ class Pixels:
     def dimensions(self) -> int:
         """N = height · width · channels."""
         return math.prod(self.shape)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The smallest unsigned integers that hold all levels."""
+        return np.min_scalar_type(self.levels - 1)
 
     def check(self, images) -> np.ndarray:
         """The one gate through which images enter: host arrays only, before anything is compiled.
@@ -83,41 +91,50 @@ class Pixels:
             )
 
     def encode(self, levels):
-        """Levels 0..V−1 [..., h, w, c] → bin centres in (−1, 1), float32."""
-        return (2.0 * jnp.asarray(levels, jnp.float32) + 1.0) / self.levels - 1.0
+        """Levels 0..V−1 [..., h, w, c] → bin centres in (−1, 1), in the float type of the mode."""
+        levels = jnp.asarray(levels).astype(jnp.result_type(float))
+        return (2.0 * levels + 1.0) / self.levels - 1.0
 
     def nearest(self, x):
         """Values [..., h, w, c] → the nearest levels, int32: the most probable decoding."""
         level = jnp.floor(0.5 * (x + 1.0) * self.levels)
         return jnp.clip(level, 0, self.levels - 1).astype(jnp.int32)
 
-    def _logits(self, rescaled, gamma_0):
-        """Unnormalised log P(level | z0) [..., V]: −½((z0/α0 − v)/s)² with s = σ0/α0 = e^{γ0/2}."""
-        centres = self.encode(jnp.arange(self.levels))
-        return -0.5 * jnp.square((rescaled[..., None] - centres) * jnp.exp(-0.5 * gamma_0))
-
-    @functools.partial(jax.jit, static_argnums=0)  # or its loop would be compiled at every call
-    def log_probability(self, levels, rescaled, gamma_0):
+    @functools.partial(jax.jit, static_argnums=(0, 3))  # or its loop would be compiled every time
+    def log_probability(self, levels, deviation, gamma_0: float):
         """The decoder's log P(k | z0) in nats per image.
 
-        It takes z0/α0 = x + e^{γ0/2} ε rather than z0: formed so, it keeps the digits that the
-        distances of e^{γ0/2} ≈ 1e-3 between bins need.
+        P(j | z0) ∝ exp(−½((z0/α0 − x_j)/s)²) with s = σ0/α0 = e^{γ0/2}. In the place of z0 it takes
+        how far z0 is from the level's own code, d = (z0/α0 − x_k)/s: exactly the noise ε, where
+        z0 = α0 x_k + σ0 ε. With a_j = (x_k − x_j)/s = 2(k − j)/(V s), of an integer difference,
+        the exponents are −½(a_j + d)², and
+
+          −log P(k | z0) = log(1 + Σ_{j≠k} exp(−a_j(½a_j + d))):
+
+        nothing is lost to the subtraction of numbers that are close together on the scale of s, and
+        a probability near one keeps the digits of its distance from one.
 
         Args:
-          levels: integers [b, h, w, c].
-          rescaled: z0/α0 [b, h, w, c].
-          gamma_0: scalar, γ at the data end.
+          levels: k, integers [b, h, w, c].
+          deviation: d [b, h, w, c].
+          gamma_0: γ at the data end.
         """
+        spacing = 2.0 / self.levels * math.exp(-0.5 * gamma_0)
 
         def one(image):
-            level, noised = image
-            logits = jax.nn.log_softmax(self._logits(noised, gamma_0), axis=-1)
-            index = level.astype(jnp.int32)[..., None]
-            return jnp.sum(jnp.take_along_axis(logits, index, axis=-1))
+            level, d = image
+            steps = level.astype(jnp.int32)[..., None] - jnp.arange(self.levels, dtype=jnp.int32)
+            apart = spacing * steps.astype(d.dtype)
+            exponents = jnp.where(steps == 0, -jnp.inf, -apart * (0.5 * apart + d[..., None]))
+            return -jnp.sum(jax.nn.softplus(jax.nn.logsumexp(exponents, axis=-1)))
 
-        # One image at a time: the V logits of every value of a whole batch would not fit.
-        return jax.lax.map(one, (levels, rescaled))
+        # One image at a time: the V exponents of every value of a whole batch would not fit.
+        return jax.lax.map(one, (levels, deviation))
 
     def draw(self, key, rescaled, gamma_0):
         """A draw from P(k | z0), given z0/α0: integers [b, h, w, c]."""
-        return jax.random.categorical(key, self._logits(rescaled, gamma_0), axis=-1)
+        distance = (rescaled[..., None] - self.encode(jnp.arange(self.levels))).astype(
+            rescaled.dtype
+        )
+        logits = -0.5 * jnp.square(distance * jnp.exp(-0.5 * gamma_0))
+        return jax.random.categorical(key, logits, axis=-1)

@@ -35,7 +35,7 @@ from diffusion_ode.process.uniforms import LowDiscrepancyUniforms
 from diffusion_ode.process.variance_preserving import VariancePreserving
 from diffusion_ode.solvers.hutchinson_trace import HutchinsonTrace
 from diffusion_ode.solvers.lanes import Item, solve_lanes
-from tests.parity.published_arithmetic import RECORDED_PATHS, recorded_gamma
+from tests.parity.published_arithmetic import RECORDED_PATHS, recorded_deviation, recorded_gamma
 from tests.parity.recording import Arrays, MalformedRecording, Recording, shapes
 
 SCHEDULE = LinearSchedule(-13.3, 5.0)
@@ -242,7 +242,9 @@ def _loss(model, parameters, recording, case: Arrays, path, importance, second_o
 def _ends(prefix: str, model: Model, recording: Recording, case: Arrays) -> Iterator[Comparison]:
     ends = QUIRKS.bound(VariationalBound()).ends
     noise = jnp.asarray(case["eps_0"])
-    reconstruction = ends.reconstruction(model, jnp.asarray(recording.images, jnp.int32), noise)
+    levels = jnp.asarray(recording.images, jnp.int32)
+    deviation = recorded_deviation(model, model.pixels.encode(levels), noise)
+    reconstruction = -model.pixels.log_probability(levels, deviation, SCHEDULE.gamma_0)
     yield relative(f"{prefix}/loss_recon", reconstruction, case["loss_recon"])
     yield relative(f"{prefix}/loss_klz", ends.prior(model, recording.images), case["loss_klz"])
     t = LowDiscrepancyUniforms().place(jnp.asarray(case["t0"]), len(case["t"]))

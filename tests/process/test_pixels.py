@@ -24,10 +24,11 @@ def test_encodings_are_the_centres_of_equal_bins_and_decode_to_themselves(levels
 def test_decoder_is_a_probability_over_the_levels_and_its_mode_is_the_nearest():
     pixels = Pixels((1, 1, 1), 5)
     rescaled = jnp.asarray([-1.3, -0.1, 0.05, 0.77]).reshape(-1, 1, 1, 1)
-    gamma_0 = jnp.asarray(-2.0)
+    gamma_0 = -2.0
 
     def log_probability(level):
-        return pixels.log_probability(jnp.full((4, 1, 1, 1), level), rescaled, gamma_0)
+        deviation = (rescaled - pixels.encode(level)) * np.exp(-0.5 * gamma_0)
+        return pixels.log_probability(jnp.full((4, 1, 1, 1), level), deviation, gamma_0)
 
     probabilities = np.exp([log_probability(level) for level in range(5)])
     assert np.allclose(probabilities.sum(axis=0), 1.0, rtol=1e-5)
