@@ -76,16 +76,17 @@ def _noise(model: Model, key: Key, indices) -> tuple[Images, Key]:
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _one_step(model: Model, steps: int, parameters: Parameters, z: Images, keys: Key, step):
     """From t = step/T to s = t − 1/T."""
-    gamma_t = jnp.broadcast_to(model.schedule.gamma(step / steps), z.shape[:1])
-    gamma_s = jnp.broadcast_to(model.schedule.gamma((step - 1) / steps), z.shape[:1])
+    time = jnp.full(z.shape[:1], step / steps)
+    gamma_t = model.schedule.gamma(time)
+    change = model.schedule.change(time, 1.0 / steps)
     with jax.default_matmul_precision("highest"):
         output = model.predict(parameters, z, gamma_t, jnp.zeros_like(gamma_t))
     fresh = _standard_normal(model, jax.vmap(lambda key: jax.random.fold_in(key, step))(keys))
-    return ancestral_step(model, output, z, gamma_s, gamma_t, fresh)
+    return ancestral_step(model, output, z, gamma_t, change, fresh)
 
 
 def ancestral_step(
-    model: Model, output: Images, z: Images, gamma_s: PerImage, gamma_t: PerImage, noise: Images
+    model: Model, output: Images, z: Images, gamma_t: PerImage, change: PerImage, noise: Images
 ) -> Images:
     """z_s = (α_s/α_t)(z_t − c σ_t ε̂) + √c σ_s ε, c = −expm1(γ_s − γ_t).
 
@@ -93,14 +94,16 @@ def ancestral_step(
       model: gives α, σ and ε̂.
       output: of the network at (z, γ_t).
       z: z_t.
-      gamma_s, gamma_t: γ_s < γ_t.
+      gamma_t: γ_t.
+      change: γ_t − γ_s > 0, apart from γ_t since its relative accuracy becomes that of c.
       noise: ε.
     """
-    path, s, t = model.path, along_images(gamma_s), along_images(gamma_t)
-    change = -jnp.expm1(s - t)
+    path, t = model.path, along_images(gamma_t)
+    s = t - along_images(change)
+    share = -jnp.expm1(-along_images(change))
     scale = jnp.exp(path.log_alpha(s) - path.log_alpha(t))
-    mean = scale * (z - change * path.sigma(t) * model.noise(output, z, gamma_t))
-    return mean + jnp.sqrt(change) * path.sigma(s) * noise
+    mean = scale * (z - share * path.sigma(t) * model.noise(output, z, gamma_t))
+    return mean + jnp.sqrt(share) * path.sigma(s) * noise
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

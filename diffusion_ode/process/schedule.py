@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from diffusion_ode.errors import UserError
@@ -22,6 +23,10 @@ class TimeSchedule(Protocol):
 
     def time(self, gamma: Float[Array, "..."]) -> Float[Array, "..."]:
         """The inverse of `gamma`; what the network is told."""
+        ...
+
+    def change(self, time: Float[Array, "..."], step: float) -> Float[Array, "..."]:
+        """γ(t) − γ(t − step), not by subtraction: of a small step that would lose the digits."""
         ...
 
 
@@ -51,3 +56,6 @@ class LinearSchedule:
 
     def time(self, gamma):
         return (gamma - self.gamma_0) / (self.gamma_1 - self.gamma_0)
+
+    def change(self, time, step):
+        return jnp.full_like(time, (self.gamma_1 - self.gamma_0) * step)

@@ -112,9 +112,12 @@ class DiscreteTimes(_Stateless):
         del state, path
         # u < 1, but u·T may round to T.
         step = jnp.minimum(jnp.floor(u * self.steps), self.steps - 1)
-        gamma = schedule.gamma((step + 1.0) / self.steps)
-        before = schedule.gamma(step / self.steps)
-        return Times(gamma, 1.0 / (self.steps * jnp.expm1(gamma - before)))
+        time = (step + 1.0) / self.steps
+        change = schedule.change(time, 1.0 / self.steps)
+        return Times(schedule.gamma(time), 1.0 / (self.steps * jnp.expm1(change)))
+
+
+_LARGEST_INTEGRAND = 1e15  # nats: its square, summed over any batch, is finite in float32
 
 
 class AdaptiveState(NamedTuple):
@@ -130,7 +133,7 @@ class AdaptiveTimes:
 
     f is the integrand of the diffusion term, in nats per unit of γ. Each bin keeps a running mean
     of f² with the given decay per *draw*; a share of uniform sampling keeps every γ alive, so that
-    f/p stays bounded.
+    f/p stays bounded. An f that is not finite teaches nothing and is left out.
 
     Args:
       bins: number of equal bins in [γ0, γ1].
@@ -185,8 +188,10 @@ class AdaptiveTimes:
     def update(self, state, schedule, gamma, integrand):
         position = (gamma - schedule.gamma_0) / (schedule.gamma_1 - schedule.gamma_0)
         chosen = jnp.clip(jnp.floor(position * self.bins).astype(jnp.int32), 0, self.bins - 1)
-        drawn = jnp.zeros(self.bins).at[chosen].add(1.0)
-        total = jnp.zeros(self.bins).at[chosen].add(jnp.square(integrand))
+        usable = jnp.isfinite(integrand) & jnp.isfinite(gamma)
+        square = jnp.square(jnp.clip(integrand, -_LARGEST_INTEGRAND, _LARGEST_INTEGRAND))
+        drawn = jnp.zeros(self.bins).at[chosen].add(usable.astype(square.dtype))
+        total = jnp.zeros(self.bins).at[chosen].add(jnp.where(usable, square, 0.0))
         kept = self.decay**drawn
         count = state.count * kept + (1.0 - kept)
         mean = total / jnp.maximum(drawn, 1.0)

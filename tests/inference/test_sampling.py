@@ -37,7 +37,7 @@ def test_one_ancestral_step_leads_exactly_from_the_noised_data_to_the_less_noise
         first, second = jax.random.normal(jax.random.key(0), (2, 1, *SHAPE))
         z = model.noised(x, t, first)
         output = model.target(x, t, first)  # of a network that knows x
-        found = ancestral_step(model, output, z, s, t, second)
+        found = ancestral_step(model, output, z, t, t - s, second)
         change = -jnp.expm1(s - t)
         mean = path.alpha(s) * x
         # Two independent normals whose variances add up to σ_s².

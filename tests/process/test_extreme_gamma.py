@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from diffusion_ode.inference.ancestral_sampling import ancestral_step
 from diffusion_ode.process.dequantization import (
     TruncatedNormalDequantization,
     UniformDequantization,
@@ -16,7 +17,7 @@ from diffusion_ode.process.integration_variable import (
     NaturalVariable,
 )
 from diffusion_ode.process.model import Model
-from diffusion_ode.process.parameterization import VelocityPrediction
+from diffusion_ode.process.parameterization import NoisePrediction, VelocityPrediction
 from diffusion_ode.process.pixels import Pixels
 from diffusion_ode.process.schedule import LinearSchedule
 from diffusion_ode.process.time_sampling import (
@@ -131,7 +132,9 @@ def test_every_variable_of_integration_leads_back_to_gamma(path, variable):
 
 
 @pytest.mark.parametrize(
-    "times", [UniformTimes(), ImportanceSampledTimes(), DiscreteTimes(100)], ids=name_of
+    "times",
+    [UniformTimes(), ImportanceSampledTimes(), DiscreteTimes(100), DiscreteTimes(1000)],
+    ids=str,
 )
 @pytest.mark.parametrize("path", PATHS, ids=name_of)
 def test_sampled_times_and_their_densities_are_exact_in_float32(path, times):
@@ -140,7 +143,31 @@ def test_sampled_times_and_their_densities_are_exact_in_float32(path, times):
     density = in_both(lambda u: times.sample((), path, SCHEDULE, u).density, u)
     # γ is a logarithm: its absolute error is the relative one of the signal-to-noise ratio.
     assert np.allclose(*gamma, rtol=0, atol=1e-5)
-    assert np.allclose(*density, rtol=1e-5 if name_of(times) != "DiscreteTimes" else 1e-4)
+    assert np.allclose(*density, rtol=1e-5, atol=0)
+
+
+def test_linear_schedule_is_exact_to_two_units_in_the_last_place():
+    time = np.linspace(0.0, 1.0, 1001)
+    # Neighbours of 13.3 are 1e-6 apart in float32, and those of 18.3 twice that.
+    assert np.allclose(*in_both(SCHEDULE.gamma, time), rtol=0, atol=2e-6)
+    assert np.allclose(*in_both(SCHEDULE.time, USUAL), rtol=0, atol=1e-6)
+    for steps in (1, 10, 1000, 100_000):
+        change = in_both(lambda t, steps=steps: SCHEDULE.change(t, 1.0 / steps), time[1:])
+        assert np.allclose(*change, rtol=1e-6, atol=0)
+        assert np.allclose(change[1], 18.3 / steps, rtol=1e-12)
+
+
+@pytest.mark.parametrize("path", PATHS, ids=name_of)
+def test_a_thousandth_ancestral_step_keeps_its_digits(path):
+    # From x = 0 with a network that answers 0 only the fresh noise is left: √c σ_s ε.
+    model = Model(path, SCHEDULE, NoisePrediction(), None, Pixels((1, 1, 1), 256))
+
+    def step(time):
+        zero, one = jnp.zeros((len(time), 1, 1, 1), time.dtype), jnp.ones((len(time), 1, 1, 1))
+        gamma, change = SCHEDULE.gamma(time), SCHEDULE.change(time, 1e-3)
+        return ancestral_step(model, zero, zero, gamma, change, one.astype(time.dtype))
+
+    assert np.allclose(*in_both(step, np.arange(1, 1001) / 1000), rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize("path", PATHS, ids=name_of)
@@ -153,6 +180,34 @@ def test_lambert_w_is_solved_to_a_millionth_in_float32_between_minus_and_plus_tw
         exact = np.asarray(path.sigma(jnp.asarray(np.float32(BEYOND), jnp.float64)))
     assert np.allclose(double, exact, rtol=1e-8)
     assert np.allclose(single, exact, rtol=2e-6)
+
+
+@pytest.mark.parametrize("gamma_0", [-20.0, -13.3, -8.0, -2.0, 5.0])
+@pytest.mark.parametrize("levels", [2, 17, 256])
+def test_decoders_log_probability_by_itself_is_exact_in_float32(gamma_0, levels):
+    # Each value is an image, so that no sum over values hides the error of one.
+    pixels = Pixels((1, 1, 1), levels)
+    chosen = np.random.default_rng(3).integers(0, levels, (600, 1, 1, 1))
+    chosen[:2] = [[[[0]]], [[[levels - 1]]]]
+    deviation = np.random.default_rng(4).normal(size=chosen.shape)
+
+    def log_probability(deviation):
+        return pixels.log_probability(jnp.asarray(chosen, jnp.int32), deviation, gamma_0)
+
+    single, double = in_both(log_probability, deviation)
+    assert double.shape == (600,)
+    assert np.all(np.abs(single - double) <= 1e-5 * np.abs(double) + 1e-37)
+    _, slope = jax.jvp(
+        log_probability, (jnp.asarray(deviation, jnp.float32),), (jnp.ones(chosen.shape),)
+    )
+    assert np.isfinite(slope).all()
+    # And float64 is the softmax of the squared distances, by NumPy.
+    spread = np.exp(0.5 * gamma_0)
+    centres = (2.0 * np.arange(levels) + 1.0) / levels - 1.0
+    noised = centres[chosen.ravel()] + spread * np.float64(np.float32(deviation.ravel()))
+    logits = -0.5 * ((noised[:, None] - centres) / spread) ** 2
+    expected = logits[np.arange(600), chosen.ravel()] - np.logaddexp.reduce(logits, axis=1)
+    assert np.allclose(double, expected, rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize(

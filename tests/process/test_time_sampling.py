@@ -155,6 +155,24 @@ def test_an_adaptive_sampler_keeps_every_gamma_alive():
     assert np.sum(times.probabilities(state)) == pytest.approx(1.0, rel=1e-6)
 
 
+@pytest.mark.parametrize("strange", [np.nan, np.inf, -np.inf, 1e20, -3e38])
+def test_an_adaptive_sampler_survives_integrands_without_measure(strange):
+    times = AdaptiveTimes(bins=4)
+    gamma = jnp.asarray([-13.0, -13.0, 0.0, 4.0])
+    state = times.init()
+    for _ in range(3):
+        state = times.update(state, SCHEDULE, gamma, jnp.asarray([1.0, strange, 2.0, strange]))
+    probabilities = np.asarray(times.probabilities(state))
+    assert np.all(np.isfinite(probabilities)) and probabilities.min() > 0.0
+    assert probabilities.sum() == pytest.approx(1.0, rel=1e-6)
+    if not np.isfinite(strange):  # as if it had never been drawn
+        known = times.init()
+        for _ in range(3):
+            known = times.update(known, SCHEDULE, gamma[::2], jnp.asarray([1.0, 2.0]))
+        np.testing.assert_allclose(state.second_moment, known.second_moment, rtol=1e-6)
+        np.testing.assert_allclose(state.count, known.count, rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
