@@ -3,7 +3,8 @@
     python docs/figures/time_samplers.py [--workdir runs/digits_vp] [--batches 60]
 
 Takes the averaged parameters of a training on digits; where the workdir has none, it trains one for
-`--steps` steps first; the figure of docs/mathematics.md is of 1300. The loss is the diffusion term of the bound, in bits per dimension.
+`--steps` steps first. The figure of docs/mathematics.md is of a training of 1300 steps. The loss is
+the diffusion term of the bound, in bits per dimension.
 """
 
 import argparse
