@@ -12,7 +12,7 @@ from experiments.conversion import to_document
 from experiments.registry import Entry
 from launch.building import build
 
-_WIDTH = 100
+_WIDTH = 80
 
 
 def description(entry: Entry, config: fdl.Config) -> str:
@@ -73,4 +73,4 @@ def _derivation(entry: Entry, document: Document) -> Iterator[str]:
 def _parameter_count(config: fdl.Config) -> int:
     from diffusion_ode.process.model import parameter_count  # JAX, only now that it is needed
 
-    return parameter_count(build(config.model))
+    return parameter_count(build(config).model)  # all of it, so that every field is checked

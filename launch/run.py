@@ -25,8 +25,6 @@ DONE, REFUSED, INTERRUPTED = 0, 2, 75  # and 1 for a task that failed
 
 def main(arguments: Sequence[str]) -> int:
     """Does what the command line asks; returns the exit status."""
-    from launch.building import sentence
-
     try:
         request = flags.read(arguments)
         if request.listing is not None:
@@ -37,6 +35,8 @@ def main(arguments: Sequence[str]) -> int:
         assert request.experiment is not None  # the flags ask for one or for the listing
         return launch_experiment(request.experiment, request, arguments)
     except (UserError, DataUserError) as error:
+        from launch.building import sentence
+
         print(sentence(error), file=sys.stderr)
         return REFUSED
     except KeyboardInterrupt:

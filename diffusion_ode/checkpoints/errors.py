@@ -56,6 +56,8 @@ def first_line(failure: BaseException, longest: int = 120) -> str:
     text = (str(failure).strip().splitlines() or [""])[0]
     if codes := _TENSORSTORE_ERRNO.findall(text):
         return os.strerror(int(codes[0]))  # its own words are long and end with this
+    if "TensorStore" in text:
+        return "the files of its arrays cannot be read"
     text = text if len(text) <= longest else text[:longest] + " …"
     return f"{type(failure).__name__}: {text}" if text else type(failure).__name__
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffusion_ode.backend import loops_are_fast
-from diffusion_ode.errors import UserError
+from diffusion_ode.checking import check_count
 from diffusion_ode.inference.decoding import Decoder, DrawnLevel
 from diffusion_ode.inference.sampling import Sample
 from diffusion_ode.process.model import Model, along_images
@@ -37,11 +37,8 @@ class AncestralSampler:
     lanes: int = 64
 
     def __post_init__(self):
-        for name in ("steps", "lanes"):
-            if getattr(self, name) < 1:
-                raise UserError(
-                    f"{name} = {getattr(self, name)} is below 1: give a positive number."
-                )
+        check_count("steps", self.steps)
+        check_count("lanes", self.lanes)
 
     def draw(self, model, parameters, indices, key, sharding=None):
         source = iter(indices)

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from diffusion_ode import configuration, units
+from diffusion_ode.checking import check_count
 from diffusion_ode.checkpoints.checkpoints import Checkpoints, Step
 from diffusion_ode.errors import UserError
 from diffusion_ode.inference.likelihood import OdeLikelihood
@@ -33,9 +34,27 @@ class LogProbability:
     nfe: np.ndarray
     converged: np.ndarray
 
+    def where(self, sound: np.ndarray) -> "LogProbability":
+        """The same, with the images that are not sound [n] counted as not converged."""
+        return LogProbability(
+            nats=np.where(sound, self.nats, np.nan),
+            bits_per_dimension=np.where(sound, self.bits_per_dimension, np.nan),
+            nfe=self.nfe,
+            converged=self.converged & sound,
+        )
+
     @property
     def mean(self) -> float:
-        """Bits per dimension over the images that converged; look at `converged` too."""
+        """Bits per dimension over the images that converged; look at `converged` too.
+
+        Raises:
+          UserError: none did.
+        """
+        if not self.converged.any():
+            raise UserError(
+                f"None of {len(self.converged)} images converged, so their mean is unknown: raise"
+                " the controller's max_steps or its tolerances."
+            )
         return float(np.mean(self.bits_per_dimension[self.converged]))
 
     @property
@@ -50,7 +69,7 @@ class Samples:
     """n drawn images.
 
     Attributes:
-      images: uint8 [n, h, w, c], levels.
+      images: [n, h, w, c], levels; uint8 up to 256 of them. Those that did not converge are noise.
       nfe: [n], evaluations of the network.
       converged: [n].
       log_probability: of the images, if it was asked for.
@@ -174,18 +193,18 @@ class DiffusionModel:
           with_log_prob: also judge the drawn images, by `log_prob`.
           sampler: another one than the model's own.
         """
-        if num_images < 1:
-            raise UserError(f"num_images = {num_images} is below 1: ask for at least one image.")
+        check_count("num_images", num_images, "ask for at least one image")
         numbers: Iterable[int] = range(num_images)
         drawn = drawn_in_order(
             (sampler or self.sampler).draw(self.model, self.parameters, numbers, key)
         )
-        images = np.stack([sample.image for sample in drawn]).astype(np.uint8)
+        images = np.stack([sample.image for sample in drawn]).astype(self.model.pixels.dtype)
+        converged = np.asarray([sample.converged for sample in drawn], bool)
         return Samples(
             images=images,
             nfe=np.asarray([sample.nfe for sample in drawn], np.int64),
-            converged=np.asarray([sample.converged for sample in drawn], bool),
-            log_probability=self.log_prob(images) if with_log_prob else None,
+            converged=converged,
+            log_probability=self.log_prob(images).where(converged) if with_log_prob else None,
         )
 
 

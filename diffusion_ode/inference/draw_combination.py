@@ -5,6 +5,7 @@ from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
+from diffusion_ode.checking import check_count
 from diffusion_ode.errors import UserError
 from diffusion_ode.process.dequantization import Dequantization
 
@@ -46,10 +47,7 @@ def check_draws(
     dequantization: Dequantization, combination: DrawCombination, num_importance: int
 ) -> None:
     """Refuses numbers and kinds of draws of which no bound could be made."""
-    if num_importance < 1:
-        raise UserError(
-            f"num_importance = {num_importance} is below 1: a bound needs at least one draw."
-        )
+    check_count("num_importance", num_importance, "a bound needs at least one draw, so give K ≥ 1")
     weighted = num_importance > 1 and combination.exponentiates
     if weighted and dequantization.closed_form_entropy:
         raise UserError(

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffusion_ode.checking import check_count
 from diffusion_ode.errors import UserError
 from diffusion_ode.inference.draw_combination import (
     DrawCombination,
@@ -102,8 +103,13 @@ class OdeLikelihood:
     combination: DrawCombination = field(default_factory=ImportanceWeighted)
 
     def __post_init__(self):
-        if self.lanes < 1:
-            raise UserError(f"lanes = {self.lanes} is below 1: give a positive number.")
+        check_count("lanes", self.lanes)
+        if self.divergence is None:
+            raise UserError(
+                "divergence = None leaves the log-density unknown: give HutchinsonTrace() or"
+                " ExactTrace()."
+            )
+        self.controller.check(self.solver, np.dtype(np.float64))
 
     def of_images(
         self,
@@ -116,7 +122,7 @@ class OdeLikelihood:
         num_importance: int = 1,
         sharding: jax.sharding.Sharding | None = None,
     ) -> Iterator[ImageLikelihood]:
-        """Yields every image's likelihood as soon as its draws have ended, in no fixed order.
+        """Every image's likelihood as soon as its draws have ended, in no fixed order.
 
         What is drawn for an image depends on the keys and its index only: neither on the lanes, nor
         on which other images there are.
@@ -130,6 +136,19 @@ class OdeLikelihood:
           sharding: of the lanes.
         """
         check_draws(self.dequantization, self.combination, num_importance)
+        # Refused above at once; what follows runs only as results are asked for.
+        return self._solved(model, parameters, images, key, probe_key, num_importance, sharding)
+
+    def _solved(
+        self,
+        model: Model,
+        parameters: Parameters,
+        images: Iterable[tuple[int, np.ndarray]],
+        key: Key,
+        probe_key: Key | None,
+        num_importance: int,
+        sharding: jax.sharding.Sharding | None,
+    ) -> Iterator[ImageLikelihood]:
         keys = (key, jax.random.fold_in(key, _PROBES) if probe_key is None else probe_key)
         flow = ProbabilityFlow(model, self.variable, self.divergence)
         first = flow.position(self.dequantization.gamma(model))

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffusion_ode.errors import UserError
+from diffusion_ode.checking import check_count
 from diffusion_ode.inference.decoding import Decoder, NearestLevel
 from diffusion_ode.inference.probability_flow import ProbabilityFlow
 from diffusion_ode.process.integration_variable import IntegrationVariable, NaturalVariable
@@ -79,8 +79,8 @@ class OdeSampler:
     lanes: int = 64
 
     def __post_init__(self):
-        if self.lanes < 1:
-            raise UserError(f"lanes = {self.lanes} is below 1: give a positive number.")
+        check_count("lanes", self.lanes)
+        self.controller.check(self.solver, np.dtype(np.float64))
 
     def draw(self, model, parameters, indices, key, sharding=None):
         flow = ProbabilityFlow(model, self.variable)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from diffusion_ode.backend import loops_are_fast
+from diffusion_ode.checking import check_count
 from diffusion_ode.errors import UserError
 from diffusion_ode.process.model import Model, squared_norm
 from diffusion_ode.process.time_sampling import ImportanceSampledTimes, TimeSampler
@@ -73,8 +74,12 @@ class VariationalBound:
     ends: EndTerms = field(default_factory=GaussianEnds)
 
     def __post_init__(self):
-        if self.draws < 1:
-            raise UserError(f"draws = {self.draws} is below 1: give a number of draws per image.")
+        check_count("draws", self.draws, "give a number of draws per image")
+        if jax.tree.leaves(self.times.init()):
+            raise UserError(
+                f"times = {self.times} learns while training, which a bound does not do: give"
+                " ImportanceSampledTimes() or UniformTimes()."
+            )
 
     def terms(self, model: Model, parameters: Parameters, levels: Levels, keys: Key) -> BoundTerms:
         """The bound of a batch; each image's draws depend on its own key alone.

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import jax
 
+from diffusion_ode.checking import check_finite
 from diffusion_ode.errors import UserError
 from diffusion_ode.objectives.flow_matching import diffusion_weight, draw_flow
 from diffusion_ode.objectives.objective import LossTerms
@@ -34,6 +35,7 @@ class SecondOrderFlowMatching:
     residual: TraceResidual = field(default_factory=IndependentProbes)
 
     def __post_init__(self):
+        check_finite("weight", self.weight)
         if not self.weight >= 0.0:
             raise UserError(f"weight = {self.weight} is negative: λ weighs a squared residual.")
 

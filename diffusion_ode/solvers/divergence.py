@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 
-from diffusion_ode.errors import UserError
+from diffusion_ode.checking import check_count
 from diffusion_ode.solvers.arrays import PerLane, State
 
 Field = Callable[[jax.Array], jax.Array]
@@ -64,10 +64,7 @@ def with_linear_skip(
 
 def check_probes(probes: int) -> None:
     """Raises UserError unless there is at least one probe."""
-    if probes < 1:
-        raise UserError(
-            f"probes is {probes}, but an estimate needs at least 1: give more, or ExactTrace()."
-        )
+    check_count("probes", probes, "an estimate needs at least one, so give more, or ExactTrace()")
 
 
 def inner(left: State, right: State) -> PerLane:

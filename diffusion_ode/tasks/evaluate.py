@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 import shlex
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffusion_ode import units
+from diffusion_ode.checking import check_count
 from diffusion_ode.errors import UserError
 from diffusion_ode.inference.draw_combination import check_draws
 from diffusion_ode.inference.likelihood import OdeLikelihood
@@ -73,16 +75,22 @@ class Evaluate:
                 f"evaluate.num_images = {self.num_images} is below 1: give a number of images, or"
                 " None for all."
             )
-        if self.num_importance < 1:
+        check_count("evaluate.num_importance", self.num_importance, "K counts the draws per image")
+        if self.name is not None and not re.fullmatch(r"[\w.-]+", self.name):
             raise UserError(
-                f"evaluate.num_importance = {self.num_importance} is below 1: K counts the draws"
-                " per image."
+                f"evaluate.name = {self.name!r} is no name of a folder: use letters, digits, '.',"
+                " '-' and '_'."
             )
         check_draws(self.ode.dequantization, self.ode.combination, self.num_importance)
         if self.error_images < 0:
             raise UserError(
                 f"evaluate.error_images = {self.error_images} is negative: give a number of"
                 " images, or 0 for no parts of the standard error."
+            )
+        if self.quirks.single_probe:
+            raise UserError(
+                "evaluate.quirks.single_probe is True, but it is a quirk of training: set"
+                " train.objective.residual=single_probe() instead."
             )
 
     def run(self, run: Run) -> Outcome:
@@ -105,6 +113,7 @@ class Evaluate:
                 f" {images.manifest.name} ({images.fingerprint})"
             )
             judge = self._with_quirks()
+            console.print("compiling …")
             start = time.perf_counter()
             with PerExampleFile(folder / "per_example.csv", _COLUMNS) as table:
                 evaluated = len(test) - len(table.done)
@@ -169,7 +178,6 @@ class Evaluate:
         """Evaluates the images that the table has no row for yet."""
         missing = [index for index in range(len(test)) if index not in table.done]
         progress = Progress(console, "image", len(test))
-        progress.update(len(table.done))
         dimensions = model.pixels.dimensions
         running = RunningMean(code_lengths(table.table(), dimensions))
         bounds: dict[int, np.ndarray] = {}

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import jax
 import numpy as np
 
-from diffusion_ode.errors import UserError
+from diffusion_ode.checking import check_count
 from diffusion_ode.inference.sampling import OdeSampler, Sampler, drawn_in_order
 from diffusion_ode.reporting.console import Console
 from diffusion_ode.reporting.image_grid import image_grid, write_picture
@@ -36,10 +36,7 @@ class Sample:
     seed: int = 0
 
     def __post_init__(self):
-        if self.num_images < 1:
-            raise UserError(
-                f"sample.num_images = {self.num_images} is below 1: give a number of images."
-            )
+        check_count("sample.num_images", self.num_images)
 
     def run(self, run: Run) -> Outcome:
         """Writes `samples/STEP/samples.npz` and `grid.png`, and the grid to TensorBoard."""
@@ -65,7 +62,7 @@ class Sample:
             progress.end()
 
             drawn = drawn_in_order(drawn)
-            images = np.stack([sample.image for sample in drawn]).astype(np.uint8)
+            images = np.stack([sample.image for sample in drawn]).astype(model.pixels.dtype)
             nfe = np.asarray([sample.nfe for sample in drawn])
             failed = sum(not sample.converged for sample in drawn)
             folder = run.workdir / "samples" / str(source.step)

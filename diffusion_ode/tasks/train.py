@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import jax
 import numpy as np
 
+from diffusion_ode.checking import check_count
 from diffusion_ode.checkpoints.checkpoints import Checkpoints
 from diffusion_ode.errors import UserError
 from diffusion_ode.inference.sampling import OdeSampler, Sampler, drawn_in_order
@@ -78,10 +79,7 @@ class Train:
     def __post_init__(self):
         names = ("num_steps", "batch_size", "accumulation", "log_every", "checkpoint_every")
         for name in (*names, "keep_checkpoints", "num_pictures"):
-            if getattr(self, name) < 1:
-                raise UserError(
-                    f"train.{name} = {getattr(self, name)} is below 1: give a positive number."
-                )
+            check_count(f"train.{name}", getattr(self, name))
         if self.pictures_every is not None and self.pictures_every < 1:
             raise UserError(
                 f"train.pictures_every = {self.pictures_every} is below 1: give a number of steps,"
@@ -108,6 +106,7 @@ class Train:
                     report=console.print,
                 )
             )
+            console.print("preparing the state …")
             with interruption.immediately(checkpoints.wait):
                 beginning = begin(
                     program, checkpoints, self.warm_start, run.init_from, images.fingerprint

@@ -152,6 +152,7 @@ class Interruption:
         try:
             cleanup()
             status = INTERRUPTED_STATUS
+            print("Interrupted; run the same command to go on.", file=sys.stderr)
         except BaseException as failure:
             print(f"interrupted, and then: {failure}", file=sys.stderr)
         finally:

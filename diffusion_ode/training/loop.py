@@ -106,11 +106,13 @@ class TrainLoop:
             if due(done, self.intervals.checkpoint, last) or stopping:
                 self._settle(but=0, first=first)
                 self._save(done, state)
-            if self.intervals.pictures and due(done, self.intervals.pictures, last):
-                self.writers.write_image(done, "samples", self.draw_picture(state.ema))
             if stopping:
                 self.checkpoints.wait()
                 self.interruption.raise_if_requested()
+            if self.intervals.pictures and due(done, self.intervals.pictures, last):
+                drawn = time.perf_counter()
+                self.writers.write_image(done, "samples", self.draw_picture(state.ema))
+                logged += time.perf_counter() - drawn  # no part of the training's speed
             self.checkpoints.check()
         self.progress.end()
         self.checkpoints.wait()

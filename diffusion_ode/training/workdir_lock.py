@@ -40,8 +40,10 @@ def workdir_lock(workdir: Path, command: Sequence[str] | None = None) -> Iterato
             raise UserError(_refusal(workdir, os.pread(descriptor, 1 << 16, 0))) from None
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, _this_process(command).encode(), 0)
-        yield
-        os.ftruncate(descriptor, 0)
+        try:
+            yield
+        finally:
+            os.ftruncate(descriptor, 0)
     finally:
         os.close(descriptor)
 

@@ -1,4 +1,4 @@
-"""The bound's end terms where they are large, against the two distributions written out in NumPy."""
+"""The bound's end terms where they are large, against the distributions written out in NumPy."""
 
 import jax.numpy as jnp
 import numpy as np

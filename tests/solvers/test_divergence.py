@@ -114,7 +114,7 @@ def test_linear_skip_takes_the_variance_of_the_linear_part_away():
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: HutchinsonTrace(0), "probes is 0"),
+        (lambda: HutchinsonTrace(0), "probes = 0"),
         (lambda: HutchPlusPlus(4), "multiple of 3"),
         (lambda: ExactTrace(0), "chunk is 0"),
         (

@@ -23,7 +23,7 @@ from diffusion_ode.tasks.train import Train
 from diffusion_ode.training.sharding import Mesh
 from tests.small_network import SmallNetwork
 
-LOOSE = PIController(rtol=1e-2, atol=1e-2, log_density_tolerance=1e-2)
+LOOSE = PIController(rtol=1e-3, atol=1e-3, log_density_tolerance=1e-3)
 
 
 def experiment(**evaluate) -> Experiment:
