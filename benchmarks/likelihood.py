@@ -147,7 +147,7 @@ def _lanes(workdir: Path, images: int, rounds: int) -> None:
     header = ["", "evaluations", "refilled", "lock-step batches", "ratio", "ratio of batches"]
     print(markdown_table(header, rows))
     print(
-        "\nThe last column counts calls of the network on all lanes, whatever else the machine does."
+        "\nThe last column counts calls of the network on all lanes, whatever else runs here."
     )
 
 
