@@ -18,11 +18,11 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
+from diffusion_ode.checkpoints import arrays, records
 from diffusion_ode.checkpoints.checkpoints import Checkpoints
 from diffusion_ode.checkpoints.digest import digest
 from diffusion_ode.checkpoints.errors import SaveFailed
 from diffusion_ode.errors import UserError
-from diffusion_ode.checkpoints import arrays, records
 
 ROOT = Path(__file__).parents[2]
 

@@ -22,9 +22,7 @@ QUICK = [
 @pytest.mark.parametrize("name", ["likelihood"])
 def test_notebook_runs_on_a_model_that_it_trains_itself(name, tmp_path):
     notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
-    at = next(
-        i for i, c in enumerate(notebook.cells) if "parameters" in c.metadata.get("tags", [])
-    )
+    at = next(i for i, c in enumerate(notebook.cells) if "parameters" in c.metadata.get("tags", []))
     workdir = f"WORKDIR = {str(tmp_path / 'tiny')!r}\n"
     notebook.cells.insert(at + 1, new_code_cell(workdir + SMALL))
     client = NotebookClient(
