@@ -2,9 +2,11 @@
 
     python -m tests.reference_parity RECORDING.npz [--checkpoint CKPT.flax]
 
-prints one line for each group of the recording with the worst error found in it and its bound, and
-exits with 1 if any is over. Everything is computed by the pieces of the program itself, with every
-published quirk switched on; `published_arithmetic` says where the last bit had to be imitated.
+prints one line for each group of the recording with the worst error found in it, its bound, the
+number of cases, and the cases that are missing beside them. It exits with 0 if all hold, with 1 if
+any is over, and with 2 if the recording or the checkpoint is not what it should be. Everything is
+computed by the pieces of the program itself, with every published quirk switched on;
+`published_arithmetic` says where the last bit had to be imitated.
 """
 
 import argparse

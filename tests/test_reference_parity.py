@@ -6,6 +6,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.serialization import msgpack_serialize
 
 from diffusion_ode.inference.reference_quirks import ReferenceQuirks
 from diffusion_ode.inference.variational_bound import VariationalBound
@@ -60,6 +61,63 @@ def test_an_altered_figure_and_one_that_is_not_a_number_are_over_the_bound(recor
         finding = replay._worst("network", replay.FLOAT32_BOUND, "", comparisons)
         assert not finding.holds
         assert finding.where == name
+
+
+def reduced(recording, *names):
+    """The images, the parameters, and of all cases only those named."""
+    kept = ("images", "params_", *(f"{name}/" for name in names))
+    return {name: array for name, array in recording.arrays.items() if name.startswith(kept)}
+
+
+def run(tmp_path, arrays, *options):
+    np.savez(tmp_path / "recording.npz", **arrays)
+    return main([str(tmp_path / "recording.npz"), *options])
+
+
+def test_the_command_exits_with_one_if_a_recorded_figure_is_altered(recording, tmp_path, capsys):
+    arrays = reduced(recording, "drift/VP_velocity")
+    assert run(tmp_path, arrays) == 0
+    line = capsys.readouterr().out
+    assert "1 case," in line
+    assert "without VP_noise, SP_velocity, SP_noise" in line
+    arrays["drift/VP_velocity/hutchinson"] = arrays["drift/VP_velocity/hutchinson"] * 1.001
+    assert run(tmp_path, arrays) == 1
+    assert "OVER" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("case", "change", "words"),
+    [
+        ("drift/VP_velocity", lambda a: {"images": a["images"][..., 0]}, "images are uint8"),
+        ("drift/VP_velocity", lambda a: {"drift/VE_velocity/z": np.zeros(1)}, "drift/VE_velocity"),
+        ("drift/VP_velocity", lambda a: {"drift/VP_velocity/drift": np.zeros(1)}, "/drift is"),
+        (
+            "objective/VP_noise_uniform_first",
+            lambda a: {"objective/VP_score_uniform_first/t": np.zeros(4)},
+            "objective/VP_score",
+        ),
+        ("likelihood/VP_u_K3", lambda a: {"likelihood/VP_u_K3/bpd": np.zeros(0)}, "bpd is"),
+        ("likelihood/VP_u_K3", lambda a: {"likelihood/VP_u_K3/bpd": np.zeros(1)}, "bpd is"),
+        ("sample/VP", lambda a: {"sample/VP/images": a["sample/VP/images"][:1]}, "images is"),
+        ("sample/VP", lambda a: {"sample/VP/noise": np.array("x")}, "noise is"),
+    ],
+)
+def test_a_malformed_recording_is_refused_in_a_sentence(
+    recording, tmp_path, capsys, case, change, words
+):
+    arrays = reduced(recording, case)
+    assert run(tmp_path, arrays | change(arrays)) == 2
+    message = capsys.readouterr().err
+    assert words in message and message.count("\n") == 1
+
+
+@pytest.mark.parametrize("tree", [{}, 3, [1], {"conv_in": {"kernel": 2}}, {"a": np.zeros(2)}])
+def test_a_malformed_checkpoint_is_refused_in_a_sentence(recording, tmp_path, capsys, tree):
+    checkpoint = tmp_path / "checkpoint.flax"
+    checkpoint.write_bytes(msgpack_serialize({"ema_params": {"score_model": tree}}))
+    arrays = reduced(recording, "network/attention0")
+    assert run(tmp_path, arrays, "--checkpoint", str(checkpoint)) == 2
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_a_file_that_is_no_recording_is_refused_in_a_sentence(tmp_path, capsys):

@@ -53,7 +53,10 @@ class Recording:
         }
         if not leaves:
             raise MalformedRecording(f"the recording has no parameters under {prefix!r}")
-        return unflatten_dict(leaves)
+        try:
+            return unflatten_dict(leaves)
+        except (TypeError, ValueError, AttributeError) as problem:
+            raise MalformedRecording(f"{prefix!r} names an array inside an array") from problem
 
 
 def read_recording(path: Path) -> Recording:
@@ -71,11 +74,15 @@ def read_checkpoint(path: Path) -> Any:
     """The EMA parameters of a published checkpoint."""
     try:
         tree = flax.serialization.msgpack_restore(path.read_bytes())
-        return tree["ema_params"]["score_model"]
-    except (OSError, ValueError, KeyError, TypeError) as problem:
+        parameters = tree["ema_params"]["score_model"]
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as problem:
         raise MalformedRecording(
             f"{path} is not a flax checkpoint with ema_params: {problem!r}"
         ) from problem
+    leaves = flatten_dict(parameters).values() if isinstance(parameters, dict) else ()
+    if not leaves or not all(isinstance(leaf, np.ndarray) for leaf in leaves):
+        raise MalformedRecording(f"{path} holds no tree of arrays under ema_params/score_model")
+    return parameters
 
 
 def shapes(parameters: Any) -> dict[tuple[str, ...], tuple[int, ...]]:

@@ -35,6 +35,7 @@ from diffusion_ode.process.uniforms import LowDiscrepancyUniforms
 from diffusion_ode.process.variance_preserving import VariancePreserving
 from diffusion_ode.solvers.hutchinson_trace import HutchinsonTrace
 from diffusion_ode.solvers.lanes import Item, solve_lanes
+from tests.parity.form import check_form, missing
 from tests.parity.published_arithmetic import RECORDED_PATHS, recorded_deviation, recorded_gamma
 from tests.parity.recording import Arrays, MalformedRecording, Recording, shapes
 
@@ -71,6 +72,8 @@ class Finding:
       bound: what it may be.
       measure: what the error is.
       where: the array it was found in.
+      cases: how many cases of the recording were held against.
+      missing: cases that one would expect beside those.
     """
 
     group: str
@@ -78,6 +81,8 @@ class Finding:
     bound: float
     measure: str
     where: str
+    cases: int
+    missing: tuple[str, ...] = ()
 
     @property
     def holds(self) -> bool:
@@ -87,7 +92,8 @@ class Finding:
         verdict = "ok" if self.holds else "OVER"
         return (
             f"{self.group:<23} {self.error:.2e} of at most {self.bound:.0e}  {verdict:<4}"
-            f"  {self.measure}; worst: {self.where}"
+            f"  {self.cases} case{'s' * (self.cases != 1)}, {self.measure}; worst: {self.where}"
+            + (f"; without {', '.join(self.missing)}" if self.missing else "")
         )
 
 
@@ -110,7 +116,12 @@ def relative(name: str, found, recorded) -> Comparison:
 
 
 def replay(recording: Recording, checkpoint: Any = None) -> Iterator[Finding]:
-    """One finding for each group; with the EMA parameters of a checkpoint, one more."""
+    """One finding for each group it has; with the EMA parameters of a checkpoint, one more.
+
+    Raises:
+      MalformedRecording: for names, arrays or shapes that are not those of a recording.
+    """
+    check_form(recording)
     relative_to = "relative to the array's largest"
     groups = (
         ("network", FLOAT32_BOUND, relative_to, _network(recording)),
@@ -126,19 +137,25 @@ def replay(recording: Recording, checkpoint: Any = None) -> Iterator[Finding]:
         ("sample", UNEQUAL_BOUND, "share of unequal values", _sample(recording)),
     )
     for group, bound, measure, comparisons in groups:
-        yield _worst(group, bound, measure, comparisons)
+        found = list(comparisons)
+        if found:
+            absent = missing(recording, group.split(",")[0])
+            if "second" in group:
+                absent = [name for name in absent if name.endswith("_second")]
+            yield _worst(group, bound, measure, found, tuple(absent))
     if checkpoint is not None:
         comparisons = [_one_network(recording, "attention0", checkpoint)]
         yield _worst("network of checkpoint", FLOAT32_BOUND, relative_to, comparisons)
 
 
-def _worst(group: str, bound: float, measure: str, comparisons) -> Finding:
+def _worst(
+    group: str, bound: float, measure: str, comparisons, absent: tuple[str, ...] = ()
+) -> Finding:
     found = list(comparisons)
-    if not found:
-        raise MalformedRecording(f"the recording has nothing for the group {group!r}")
     # NaN is the worst of all, and max() would miss it.
     worst = max(found, key=lambda one: np.inf if np.isnan(one.error) else one.error)
-    return Finding(group, worst.error, bound, measure, worst.name)
+    cases = len({one.name.split("/")[1] for one in found})
+    return Finding(group, worst.error, bound, measure, worst.name, cases, absent)
 
 
 @dataclass(frozen=True)
@@ -164,7 +181,10 @@ def _apply(module, variables, z, time, flag):
 def model_for(recording: Recording, parameters: Any, path, parameterization) -> Model:
     """A model whose network fits the parameters."""
     shape = recording.images.shape[1:]
-    kernel = parameters["conv_in"]["kernel"]
+    conv_in = parameters.get("conv_in")
+    kernel = conv_in.get("kernel") if isinstance(conv_in, dict) else None
+    if getattr(kernel, "ndim", 0) != 4:
+        raise MalformedRecording("the parameters have no conv_in/kernel of four axes")
     exponents = FOURIER_EXPONENTS.get(kernel.shape[2] // shape[-1])
     if exponents is None:
         raise MalformedRecording(f"conv_in takes {kernel.shape[2]} channels of {shape[-1]}")
@@ -194,7 +214,9 @@ def _network(recording: Recording) -> Iterator[Comparison]:
 
 
 def _one_network(recording: Recording, name: str, parameters: Any) -> Comparison:
-    case = recording.cases("network")[name]
+    case = recording.cases("network").get(name)
+    if case is None:
+        raise MalformedRecording(f"the recording has no case network/{name} for the checkpoint")
     model = model_for(recording, parameters, PATHS["VP"], VelocityPrediction())
     out = model.predict(parameters, case["z"], case["gamma"], jnp.zeros(len(case["z"])))
     return relative(f"network/{name}/out", out, case["out"])
