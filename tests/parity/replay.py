@@ -25,7 +25,7 @@ from diffusion_ode.process.dequantization import (
     UniformDequantization,
     VariationalDequantization,
 )
-from diffusion_ode.process.integration_variable import LogSnrVariable
+from diffusion_ode.process.integration_variable import LogSnrVariable, NaturalVariable
 from diffusion_ode.process.model import Model
 from diffusion_ode.process.parameterization import NoisePrediction, VelocityPrediction
 from diffusion_ode.process.pixels import Pixels
@@ -33,6 +33,8 @@ from diffusion_ode.process.schedule import LinearSchedule
 from diffusion_ode.process.straight_path import StraightPath
 from diffusion_ode.process.uniforms import LowDiscrepancyUniforms
 from diffusion_ode.process.variance_preserving import VariancePreserving
+from diffusion_ode.solvers.control import PIController
+from diffusion_ode.solvers.dormand_prince5 import DormandPrince5
 from diffusion_ode.solvers.hutchinson_trace import HutchinsonTrace
 from diffusion_ode.solvers.lanes import Item, solve_lanes
 from tests.parity.form import check_form, missing
@@ -45,6 +47,8 @@ SECOND_ORDER_WEIGHT = 0.1
 RECORDED_TOLERANCE = 1e-5  # of SciPy's RK45, relative and absolute
 FOURIER_EXPONENTS = {1: (), 5: (6, 7)}  # by the channels of conv_in over those of the image
 
+# How likelihoods are solved: as tightly as they were for the recording.
+SOLVED = (DormandPrince5(), PIController(*[RECORDED_TOLERANCE] * 3), NaturalVariable())
 LANES = 10  # solves under way; the same for all cases, so that they share what is compiled
 
 FLOAT32_BOUND = 2e-5
@@ -294,7 +298,8 @@ def _likelihood(recording: Recording) -> Iterator[Comparison]:
         path, dequantization, count = name.split("_")
         model = model_for(recording, parameters, PATHS[path], VelocityPrediction())
         likelihood, draws = QUIRKS.likelihood(
-            OdeLikelihood(DEQUANTIZATIONS[dequantization]), int(count.removeprefix("K"))
+            OdeLikelihood(DEQUANTIZATIONS[dequantization], *SOLVED),
+            int(count.removeprefix("K")),
         )
         if draws != len(case["noise"]):
             raise MalformedRecording(
