@@ -146,9 +146,7 @@ def _lanes(workdir: Path, images: int, rounds: int) -> None:
     print(f"{lanes} lanes, images a second\n")
     header = ["", "evaluations", "refilled", "lock-step batches", "ratio", "ratio of batches"]
     print(markdown_table(header, rows))
-    print(
-        "\nThe last column counts calls of the network on all lanes, whatever else runs here."
-    )
+    print("\nThe last column counts calls of the network on all lanes, whatever else runs here.")
 
 
 def _batches(nfe: np.ndarray, lanes: int, *, refill: bool) -> float:
