@@ -6,6 +6,7 @@ from typing import Protocol, runtime_checkable
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from diffusion_ode.checking import check_finite
 from diffusion_ode.errors import UserError
 
 
@@ -45,6 +46,8 @@ class LinearSchedule:
     gamma_1: float = 5.0
 
     def __post_init__(self):
+        check_finite("gamma_0", self.gamma_0)
+        check_finite("gamma_1", self.gamma_1)
         if not self.gamma_0 < self.gamma_1:
             raise UserError(
                 f"gamma_0 = {self.gamma_0} is not below gamma_1 = {self.gamma_1}: γ grows from data"
