@@ -49,7 +49,7 @@ def digits_vp() -> fdl.Config:
         data=fdl.Config(Data, source=fdl.Config(Digits)),
         train=fdl.Config(
             Train,
-            num_steps=1300,
+            num_steps=1000,
             batch_size=32,
             objective=fdl.Config(FlowMatching),
             optimizer=fdl.Config(
@@ -58,8 +58,8 @@ def digits_vp() -> fdl.Config:
             ),
             average=fdl.Config(ExponentialAverage, decay=0.998, warmup=True),
             log_every=50,
-            checkpoint_every=325,
-            pictures_every=650,
+            checkpoint_every=250,
+            pictures_every=500,
         ),
         # Five minutes in all: the parts of the standard error from fewer images than usual.
         evaluate=fdl.Config(Evaluate, error_images=16),
