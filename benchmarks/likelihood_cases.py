@@ -81,10 +81,13 @@ def problem(workdir: Path, count: int, also: Callable | None = None) -> Problem:
     if also is not None:
         levels = np.concatenate([levels, also(levels)])
     model, dequantization = trained.model, OdeLikelihood().dequantization
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(0), jnp.arange(len(levels)))
+    keys, probe_keys = (
+        jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), jnp.arange(len(levels)))
+        for seed in (0, 1)
+    )
     noise = jax.vmap(lambda key: dequantization.draw(model, key))(keys)
     start = dequantization.start(model, jnp.asarray(levels), noise)
-    probes = draw_probes(HutchinsonTrace(), keys, model.pixels.shape)
+    probes = draw_probes(HutchinsonTrace(), probe_keys, model.pixels.shape)
     arrays = (np.asarray(a) for a in (start.z, start.log_weight, probes))
     return Problem(model, trained.parameters, *arrays)
 
