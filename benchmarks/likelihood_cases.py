@@ -27,6 +27,7 @@ from diffusion_ode.solvers.tableau import RungeKutta
 
 _SCIPY_TOLERANCE = 1e-5
 _REFERENCE_TOLERANCE = 1e-8
+_REFERENCE_LANES = 8  # images whose references are found, and kept, together
 _MAX_STEPS = 100_000
 
 
@@ -187,26 +188,33 @@ def reference(problem: Problem, workdir: Path, divergence: Divergence | None = N
         return known[: len(problem.z)]
     tolerances = PIController(*[_REFERENCE_TOLERANCE] * 3, max_steps=_MAX_STEPS)
     exactly = Lanes(
-        DormandPrince8(), tolerances, LogSnrVariable(), divergence=divergence or HutchinsonTrace()
+        DormandPrince8(),
+        tolerances,
+        LogSnrVariable(),
+        lanes=_REFERENCE_LANES,
+        divergence=divergence or HutchinsonTrace(),
     )
-    with jax.enable_x64(True):
-        doubled = jax.tree.map(
-            lambda a: jnp.asarray(np.asarray(a), jnp.float64), problem.parameters
-        )
-        missing = slice(len(known), None)
-        more = exactly(
-            Problem(
-                problem.model,
-                doubled,
-                problem.z[missing].astype(np.float64),
-                problem.log_weight[missing],
-                problem.probe[missing],
-            )
-        )
-    bits = np.concatenate([known, more.bits])
     file.parent.mkdir(exist_ok=True)
-    np.savez(file, bits=bits, identity=identity)
-    return bits
+    while len(known) < len(problem.z):
+        some = slice(len(known), len(known) + exactly.lanes)
+        with jax.enable_x64(True):
+            more = exactly(_in_float64(problem, some))
+        known = np.concatenate([known, more.bits])
+        np.savez(file, bits=known, identity=identity)  # what is done survives an interruption
+    return known
+
+
+def _in_float64(problem: Problem, some: slice) -> Problem:
+    def doubled(array: Any) -> jax.Array:
+        return jnp.asarray(np.asarray(array), jnp.float64)
+
+    return Problem(
+        problem.model,
+        jax.tree.map(doubled, problem.parameters),
+        problem.z[some].astype(np.float64),
+        problem.log_weight[some],
+        problem.probe[some],
+    )
 
 
 def evaluations_of(solver: Solver) -> int:
