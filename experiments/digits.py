@@ -14,7 +14,7 @@ FOURIER_EXPONENTS = (2, 3)
 
 @experiment(data="digits")
 def digits_vp() -> fdl.Config:
-    """A variance-preserving diffusion ODE, trained for two minutes, codes the digits far better than
+    """A variance-preserving diffusion ODE, trained for minutes, codes the digits far better than
     independent pixels do (2.364 bpd); digits_vp_long also beats trees (1.954 bpd).
     """
     from data.pipeline import Data
