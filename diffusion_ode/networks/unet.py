@@ -3,6 +3,7 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
+from diffusion_ode.checking import check_count
 from diffusion_ode.errors import UserError
 from diffusion_ode.networks.embedding import fourier_features, time_embedding
 from diffusion_ode.networks.residual_block import (
@@ -44,8 +45,7 @@ class UNet(nn.Module):
                 f"features = {self.features} is not a multiple of {NORM_GROUPS}, the number of"
                 " normalisation groups: choose 32, 64, 96, …"
             )
-        if self.blocks < 1:
-            raise UserError(f"blocks = {self.blocks} is below 1: give the U-Net at least one.")
+        check_count("blocks", self.blocks, "give the U-Net at least one")
         if not 0.0 <= self.dropout < 1.0:
             raise UserError(f"dropout = {self.dropout} is not in [0, 1): give a rate below one.")
         super().__post_init__()

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 
-from diffusion_ode.errors import UserError
+from diffusion_ode.checking import check_count
 from diffusion_ode.process.model import squared_norm
 from diffusion_ode.typing import Array, Images, Key, PerImage
 
@@ -121,8 +121,7 @@ class ExactTraceResidual:
     chunk: int = 16
 
     def __post_init__(self):
-        if self.chunk < 1:
-            raise UserError(f"chunk = {self.chunk} is below 1: give a number of directions.")
+        check_count("chunk", self.chunk, "give a number of directions")
 
     def draw_probes(self, key, shape):
         del key, shape

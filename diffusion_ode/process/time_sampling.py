@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 
+from diffusion_ode.checking import check_count
 from diffusion_ode.errors import UserError
 from diffusion_ode.process.path import Path
 from diffusion_ode.process.schedule import TimeSchedule
@@ -105,8 +106,7 @@ class DiscreteTimes(_Stateless):
     uniforms: Uniforms = field(default_factory=LowDiscrepancyUniforms)
 
     def __post_init__(self):
-        if self.steps < 1:
-            raise UserError(f"steps = {self.steps} is below 1: give T ≥ 1 steps.")
+        check_count("steps", self.steps, "give T ≥ 1 steps")
 
     def sample(self, state, path, schedule, u):
         del state, path
@@ -150,8 +150,7 @@ class AdaptiveTimes:
     uniforms: Uniforms = field(default_factory=LowDiscrepancyUniforms)
 
     def __post_init__(self):
-        if self.bins < 1:
-            raise UserError(f"bins = {self.bins} is below 1: give the γ grid at least one bin.")
+        check_count("bins", self.bins, "give the γ grid at least one bin")
         if not 0.0 < self.uniform_share <= 1.0:
             raise UserError(
                 f"uniform_share = {self.uniform_share} is not in (0, 1]: without a uniform share a"

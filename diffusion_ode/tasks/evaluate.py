@@ -70,10 +70,9 @@ class Evaluate:
     seed: int = 0
 
     def __post_init__(self):
-        if self.num_images is not None and self.num_images < 1:
-            raise UserError(
-                f"evaluate.num_images = {self.num_images} is below 1: give a number of images, or"
-                " None for all."
+        if self.num_images is not None:
+            check_count(
+                "evaluate.num_images", self.num_images, "give a number of images, or None for all"
             )
         check_count("evaluate.num_importance", self.num_importance, "K counts the draws per image")
         if self.name is not None and not re.fullmatch(r"[\w.-]+", self.name):

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from diffusion_ode.checking import check_count
 from diffusion_ode.errors import UserError
 
 _SMALLEST_SHARDED = 2**14  # elements; below it a gather costs more than the memory it saves
@@ -28,8 +29,8 @@ class Mesh:
 
     def __post_init__(self):
         for name, size in (("mesh.fsdp", self.fsdp), ("mesh.data", self.data)):
-            if size is not None and size < 1:
-                raise UserError(f"{name} = {size} is below 1: give a number of devices.")
+            if size is not None:
+                check_count(name, size, "give a number of devices")
 
     def build(self) -> "Placement":
         """The mesh over the devices that there are."""
