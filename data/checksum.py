@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from data.formats.archive import read_gzip
+
 # Bytes hashed at a time: large enough to keep the hash busy, small enough for any memory.
 BLOCK_BYTES = 1 << 22
 
@@ -26,3 +28,9 @@ def content_checksum(images: np.ndarray) -> str:
     for start in range(0, len(images), step):
         digest.update(np.ascontiguousarray(images[start : start + step]).data)
     return f"sha256:{digest.hexdigest()}"
+
+
+def gzip_content_checksum(path: Path, *, max_bytes: int) -> str:
+    """The SHA-256 of what a file holds once it is unpacked, gzipped or not; see `read_gzip`."""
+    content = read_gzip(path, max_bytes=max_bytes)
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"

@@ -24,12 +24,15 @@ class PublishedFile:
         num_bytes: its size; None where it is not published.
         checksum: `algorithm:hex`; None where none is published.
         url: where it can be fetched without registration; None if it cannot.
+        content: `algorithm:hex` of what a gzipped file holds: packed anew, as distributions do, or
+            unpacked, it is the same file still.
     """
 
     name: str
     num_bytes: int | None = None
     checksum: str | None = None
     url: str | None = None
+    content: str | None = None
 
     def describe(self) -> str:
         """E.g. `cifar-10-binary.tar.gz (170 MB, md5 c32a…)`."""
@@ -83,9 +86,9 @@ class Recipe:
     places: tuple[Path, ...] = ()
 
     def published(self, name: str) -> PublishedFile | None:
-        """The published file of that name, if there is one."""
+        """The published file of that name, gzipped or unpacked, if there is one."""
         for file in self.files + self.other_files:
-            if file.name == name:
+            if name == file.name or (file.content and name == file.name.removesuffix(".gz")):
                 return file
         return None
 

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from data import MissingData, UserError
+from data.checksum import gzip_content_checksum
 from data.download import download
+from data.errors import DamagedData
 from data.prepare import convert_published, main, prepare
 from data.recipe import PublishedFile
-from data.sources import cifar10
+from data.sources import cifar10, fashion_mnist
 from data.store import is_prepared
 
 ROOT = Path(__file__).parents[2]
@@ -94,3 +96,23 @@ def test_download_is_checked_and_without_network_says_what_to_get(make_published
     with pytest.raises(MissingData, match=r"fetching it failed.*`python -m data\.prepare cifar10"):
         download(recipe, tmp_path / "data", lambda _: None)
     assert [file.name for file in (tmp_path / "data" / "downloads").iterdir()] == [made.path.name]
+
+
+@pytest.mark.parametrize("compressed", ["gzip", "idx"])
+def test_file_packed_anew_is_known_by_its_content(compressed, make_published, tmp_path):
+    made = make_published(f"fashion_mnist-{compressed}")
+    files = tuple(
+        dataclasses.replace(
+            file,
+            content=gzip_content_checksum(
+                next(made.path.glob(f"{file.name[:5]}*")), max_bytes=1 << 20
+            ),
+        )
+        for file in fashion_mnist.RECIPE.files
+    )
+    recipe = dataclasses.replace(made.recipe, files=files)
+    convert_published(recipe, made.path, tmp_path / "data")
+    assert is_prepared(tmp_path / "data", "fashion_mnist")
+    other = tuple(dataclasses.replace(file, content="sha256:0") for file in files)
+    with pytest.raises(DamagedData, match="as published"):
+        convert_published(dataclasses.replace(recipe, files=other), made.path, tmp_path / "else")
