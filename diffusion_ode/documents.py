@@ -12,13 +12,13 @@ them.
 """
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from diffusion_ode.errors import UserError
+from diffusion_ode.files import replace_atomically
 
 Document = Any
 """One node of the tree above; recursive, which annotations cannot say usefully."""
@@ -59,10 +59,8 @@ def text(document: Document) -> str:
 
 def write(document: Document, path: Path) -> None:
     """Saves the document, all or nothing: a kill while writing leaves the old file."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text(document), encoding="utf-8")
-    temporary.replace(path)
+    with replace_atomically(Path(path)) as file:
+        file.write(text(document))
 
 
 def is_call(document: Document) -> bool:

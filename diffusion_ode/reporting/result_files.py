@@ -1,36 +1,16 @@
 """Result files that are whole or absent, and a table that grows and can be gone on with."""
 
-import contextlib
 import csv
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from diffusion_ode.errors import UserError
-
-
-@contextlib.contextmanager
-def replace_atomically(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """Open a file for writing that takes `path`'s place, whole, when the context ends well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open(mode) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # the new name too must outlive a power failure
-    finally:
-        os.close(folder)
+from diffusion_ode.files import replace_atomically
 
 
 def write_json(path: Path, content: Any) -> None:

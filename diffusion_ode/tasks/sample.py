@@ -6,11 +6,11 @@ import jax
 import numpy as np
 
 from diffusion_ode.checking import check_count
+from diffusion_ode.files import replace_atomically
 from diffusion_ode.inference.sampling import OdeSampler, Sampler, drawn_in_order
 from diffusion_ode.reporting.console import Console
 from diffusion_ode.reporting.image_grid import image_grid, write_picture
 from diffusion_ode.reporting.progress import Progress
-from diffusion_ode.reporting.result_files import replace_atomically
 from diffusion_ode.reporting.tensorboard_writer import TensorBoardWriter
 from diffusion_ode.tasks.outcome import Outcome
 from diffusion_ode.tasks.run import Run

@@ -1,0 +1,78 @@
+"""Files that are whole or absent, and files that one process at a time holds."""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+
+@contextlib.contextmanager
+def replace_atomically(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """Open a file for writing that takes `path`'s place, whole, when the context ends well.
+
+    A kill while writing leaves the old file, and so does a power failure.
+
+    Args:
+      path: its folder is made if it does not exist.
+      mode: "w" for text, which is UTF-8, or "wb".
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open(mode, encoding=None if "b" in mode else "utf-8") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # the new name too must outlive a power failure
+    finally:
+        os.close(folder)
+
+
+@contextlib.contextmanager
+def held(path: Path, wait: bool = True) -> Iterator[int]:
+    """Hold a file, which is made if it does not exist; yields its descriptor.
+
+    It is a `flock`: the kernel frees it with the process, however that ends. Whoever holds the file
+    may replace or remove it: who waited for the old one then takes the one that is there now.
+
+    Args:
+      path: its folder exists.
+      wait: for another process to let go of it.
+
+    Raises:
+      Held: another process holds it, and `wait` is off.
+    """
+    how = fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            try:
+                fcntl.flock(descriptor, how)
+            except BlockingIOError:
+                raise Held(os.pread(descriptor, 1 << 16, 0)) from None
+            if _is_still(path, descriptor):
+                yield descriptor
+                return
+        finally:
+            os.close(descriptor)
+
+
+class Held(Exception):
+    """Another process holds the file; `content` is what it has written into it."""
+
+    def __init__(self, content: bytes):
+        super().__init__("another process holds the file")
+        self.content = content
+
+
+def _is_still(path: Path, descriptor: int) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    return False
