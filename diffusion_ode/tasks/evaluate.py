@@ -32,7 +32,7 @@ from diffusion_ode.tasks.evaluation_result import (
     in_words,
     short_name,
 )
-from diffusion_ode.tasks.evaluation_settings import check_settings
+from diffusion_ode.tasks.evaluation_settings import EvaluationSettings
 from diffusion_ode.tasks.outcome import Outcome
 from diffusion_ode.tasks.run import Run
 from diffusion_ode.tasks.trained import Trained, trained
@@ -95,7 +95,7 @@ class Evaluate:
     def run(self, run: Run) -> Outcome:
         """Evaluates every test image once, and writes `result.json` and `per_example.csv`."""
         with (
-            Console(run.workdir / "log.txt") as console,
+            Console() as console,
             Interruption(console.print) as interruption,
             interruption.immediately(lambda: None),
         ):
@@ -104,8 +104,13 @@ class Evaluate:
             check_fingerprint(source.facts, images.fingerprint, f"checkpoint {source.step}")
             test = images.test[: self.num_images]
             run.experiment.model.pixels.check(test)
+            source.lanes_sharding(self.ode.lanes)  # refused now, not when all is compiled
             folder = run.workdir / "evaluations" / f"{source.step}-{self._name()}"
-            check_settings(folder, run, source)
+            settings = EvaluationSettings(folder, run, source)
+            settings.check()
+            run.begin(data_fingerprint=images.fingerprint, checkpoint=source.step)
+            console.log_to(run.log_path)
+            settings.write()
 
             console.print(
                 f"evaluating step {source.step} on {len(test)} test images of"
@@ -141,6 +146,7 @@ class Evaluate:
                 "bound": figures["bound"],
                 "quirks": [name for name, on in dataclasses.asdict(self.quirks).items() if on],
                 "checkpoint": {"step": source.step, "digest": source.facts["digest"]},
+                "config": run.document,
                 "devices": sorted({device.device_kind for device in jax.devices()}),
                 "seconds": time.perf_counter() - start,
                 "images_per_second": evaluated / seconds,

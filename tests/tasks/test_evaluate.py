@@ -44,7 +44,7 @@ def test_names_that_scripts_rely_on_stay(evaluated):
         "not_converged",
     } <= result["ode"].keys()
     assert {"bpd", "standard_error", "recon", "prior", "diffusion"} <= result["bound"].keys()
-    assert {"checkpoint", "seconds", "command"} <= result.keys()
+    assert {"checkpoint", "config", "seconds", "command"} <= result.keys()
 
 
 def test_every_image_has_one_row_and_the_mean_is_theirs(evaluated):
