@@ -22,19 +22,14 @@ from launch.summary import summary
 
 
 def prepare(name: str, config: fdl.Config, request: Request, arguments: Sequence[str]) -> Run:
-    """What the task will be given; makes the workdir.
+    """What the task will be given; makes nothing yet.
 
     Raises:
-      UserError: the config cannot be built, or the workdir not made.
+      UserError: the config cannot be built, or the workdir not written to.
     """
     experiment = build(config)
     workdir = request.workdir or Path("runs") / name
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"Cannot make the folder {workdir}: {error.strerror}; choose another --workdir."
-        ) from error
+    _check_writable(workdir)
     return Run(
         experiment=experiment,
         document=to_document(config),
@@ -70,14 +65,22 @@ def perform(run: Run, task: str) -> int:
             print(f"{interruption}: run the same command to go on.", file=sys.stderr)
             raise
         except Exception as error:
-            log = log_failure(run.workdir, error)
+            log_failure(run.log_path, error)
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            print(f"{name} failed: {reason}; the traceback is in {log}.", file=sys.stderr)
+            print(f"{name} failed: {reason}; the traceback is in {run.log_path}.", file=sys.stderr)
             return 1
         if name == "train":  # what follows a training takes what it has made
             run = dataclasses.replace(run, init_from=None)
     print(summary(run, outcomes))
     return 0
+
+
+def _check_writable(workdir: Path) -> None:
+    nearest = next(folder for folder in (workdir, *workdir.absolute().parents) if folder.exists())
+    if not nearest.is_dir():
+        raise UserError(f"{nearest} is a file, not a folder: choose another --workdir.")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise UserError(f"You may not write in {nearest}: choose another --workdir.")
 
 
 def _script() -> str:

@@ -11,15 +11,16 @@ import shlex
 import socket
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from data.errors import UserError as DataUserError
 from diffusion_ode import documents
 from diffusion_ode.errors import UserError
+from diffusion_ode.files import held
 from diffusion_ode.tasks.run import Run
 
-LOG_NAME = "log.txt"
 _LIBRARIES = (
     *("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "fiddle"),
     *("numpy", "tensorboardX", "scikit-learn"),
@@ -28,48 +29,68 @@ _LIBRARIES = (
 
 @contextlib.contextmanager
 def recorded(run: Run, task: str) -> Iterator[Run]:
-    """Adds this launch to the workdir's `run.json` at its start, and how it ended at its end.
+    """Adds this launch to the workdir's `run.json` when it begins, and how it ended at its end.
 
-    Yields the run with `note` adding to the same entry.
+    An entry without `stopped` was killed, or still runs. Of a launch that was refused or
+    interrupted before it began nothing is written.
+
+    Yields the run with the recorder that adds to the entry.
     """
     launch = _Launch(run.workdir / "run.json", _facts(run, task))
-    launch.add({})
     try:
-        yield dataclasses.replace(run, recorder=launch.add)
-    except BaseException as error:
-        launch.end(_outcome(error))
+        yield dataclasses.replace(run, recorder=launch)
+    except (UserError, DataUserError) as refusal:
+        launch.end(f"refused: {refusal}")
         raise
+    except Exception as failure:
+        launch.begin()  # it leaves a traceback in the workdir
+        launch.end(f"failed: {failure}")
+        raise
+    except BaseException:  # by a signal
+        launch.end("interrupted")
+        raise
+    launch.begin()
+    launch.add({"devices": _devices()})
     launch.end("done")
 
 
-def log_failure(workdir: Path, error: Exception) -> Path:
-    """Appends the traceback to the workdir's `log.txt`; returns its path."""
-    path = workdir / LOG_NAME
+def log_failure(path: Path, error: Exception) -> None:
+    """Appends the traceback to the log."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as log:
         log.writelines([f"{_now()}\n", *traceback.format_exception(error)])
-    return path
 
 
 class _Launch:
     """This launch's entry among all of the workdir's.
 
-    The file is read and replaced whole each time: an evaluation may run beside the training.
+    The file is read and replaced whole each time, and held meanwhile: an evaluation may run beside
+    the training.
     """
 
     def __init__(self, path: Path, facts: dict[str, Any]):
         self._path = path
         self._facts = facts
+        self._begun = False
 
-    def add(self, facts: dict[str, Any]) -> None:
+    def begin(self) -> None:
+        if not self._begun:
+            self._begun = True
+            self._write()
+
+    def add(self, facts: Mapping[str, Any]) -> None:
         self._facts |= facts
-        others = [entry for entry in self._entries() if self._key(entry) != self._key(self._facts)]
-        documents.write({"launches": [*others, self._facts]}, self._path)
+        if self._begun:
+            self._write()
 
     def end(self, outcome: str) -> None:
-        facts: dict[str, Any] = {"stopped": _now(), "outcome": outcome}
-        if outcome == "done":  # then it has used them; asking earlier would start the backend
-            facts["devices"] = _devices()
-        self.add(facts)
+        self.add({"stopped": _now(), "outcome": outcome})
+
+    def _write(self) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with held(self._path):
+            others = [e for e in self._entries() if self._key(e) != self._key(self._facts)]
+            documents.write({"launches": [*others, self._facts]}, self._path)
 
     def _entries(self) -> list[dict[str, Any]]:
         try:
@@ -107,12 +128,6 @@ def _versions() -> dict[str, str]:
 def _devices() -> list[str]:
     jax = sys.modules.get("jax")
     return [] if jax is None else [device.device_kind for device in jax.devices()]
-
-
-def _outcome(error: BaseException) -> str:
-    if isinstance(error, SystemExit | KeyboardInterrupt):
-        return "interrupted"
-    return f"{'refused' if isinstance(error, UserError) else 'failed'}: {error}"
 
 
 def _now() -> str:

@@ -7,6 +7,7 @@ import shutil
 import sys
 import threading
 import time
+from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import TextIO
 
@@ -23,7 +24,7 @@ class Console:
     half minute. Lost screens (a closed pipe) are no failure: the log goes on.
 
     Args:
-        log: the file that everything printed is appended to, with the time; None for none.
+        log: the file that everything printed is appended to, with the time; None until `log_to`.
         stream: the screen.
         period: seconds between lines of progress where they stay.
     """
@@ -33,20 +34,32 @@ class Console:
     ):
         self._stream = sys.stdout if stream is None else stream
         self._log: TextIO | None = None
-        self._noise: logging.Handler | None = None
-        if log is not None:
-            log.parent.mkdir(parents=True, exist_ok=True)
-            self._log = log.open("a", encoding="utf-8")
-            # Libraries log whole tracebacks for what we say in a sentence (Orbax, a failed save).
-            # A handler at the root keeps them from the screen, where they go if there is none.
-            self._noise = logging.FileHandler(log, encoding="utf-8")
-            self._noise.setLevel(logging.WARNING)
-            logging.getLogger().addHandler(self._noise)
+        self._not_yet_logged: list[str] = []
+        # Libraries log whole tracebacks for what we say in a sentence (Orbax, a failed save).
+        # A handler at the root keeps them from the screen, where they go if there is none. With a
+        # capacity of 1 it passes everything on at once, as soon as there is a log to pass it to.
+        self._noise: MemoryHandler | None = MemoryHandler(capacity=1)
+        self._noise.setLevel(logging.WARNING)
+        logging.getLogger().addHandler(self._noise)
         self._live = self._stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
         self._period = period
         self._last_kept = -float("inf")
         self._drawn = False
         self._lock = threading.RLock()
+        if log is not None:
+            self.log_to(log)
+
+    def log_to(self, path: Path) -> None:
+        """From now on everything is appended to this file, and what was printed before at once."""
+        with self._lock:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._log = path.open("a", encoding="utf-8")
+            self._log.writelines(self._not_yet_logged)
+            self._log.flush()
+            self._not_yet_logged.clear()
+            if self._noise is not None:
+                self._noise.setTarget(logging.FileHandler(path, encoding="utf-8"))
+                self._noise.flush()
 
     def __enter__(self) -> "Console":
         return self
@@ -90,6 +103,8 @@ class Console:
                 self._drawn = False
             if self._noise is not None:
                 logging.getLogger().removeHandler(self._noise)
+                if (target := self._noise.target) is not None:
+                    target.close()
                 self._noise.close()
                 self._noise = None
             if self._log is not None:
@@ -107,9 +122,12 @@ class Console:
             self._live = False
 
     def _write_log(self, text: str) -> None:
-        if self._log is not None:
-            now = datetime.datetime.now().isoformat(" ", "seconds")
-            self._log.writelines(f"{now}  {line}\n" for line in text.split("\n"))
+        now = datetime.datetime.now().isoformat(" ", "seconds")
+        lines = [f"{now}  {line}\n" for line in text.split("\n")]
+        if self._log is None:
+            self._not_yet_logged += lines
+        else:
+            self._log.writelines(lines)
             self._log.flush()
 
 

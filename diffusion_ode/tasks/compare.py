@@ -56,6 +56,7 @@ class Compare:
             "num_images": len(difference),
             "images_better_here": float(np.mean(difference < 0.0)),
         }
+        run.begin()
         path = run.workdir / "comparisons" / f"{mine.name}-with-{Path(other).name}.json"
         write_json(path, result)
         return Outcome(

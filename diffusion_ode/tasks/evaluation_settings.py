@@ -8,28 +8,43 @@ from diffusion_ode.tasks.run import Run
 from diffusion_ode.tasks.trained import Trained
 
 
-def check_settings(folder: Path, run: Run, source: Trained) -> None:
-    """An evaluation goes on only under the settings it was begun with."""
-    path = folder / "settings.json"
-    evaluate = dict(run.document["arguments"]["evaluate"])
-    # A longer prefix of the same test set is the same evaluation, gone further.
-    evaluate["arguments"] = {k: v for k, v in evaluate["arguments"].items() if k != "num_images"}
-    settings = {
-        "dict": {
-            "checkpoint": source.facts["digest"],
-            "data": source.facts.get("data_fingerprint"),
-            "evaluate": evaluate,
+class EvaluationSettings:
+    """What an evaluation's figures depend on, kept as `settings.json` in its folder."""
+
+    def __init__(self, folder: Path, run: Run, source: Trained):
+        evaluate = dict(run.document["arguments"]["evaluate"])
+        # A longer prefix of the same test set is the same evaluation, gone further.
+        evaluate["arguments"] = {
+            name: value for name, value in evaluate["arguments"].items() if name != "num_images"
         }
-    }
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        documents.write(settings, path)
-        return
-    before = documents.read(path)
-    if before != settings:
-        changes = documents.difference(before["dict"]["evaluate"], evaluate)
-        what = "; ".join(map(str, changes)) or "another checkpoint or data set"
-        raise UserError(
-            f"{folder} holds an evaluation under other settings ({what}): give this one a name of"
-            " its own by --set evaluate.name=…"
-        )
+        self._path = folder / "settings.json"
+        self._settings = {
+            "dict": {
+                "checkpoint": source.facts["digest"],
+                "data": source.facts.get("data_fingerprint"),
+                "evaluate": evaluate,
+            }
+        }
+
+    def check(self) -> None:
+        """Refuses to go on with an evaluation that was begun under others.
+
+        Raises:
+          UserError: says what differs.
+        """
+        if not self._path.exists():
+            return
+        before = documents.read(self._path)
+        if before != self._settings:
+            changes = documents.difference(
+                before["dict"]["evaluate"], self._settings["dict"]["evaluate"]
+            )
+            what = "; ".join(map(str, changes)) or "another checkpoint or data set"
+            raise UserError(
+                f"{self._path.parent} holds an evaluation under other settings ({what}): give this"
+                " one a name of its own by --set evaluate.name=…"
+            )
+
+    def write(self) -> None:
+        """Keeps them for whoever goes on with it."""
+        documents.write(self._settings, self._path)

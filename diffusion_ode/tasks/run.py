@@ -1,7 +1,7 @@
 """What a task is given, and what a task is."""
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -14,9 +14,30 @@ if TYPE_CHECKING:
     from diffusion_ode.tasks.experiment import Experiment
 
 
-def _forget(facts: dict[str, Any]) -> None:
+class Recorder(Protocol):
+    """Keeps what is worth knowing about a launch."""
+
+    def add(self, facts: Mapping[str, Any]) -> None:
+        """Facts about it; they are written once it has begun."""
+        ...
+
+    def begin(self) -> None:
+        """From now on it is written down."""
+        ...
+
+    def end(self, outcome: str) -> None:
+        """How it ended; nothing is written about one that never began."""
+        ...
+
+
+class NoRecorder:
     """Where nothing records launches: in tests and notebooks."""
-    del facts
+
+    def add(self, facts: Mapping[str, Any]) -> None: ...
+
+    def begin(self) -> None: ...
+
+    def end(self, outcome: str) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -27,14 +48,14 @@ class Run:
       experiment: the built experiment.
       document: the same as a config document, every default spelt out.
       name: the experiment's name.
-      workdir: the folder that everything is written to; it exists.
+      workdir: the folder that everything is written to; it exists once the run has begun.
       command: the command line, as typed, program first.
       init_from: `WORKDIR[@STEP]` or `reference:PATH`: where a new training starts warm, or where
         evaluate and sample take the parameters from.
       checkpoint: the step that evaluate and sample use, or "best"; None: the newest.
       data_dir: where prepared data sets lie; None: the default place.
       options: the flags that only this task takes, without dashes.
-      recorder: takes facts about this launch that are worth keeping, see `note`.
+      recorder: takes facts about this launch that are worth keeping.
     """
 
     experiment: "Experiment"
@@ -46,11 +67,22 @@ class Run:
     checkpoint: str | None = None
     data_dir: Path | None = None
     options: Mapping[str, str] = field(default_factory=dict)
-    recorder: Callable[[dict[str, Any]], None] = _forget
+    recorder: Recorder = field(default_factory=NoRecorder)
 
-    def note(self, **facts: Any) -> None:
-        """Adds facts to this launch's entry in `run.json`: a data fingerprint, the devices."""
-        self.recorder(facts)
+    def begin(self, **facts: Any) -> None:
+        """Makes the workdir and this launch's entry in `run.json`, with these facts.
+
+        A task calls it when nothing can refuse the launch any more, and writes nothing before: a
+        refused launch leaves no trace.
+        """
+        self.workdir.mkdir(parents=True, exist_ok=True)
+        self.recorder.add(facts)
+        self.recorder.begin()
+
+    @property
+    def log_path(self) -> Path:
+        """What was on the screen."""
+        return self.workdir / "log.txt"
 
     @property
     def config_path(self) -> Path:

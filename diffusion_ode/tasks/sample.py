@@ -42,11 +42,14 @@ class Sample:
         """Writes `samples/STEP/samples.npz` and `grid.png`, and the grid to TensorBoard."""
         model = run.experiment.model
         with (
-            Console(run.workdir / "log.txt") as console,
+            Console() as console,
             Interruption(console.print) as interruption,
             interruption.immediately(lambda: None),
         ):
             source = trained(run, console.print)
+            sharding = source.lanes_sharding(self.sampler.lanes)
+            run.begin(checkpoint=source.step)
+            console.log_to(run.log_path)
             console.print(f"drawing {self.num_images} images from step {source.step}")
             progress = Progress(console, "image", self.num_images)
             drawn = []
@@ -55,7 +58,7 @@ class Sample:
                 source.parameters,
                 range(self.num_images),
                 stream_key(self.seed, "samples"),
-                source.lanes_sharding(self.sampler.lanes),
+                sharding,
             ):
                 drawn.append(sample)
                 progress.update(len(drawn))

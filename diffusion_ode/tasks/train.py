@@ -89,7 +89,7 @@ class Train:
     def run(self, run: Run) -> Outcome:
         """Trains in the run's workdir, from wherever that stands to the end."""
         with contextlib.ExitStack() as stack:
-            console = stack.enter_context(Console(run.workdir / "log.txt"))
+            console = stack.enter_context(Console())
             interruption = stack.enter_context(Interruption(console.print))
             stack.enter_context(workdir_lock(run.workdir, run.command))
             check_changes(run.config_changes(), console.print)
@@ -106,16 +106,6 @@ class Train:
                     report=console.print,
                 )
             )
-            console.print("preparing the state …")
-            with interruption.immediately(checkpoints.wait):
-                beginning = begin(
-                    program, checkpoints, self.warm_start, run.init_from, images.fingerprint
-                )
-                run.save_config()
-                console.print(f"{beginning.sentence}; compiling the training step …")
-                step = program.compile_step()
-                console.print(f"compiled in {step.seconds:.1f} s")
-
             batches = run.experiment.data.train_batches(
                 images,
                 batch_size=self.batch_size,
@@ -123,6 +113,20 @@ class Train:
                 process_index=jax.process_index(),
                 process_count=jax.process_count(),
             )
+            console.print("preparing the state …")
+            with interruption.immediately(checkpoints.wait):
+                beginning = begin(
+                    program, checkpoints, self.warm_start, run.init_from, images.fingerprint
+                )
+                run.begin(
+                    data_fingerprint=images.fingerprint, mesh=dict(program.placement.mesh.shape)
+                )
+                console.log_to(run.log_path)
+                run.save_config()
+                console.print(f"{beginning.sentence}; compiling the training step …")
+                step = program.compile_step()
+                console.print(f"compiled in {step.seconds:.1f} s")
+
             if beginning.data_state is not None:
                 batches.set_state(beginning.data_state)
             writers = stack.enter_context(
@@ -194,7 +198,6 @@ def _introduce(console: Console, run: Run, program: TrainProgram, images) -> Non
     devices = jax.devices()
     mesh = program.placement.mesh.shape
     manifest = images.manifest
-    run.note(data_fingerprint=images.fingerprint, mesh=dict(mesh))
     console.print(f"{run.name} in {run.workdir}")
     console.print(
         f"  devices     {len(devices)} × {devices[0].device_kind},"

@@ -2,7 +2,6 @@
 
 import contextlib
 import datetime
-import fcntl
 import json
 import os
 import shlex
@@ -12,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from diffusion_ode.errors import UserError
+from diffusion_ode.files import Held, held
 
 LOCK_NAME = ".lock"
 
@@ -20,32 +20,35 @@ LOCK_NAME = ".lock"
 def workdir_lock(workdir: Path, command: Sequence[str] | None = None) -> Iterator[None]:
     """Hold `workdir` for writing (the training task; evaluation and sampling need no lock).
 
-    It is a `flock`: the kernel frees it with the process, however that ends, so a `kill -9` leaves
-    nothing to clean up. The file stays; whoever holds the lock has written itself into it. With
-    several processes only the first takes the lock.
+    The kernel frees it with the process, however that ends, so a `kill -9` leaves nothing to clean
+    up. Whoever holds it has written itself into the file. In the end the file is removed, and the
+    folders that were made for it if they are still empty: a refused launch leaves nothing behind.
+    With several processes only the first takes the lock.
 
     Args:
         workdir: made if it does not exist.
-        command: the command line to show to a second launcher; this process's by default.
+        command: the command line to show to a second launcher, program first; this process's by
+            default.
 
     Raises:
         UserError: another process holds it.
     """
+    made = [folder for folder in (workdir, *workdir.parents) if not folder.exists()]
     workdir.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(workdir / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    path = workdir / LOCK_NAME
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(_refusal(workdir, os.pread(descriptor, 1 << 16, 0))) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, _this_process(command).encode(), 0)
-        try:
-            yield
-        finally:
+        with held(path, wait=False) as descriptor:
             os.ftruncate(descriptor, 0)
-    finally:
-        os.close(descriptor)
+            os.pwrite(descriptor, _this_process(command).encode(), 0)
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # no longer empty: then it shall stay
+                    for folder in made:
+                        folder.rmdir()
+    except Held as holder:
+        raise UserError(_refusal(workdir, holder.content)) from None
 
 
 def _this_process(command: Sequence[str] | None) -> str:

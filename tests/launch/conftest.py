@@ -34,10 +34,12 @@ STAND_INS = textwrap.dedent('''
         end: str = "well"
 
         def run(self, run):
-            run.save_config()
-            run.note(fingerprint="0123")
-            print(f"ran {self.num_steps} from {run.init_from} at {run.checkpoint}")
             if self.end == "refused":
+                raise UserError("num_steps is 1: give 2.")
+            run.begin(fingerprint="0123")
+            run.save_config()
+            print(f"ran {self.num_steps} from {run.init_from} at {run.checkpoint}")
+            if self.end == "refused late":
                 raise UserError("num_steps is 1: give 2.")
             if self.end == "failed":
                 raise RuntimeError("out of paper\\nand ink")

@@ -197,7 +197,7 @@ def test_one_task_runs_alone_with_its_flags(launch, outside):
 @pytest.mark.parametrize(
     ("end", "status", "says"),
     [
-        ("refused", 2, "num_steps is 1: give 2.\n"),
+        ("refused late", 2, "num_steps is 1: give 2.\n"),
         (
             "failed",
             1,
@@ -213,9 +213,30 @@ def test_every_end_has_its_status_and_no_traceback(launch, outside, end, status,
     assert "Traceback" not in done.stderr
     assert "ran 2" not in done.stdout  # nothing follows a training that did not end
     launches = json.loads((outside / "runs/tiny/run.json").read_text())["launches"]
-    assert launches[-1]["outcome"].startswith(end)
+    assert launches[-1]["outcome"].startswith(end.split()[0])
     if end == "failed":
         assert "Traceback" in (outside / "runs/tiny/log.txt").read_text()
+
+
+@pytest.mark.parametrize("task", ["train", "evaluate", "sample", "compare"])
+def test_a_launch_without_its_data_writes_nothing(refusal, outside, task):
+    refusal("--exp=cifar10_vp", f"--task={task}", "--data_dir=empty", "--workdir=new/folder")
+    assert not (outside / "new").exists()
+
+
+def test_a_refused_launch_leaves_a_workdir_as_it_was(launch, refusal, outside):
+    assert launch("--exp=outside:tiny", "--set=after_training=()").returncode == 0
+    before = {path: path.read_bytes() for path in (outside / "runs").rglob("*") if path.is_file()}
+    assert refusal("--exp=outside:tiny", "--set=train.end=refused") == "num_steps is 1: give 2.\n"
+    after = {path: path.read_bytes() for path in (outside / "runs").rglob("*") if path.is_file()}
+    assert after == before
+
+
+def test_a_workdir_that_is_a_file_is_refused(refusal, outside):
+    (outside / "file").write_text("")
+    assert refusal("--exp=outside:tiny", "--workdir=file/deeper") == (
+        f"{outside / 'file'} is a file, not a folder: choose another --workdir.\n"
+    )
 
 
 def test_describe_shows_everything_and_writes_nothing(launch, outside):

@@ -1,6 +1,7 @@
 """The screen and its log."""
 
 import io
+import logging
 import os
 import pty
 import subprocess
@@ -58,6 +59,19 @@ def test_everything_printed_is_in_the_log_with_its_time(tmp_path, terminal):
     lines = (tmp_path / "new" / "log.txt").read_text(encoding="utf-8").splitlines()
     assert [line[21:] for line in lines] == ["one", "and more ±", "far", "two", "and more ±", "far"]
     assert lines[0][:2] == "20"
+
+
+def test_a_log_that_is_begun_later_has_all_that_was_printed_before(tmp_path, terminal):
+    with Console(stream=terminal) as console:
+        console.print("one")
+        logging.getLogger("absl").error("a traceback")
+        assert not list(tmp_path.iterdir())
+        console.log_to(tmp_path / "log.txt")
+        logging.getLogger("absl").error("another")
+        console.print("two")
+    assert [line[-12:].split()[-1] for line in (tmp_path / "log.txt").open()] == [
+        *("one", "traceback", "another", "two")
+    ]
 
 
 def test_a_screen_without_our_signs_shows_a_question_mark():

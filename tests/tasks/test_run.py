@@ -27,8 +27,6 @@ def test_next_command_keeps_what_names_the_run(tmp_path):
     )
 
 
-def test_notes_go_to_the_recorder_if_there_is_one(tmp_path):
-    run(tmp_path).note(fingerprint="f")
-    kept = {}
-    run(tmp_path, recorder=kept.update).note(fingerprint="f", devices=["cpu"])
-    assert kept == {"fingerprint": "f", "devices": ["cpu"]}
+def test_a_run_that_begins_makes_its_workdir(tmp_path):
+    run(tmp_path / "new").begin(fingerprint="f")
+    assert (tmp_path / "new").is_dir()

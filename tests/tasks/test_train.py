@@ -47,8 +47,15 @@ def test_batch_that_does_not_fit_the_devices_is_refused_before_anything_is_writt
     )
     with pytest.raises(UserError, match=r"train\.batch_size = 9 is not a multiple of 2"):
         made.train.run(run_in(tmp_path, made))
-    assert not (tmp_path / "checkpoints").exists()
-    assert not (tmp_path / "config.json").exists()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_warm_start_from_nowhere_is_refused_before_anything_is_written(tmp_path):
+    made = experiment()
+    run = dataclasses.replace(run_in(tmp_path / "new", made), init_from=str(tmp_path / "nowhere"))
+    with pytest.raises(UserError, match="holds no checkpoints to start from"):
+        made.train.run(run)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("field", ["num_steps", "accumulation", "log_every", "num_pictures"])

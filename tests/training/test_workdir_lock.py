@@ -37,6 +37,15 @@ def test_a_second_writer_is_refused_and_told_who_is_first(tmp_path):
         pass  # the kernel has freed it
 
 
+def test_it_removes_what_it_made_unless_something_was_written(tmp_path):
+    with workdir_lock(tmp_path / "new" / "run"):
+        pass
+    assert not (tmp_path / "new").exists()
+    with workdir_lock(tmp_path / "new" / "run"):
+        (tmp_path / "new" / "run" / "log.txt").write_text("")
+    assert [path.name for path in (tmp_path / "new" / "run").iterdir()] == ["log.txt"]
+
+
 def test_a_lock_is_free_again_after_its_context(tmp_path):
     for _ in range(2):
         refused = pytest.raises(UserError, match=f"process {os.getpid()} ")

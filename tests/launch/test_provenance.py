@@ -1,0 +1,69 @@
+"""`run.json` holds every launch that began, whoever else writes at the same time."""
+
+import json
+import multiprocessing
+from types import SimpleNamespace
+
+import pytest
+
+from data.errors import UserError as DataUserError
+from diffusion_ode.tasks.run import Run
+from launch.provenance import recorded
+
+
+def run(workdir):
+    experiment = SimpleNamespace(data=SimpleNamespace(name="digits"))
+    return Run(experiment, document={}, name="x", workdir=workdir, command=("run.py",))
+
+
+def entries(workdir):
+    return json.loads((workdir / "run.json").read_text())["launches"]
+
+
+def _launch(workdir, name):
+    for number in range(10):
+        with recorded(run(workdir), f"{name} {number}") as launch:
+            launch.begin()
+
+
+def test_launches_at_the_same_time_lose_none_of_each_others_entries(tmp_path):
+    processes = multiprocessing.get_context("spawn")
+    launching = [processes.Process(target=_launch, args=(tmp_path, name)) for name in "ab"]
+    for process in launching:
+        process.start()
+    for process in launching:
+        process.join()
+    assert len(entries(tmp_path)) == 20
+    assert {entry["outcome"] for entry in entries(tmp_path)} == {"done"}
+
+
+@pytest.mark.parametrize("error", [DataUserError("no data"), KeyboardInterrupt()])
+def test_a_launch_that_never_began_is_not_written_down(tmp_path, error):
+    with pytest.raises(type(error)), recorded(run(tmp_path / "new"), "train"):
+        raise error
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (DataUserError("no data"), "refused: no data"),
+        (SystemExit(75), "interrupted"),
+        (RuntimeError("no paper"), "failed: no paper"),
+    ],
+)
+def test_how_a_launch_ended_is_written_down(tmp_path, error, outcome):
+    with pytest.raises(type(error)), recorded(run(tmp_path), "train") as launch:
+        launch.begin(data_fingerprint="0123")
+        assert "stopped" not in entries(tmp_path)[0]
+        raise error
+    (entry,) = entries(tmp_path)
+    assert entry["outcome"] == outcome
+    assert entry["stopped"] >= entry["started"]
+    assert entry["data_fingerprint"] == "0123"
+
+
+def test_a_failure_before_the_beginning_is_written_down_beside_its_traceback(tmp_path):
+    with pytest.raises(RuntimeError), recorded(run(tmp_path), "train"):
+        raise RuntimeError("no paper")
+    assert entries(tmp_path)[0]["outcome"] == "failed: no paper"
