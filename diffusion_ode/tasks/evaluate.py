@@ -96,7 +96,7 @@ class Evaluate:
         """Evaluates every test image once, and writes `result.json` and `per_example.csv`."""
         with (
             Console() as console,
-            Interruption(console.print) as interruption,
+            Interruption(console.print, run.recorder.end) as interruption,
             interruption.immediately(lambda: None),
         ):
             source = trained(run, console.print)

@@ -43,7 +43,7 @@ class Sample:
         model = run.experiment.model
         with (
             Console() as console,
-            Interruption(console.print) as interruption,
+            Interruption(console.print, run.recorder.end) as interruption,
             interruption.immediately(lambda: None),
         ):
             source = trained(run, console.print)

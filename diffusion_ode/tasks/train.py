@@ -90,7 +90,7 @@ class Train:
         """Trains in the run's workdir, from wherever that stands to the end."""
         with contextlib.ExitStack() as stack:
             console = stack.enter_context(Console())
-            interruption = stack.enter_context(Interruption(console.print))
+            interruption = stack.enter_context(Interruption(console.print, run.recorder.end))
             stack.enter_context(workdir_lock(run.workdir, run.command))
             check_changes(run.config_changes(), console.print)
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 
 INTERRUPTED_STATUS = 75  # EX_TEMPFAIL of sysexits.h: try the same again
 ABORTED_STATUS = 130  # as shells report a death by SIGINT
+_TIME_TO_RECORD = 1.0  # seconds; it takes milliseconds
 _STOP_WATCHING = 0  # no signal has this number
 
 
@@ -41,9 +42,22 @@ class Interruption:
     Outside the main thread nothing can be installed: then nothing is ever requested.
     """
 
-    def __init__(self, report: Callable[[str], None] | None = None, patience: float = 60.0):
-        """Args are `report`, which takes one sentence, and `patience` for a cleanup, in seconds."""
+    def __init__(
+        self,
+        report: Callable[[str], None] | None = None,
+        record: Callable[[str], None] = lambda outcome: None,
+        patience: float = 60.0,
+    ):
+        """Installs nothing yet; see the class.
+
+        Args:
+            report: takes one sentence for the screen.
+            record: takes how the process ended where it ends without the main thread, which can
+                then record nothing: "interrupted", "aborted" or "failed: …".
+            patience: for a cleanup, in seconds.
+        """
         self._report = report or (lambda sentence: print(sentence, file=sys.stderr, flush=True))
+        self._record = record
         self._patience = patience
         self._signal: signal.Signals | None = None
         self._announced = False
@@ -124,7 +138,7 @@ class Interruption:
     def _note(self, number: signal.Signals) -> None:
         self._sigints += number == signal.SIGINT
         if self._sigints > 1:
-            os._exit(ABORTED_STATUS)
+            self._leave_with(ABORTED_STATUS, "aborted")
         with self._lock:
             self._signal = self._signal or number
             cleanup = self._cleanups[-1] if self._cleanups else None
@@ -142,20 +156,28 @@ class Interruption:
 
     def _leave(self, cleanup: Callable[[], None]) -> None:
         def give_up() -> None:
-            print(f"not saved after {self._patience:.0f} s: leaving", file=sys.stderr, flush=True)
-            os._exit(1)
+            reason = f"not saved after {self._patience:.0f} s"
+            print(f"{reason}: leaving", file=sys.stderr, flush=True)
+            self._leave_with(1, f"failed: {reason}")
 
         overdue = threading.Timer(self._patience, give_up)
         overdue.daemon = True
         overdue.start()
-        status = 1
+        status, outcome = INTERRUPTED_STATUS, "interrupted"
         try:
             cleanup()
-            status = INTERRUPTED_STATUS
             print("Interrupted; run the same command to go on.", file=sys.stderr)
         except BaseException as failure:
+            status, outcome = 1, f"failed: {failure}"
             print(f"interrupted, and then: {failure}", file=sys.stderr)
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
-            os._exit(status)
+            self._leave_with(status, outcome)
+
+    def _leave_with(self, status: int, outcome: str) -> None:
+        # In a thread of its own, as a disk that hangs must not keep the process.
+        recording = threading.Thread(target=self._record, args=(outcome,), daemon=True)
+        recording.start()
+        recording.join(_TIME_TO_RECORD)
+        os._exit(status)

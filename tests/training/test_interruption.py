@@ -110,6 +110,31 @@ def test_a_cleanup_that_fails_or_never_ends_does_not_claim_to_have_saved():
     assert "not saved" in errors
 
 
+RECORDING = """
+record = lambda outcome: print("recorded", outcome, flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("program", "signals", "recorded"),
+    [
+        (DEAF, [signal.SIGTERM], "saved\nrecorded interrupted\n"),
+        (FAILING_CLEANUP, [signal.SIGTERM], "recorded failed: no space left\n"),
+        (IMPATIENT, [signal.SIGTERM], "recorded failed: not saved after 0 s\n"),
+        (STUCK_CLEANUP, [signal.SIGTERM, signal.SIGINT, signal.SIGINT], "recorded aborted\n"),
+    ],
+    ids=["saved", "failed", "overdue", "aborted"],
+)
+def test_an_end_without_the_main_thread_is_recorded(program, signals, recorded):
+    recording = program.replace("Interruption(", "Interruption(record=record, ")
+    assert run(RECORDING + recording, *signals)[1] == recorded
+
+
+def test_a_record_that_hangs_does_not_keep_the_process():
+    recording = DEAF.replace("Interruption(", "Interruption(record=lambda _: deaf(20)")
+    assert run(recording, signal.SIGTERM)[:2] == (75, "saved\n")
+
+
 def test_interrupted_is_not_an_ordinary_exception():
     assert not issubclass(Interrupted, Exception)
     assert Interrupted().code == 75
