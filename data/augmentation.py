@@ -114,9 +114,10 @@ class FlipRotate:
 
         if self.permute_channels:
             permuted = keys.integers(3, 2) == 1
-            orders = np.array(list(itertools.permutations(range(images.shape[-1])))[1:])
-            order = orders[keys.integers(4, len(orders))][:, np.newaxis, np.newaxis, :]
-            moved = np.take_along_axis(images[permuted], order[permuted], axis=-1)
-            images[permuted] = moved
+            orders = list(itertools.permutations(range(images.shape[-1])))[1:]
+            which = keys.integers(4, len(orders))
+            for number, order in enumerate(orders):
+                chosen = permuted & (which == number)
+                images[chosen] = images[chosen][..., order]
             changed |= permuted
         return Augmented(images, changed.astype(np.float32))
