@@ -1,8 +1,9 @@
 """How far a task is: done of total, speed, and the time left."""
 
+import contextlib
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from diffusion_ode.reporting.console import Console
 
@@ -33,13 +34,14 @@ class Progress:
         self._noun = noun
         self._total = total
         self._clock = clock
+        self._paused = 0.0
         self._seen: deque[tuple[float, int]] = deque()
         self._drawn = -float("inf")
         self._line = ""
 
     def update(self, done: int, *details: str) -> None:
         """Note that `done` of the total are done; `details` are shown between, e.g. `2.15 bpd`."""
-        now = self._clock()
+        now = self._clock() - self._paused
         self._seen.append((now, done))
         while len(self._seen) > 2 and now - self._seen[0][0] > _WINDOW:
             self._seen.popleft()
@@ -51,6 +53,15 @@ class Progress:
         if now - self._drawn >= _REDRAW:
             self._drawn = now
             self._console.progress(self._line)
+
+    @contextlib.contextmanager
+    def pause(self) -> Iterator[None]:
+        """Stops the clock: what happens meanwhile is no part of the speed."""
+        begin = self._clock()
+        try:
+            yield
+        finally:
+            self._paused += self._clock() - begin
 
     def end(self) -> None:
         """Leave the last state on the screen."""

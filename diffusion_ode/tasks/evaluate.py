@@ -21,6 +21,7 @@ from diffusion_ode.inference.reference_quirks import ReferenceQuirks
 from diffusion_ode.inference.uncertainty import Uncertainty, uncertainty
 from diffusion_ode.inference.variational_bound import VariationalBound
 from diffusion_ode.process.model import Model
+from diffusion_ode.reporting.compilation_time import CompilationTime
 from diffusion_ode.reporting.console import Console
 from diffusion_ode.reporting.progress import Progress
 from diffusion_ode.reporting.result_files import PerExampleFile, write_json
@@ -119,10 +120,13 @@ class Evaluate:
             judge = self._with_quirks()
             console.print("compiling …")
             start = time.perf_counter()
-            with PerExampleFile(folder / "per_example.csv", _COLUMNS) as table:
+            with (
+                PerExampleFile(folder / "per_example.csv", _COLUMNS) as table,
+                CompilationTime() as compiling,
+            ):
                 evaluated = len(test) - len(table.done)
                 judge._complete(table, test, run.experiment.model, source, console)
-                seconds = time.perf_counter() - start
+                seconds = time.perf_counter() - start - compiling.seconds
                 rows = table.table()
             rows = {name: column[rows["index"] < len(test)] for name, column in rows.items()}
             parts = judge._uncertainty(rows, test, run.experiment.model, source, console)
@@ -150,6 +154,7 @@ class Evaluate:
                 "devices": sorted({device.device_kind for device in jax.devices()}),
                 "seconds": time.perf_counter() - start,
                 "images_per_second": evaluated / seconds,
+                "compilation_seconds": compiling.seconds,
             }
             write_json(folder / "result.json", result)
         return Outcome(

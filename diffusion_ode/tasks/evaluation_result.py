@@ -10,6 +10,7 @@ import numpy as np
 from diffusion_ode import units
 from diffusion_ode.errors import UserError
 from diffusion_ode.inference.uncertainty import Uncertainty, standard_error
+from diffusion_ode.reporting.progress import duration
 from diffusion_ode.reporting.result_table import with_error
 
 _QUANTILES = (0.05, 0.5, 0.95)  # of the network evaluations
@@ -118,7 +119,13 @@ def in_words(result: dict[str, Any]) -> list[tuple[str, str]]:
         ),
     ]
     if result["images_per_second"]:
-        rows.append(("speed", f"{result['images_per_second']:.3g} images/s"))
+        rows.append(
+            (
+                "speed",
+                f"{result['images_per_second']:.3g} images/s, after compiling for"
+                f" {duration(result['compilation_seconds'])}",
+            )
+        )
     if result["quirks"]:
         rows.append(("NO CODE LENGTHS", f"published quirks are on: {', '.join(result['quirks'])}"))
     missing = len(ode["not_converged"])

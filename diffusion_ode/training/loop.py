@@ -111,8 +111,9 @@ class TrainLoop:
                 self.interruption.raise_if_requested()
             if self.intervals.pictures and due(done, self.intervals.pictures, last):
                 drawn = time.perf_counter()
-                self.writers.write_image(done, "samples", self.draw_picture(state.ema))
-                logged += time.perf_counter() - drawn  # no part of the training's speed
+                with self.progress.pause():  # no part of the training's speed, here and below
+                    self.writers.write_image(done, "samples", self.draw_picture(state.ema))
+                logged += time.perf_counter() - drawn
             self.checkpoints.check()
         self.progress.end()
         self.checkpoints.wait()

@@ -122,6 +122,17 @@ def test_progress_tells_speed_and_time_left(terminal):
     assert lines[3] == "step 200/5000 · 8 min left\n"
 
 
+def test_a_pause_is_no_part_of_the_speed(terminal):
+    now = iter([0.0, 10.0, 10.0, 50.0, 60.0])
+    progress = Progress(Console(stream=terminal), "step", 5000, clock=lambda: next(now))
+    progress.update(0)
+    progress.update(100)
+    with progress.pause():
+        pass
+    progress.update(200)
+    assert progress.speed() == 10.0
+
+
 def test_progress_draws_no_faster_than_eyes_read(terminal):
     now = iter(k / 1000 for k in range(1000))
     progress = Progress(Console(stream=terminal), "image", 1000, clock=lambda: next(now))

@@ -47,6 +47,13 @@ def test_names_that_scripts_rely_on_stay(evaluated):
     assert {"checkpoint", "config", "seconds", "command"} <= result.keys()
 
 
+def test_speed_is_without_compiling(evaluated):
+    result = result_of(evaluated)
+    running = result["seconds"] - result["compilation_seconds"]
+    assert 0.0 < result["compilation_seconds"] < result["seconds"]
+    assert result["images_per_second"] > 6 / running  # the standard error's parts are not counted
+
+
 def test_every_image_has_one_row_and_the_mean_is_theirs(evaluated):
     rows = rows_of(evaluated)
     assert sorted(int(row["index"]) for row in rows) == list(range(6))

@@ -1,5 +1,6 @@
 """The loop around the step, with a step that is arithmetic."""
 
+import contextlib
 import math
 from types import SimpleNamespace
 
@@ -32,6 +33,9 @@ class Recorder:
     def wait(self): ...
 
     def check(self): ...
+
+    def pause(self):
+        return contextlib.nullcontext()
 
     def raise_if_requested(self):
         raise SystemExit(75)
