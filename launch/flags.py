@@ -8,6 +8,7 @@ from pathlib import Path
 from diffusion_ode.errors import UserError
 from diffusion_ode.suggestions import nearest, suggestion
 from diffusion_ode.tasks import registry as tasks
+from launch.processes import WAIT_FOR_PEERS, Peers
 
 EXAMPLES = """\
 examples:
@@ -35,6 +36,8 @@ class Request:
     init_from: str | None = None
     checkpoint: str | None = None
     data_dir: Path | None = None
+    peers: Peers | None = None
+    wait_for_peers: int = WAIT_FOR_PEERS
     options: dict[str, str] = field(default_factory=dict)
 
 
@@ -81,6 +84,8 @@ def read(arguments: Sequence[str]) -> Request:
         init_from=given.init_from,
         checkpoint=given.checkpoint,
         data_dir=given.data_dir,
+        peers=_peers(given),
+        wait_for_peers=given.wait_for_peers,
         options=options,
     )
 
@@ -94,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(
             prog, max_help_position=22, width=80
         ),
+        add_help=False,  # a group of its own takes lines that a screen does not have
         allow_abbrev=False,  # a script's typing error shall not mean something
     )
     what = parser.add_argument_group("what to do")
@@ -104,6 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument(
         "--list", nargs="?", const="", metavar="PATTERN", help="experiments (matching) and tasks"
     )
+    what.add_argument("-h", "--help", action="help", help="show this")
     how = parser.add_argument_group("how")
     how.add_argument(
         "--set",
@@ -126,11 +133,55 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="default $DIFFUSION_ODE_DATA or ~/.cache/diffusion_ode",
     )
+    several = parser.add_argument_group("several processes (a cluster's are found without)")
+    several.add_argument(
+        "--coordinator", metavar="HOST:PORT", help="where process 0 is, and a free port of it"
+    )
+    several.add_argument("--num_processes", type=int, metavar="N", help="1: alone, come what may")
+    several.add_argument("--process_id", type=int, metavar="I", help="of this one, 0 to N - 1")
+    several.add_argument(
+        "--wait_for_peers",
+        type=int,
+        default=WAIT_FOR_PEERS,
+        metavar="SECONDS",
+        help=f"for all to be there; default {WAIT_FOR_PEERS}",
+    )
     only_of_a_task = parser.add_argument_group("of one task")
     for entry in tasks.TASKS:
         for flag, text in entry.flags.items():
             only_of_a_task.add_argument(f"--{flag}", metavar="VALUE", help=f"{entry.name}: {text}")
     return parser
+
+
+def _peers(given: argparse.Namespace) -> Peers | None:
+    """What the flags say of this process and its peers; None if nothing."""
+    if given.wait_for_peers < 1:
+        raise UserError(
+            f"--wait_for_peers={given.wait_for_peers} is no time to wait: give seconds, at least 1."
+        )
+    flags = {name: getattr(given, name) for name in ("coordinator", "num_processes", "process_id")}
+    present = [name for name, value in flags.items() if value is not None]
+    if not present:
+        return None
+    if given.num_processes == 1 and given.process_id in (None, 0):
+        return Peers(1, 0)
+    if len(present) < len(flags):
+        raise UserError(
+            f"--{present[0]} is given without all of --coordinator=HOST:PORT, --num_processes=N and"
+            " --process_id=I: give the three together, or none to ask the cluster."
+        )
+    if given.num_processes < 1 or not 0 <= given.process_id < given.num_processes:
+        raise UserError(
+            f"--process_id={given.process_id} is not one of --num_processes={given.num_processes}"
+            " processes: number them from 0."
+        )
+    host, colon, port = given.coordinator.rpartition(":")
+    if not (host and colon and port.isdecimal() and 0 < int(port) < 1 << 16):
+        raise UserError(
+            f"--coordinator={given.coordinator} is no HOST:PORT: give the host of process 0 and a"
+            " free port of it, such as node1:1234."
+        )
+    return Peers(given.num_processes, given.process_id, given.coordinator)
 
 
 def _unknown(argument: str, parser: argparse.ArgumentParser) -> str:

@@ -17,7 +17,7 @@ if not __package__:
 
 from data.errors import UserError as DataUserError
 from diffusion_ode.errors import UserError
-from launch import flags
+from launch import flags, processes
 from launch.compilation_cache import keep_compilations
 
 DONE, REFUSED, INTERRUPTED = 0, 2, 75  # and 1 for a task that failed
@@ -37,7 +37,8 @@ def main(arguments: Sequence[str]) -> int:
     except (UserError, DataUserError) as error:
         from launch.building import sentence
 
-        print(sentence(error), file=sys.stderr)
+        if processes.speaks(error):
+            print(sentence(error), file=sys.stderr)
         return REFUSED
     except KeyboardInterrupt:
         print("Interrupted; run the same command to go on.", file=sys.stderr)
@@ -58,11 +59,17 @@ def launch_experiment(name: str, request: flags.Request, arguments: Sequence[str
         return DONE
     from launch.performing import perform, prepare
 
-    return perform(prepare(entry.name, config, request, arguments), request.task)
+    run = prepare(entry.name, config, request, arguments)
+    processes.join(request.peers, request.wait_for_peers)
+    return perform(run, request.task)
 
 
 if __name__ == "__main__":
     # Until a task watches the signals itself there is nothing to save: leave at once.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     keep_compilations()
-    sys.exit(main(sys.argv[1:]))
+    try:
+        status = main(sys.argv[1:])
+    except SystemExit as end:  # after the help, or interrupted after saving
+        status = end.code
+    processes.end(status)

@@ -14,6 +14,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+from diffusion_ode import processes
+
 INTERRUPTED_STATUS = 75  # EX_TEMPFAIL of sysexits.h: try the same again
 ABORTED_STATUS = 130  # as shells report a death by SIGINT
 _TIME_TO_RECORD = 1.0  # seconds; it takes milliseconds
@@ -37,7 +39,7 @@ class Interrupted(SystemExit):
 class Interruption:
     """Watches for SIGTERM and SIGINT as long as its context is open.
 
-    The loop asks `requested` at every step, saves, and raises `Interrupted`. Sections in which the
+    The loop asks `agreed` at every step, saves, and raises `Interrupted`. Sections in which the
     main thread cannot ask are wrapped in `immediately`. A second SIGINT aborts at once.
     Outside the main thread nothing can be installed: then nothing is ever requested.
     """
@@ -47,6 +49,7 @@ class Interruption:
         report: Callable[[str], None] | None = None,
         record: Callable[[str], None] = lambda outcome: None,
         patience: float = 60.0,
+        end: Callable[[int], None] = processes.leave,
     ):
         """Installs nothing yet; see the class.
 
@@ -55,10 +58,14 @@ class Interruption:
             record: takes how the process ended where it ends without the main thread, which can
                 then record nothing: "interrupted", "aborted" or "failed: …".
             patience: for a cleanup, in seconds.
+            end: ends the process with a status, from another thread.
         """
         self._report = report or (lambda sentence: print(sentence, file=sys.stderr, flush=True))
         self._record = record
         self._patience = patience
+        self._end = end
+        self._vote = processes.Vote()
+        self._elsewhere = False
         self._signal: signal.Signals | None = None
         self._announced = False
         self._sigints = 0
@@ -76,6 +83,16 @@ class Interruption:
         """Raise `Interrupted` if a signal has asked for it; call it when all is saved."""
         if self._signal is not None:
             raise Interrupted(f"interrupted by {self._signal.name}")
+        if self._elsewhere:
+            raise Interrupted("interrupted, as another process was")
+
+    def agreed(self) -> bool:
+        """Whether any process has been asked to stop: all learn of it at the same step.
+
+        With one process the same as `requested`; with several every one asks at every step.
+        """
+        self._elsewhere = self._vote(self.requested)
+        return self._elsewhere
 
     @contextlib.contextmanager
     def immediately(self, cleanup: Callable[[], None]) -> Iterator[None]:
@@ -166,7 +183,8 @@ class Interruption:
         status, outcome = INTERRUPTED_STATUS, "interrupted"
         try:
             cleanup()
-            print("Interrupted; run the same command to go on.", file=sys.stderr)
+            if processes.is_leader():
+                print("Interrupted; run the same command to go on.", file=sys.stderr)
         except BaseException as failure:
             status, outcome = 1, f"failed: {failure}"
             print(f"interrupted, and then: {failure}", file=sys.stderr)
@@ -180,4 +198,6 @@ class Interruption:
         recording = threading.Thread(target=self._record, args=(outcome,), daemon=True)
         recording.start()
         recording.join(_TIME_TO_RECORD)
-        os._exit(status)
+        if status == ABORTED_STATUS:
+            os._exit(status)
+        self._end(status)

@@ -1,0 +1,164 @@
+"""Joining the other processes of a run, if there are any: from flags or the cluster's environment.
+
+A laptop, or a single task of a cluster, pays nothing and waits for nobody.
+"""
+
+import os
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from diffusion_ode import processes
+from diffusion_ode.errors import UserError
+
+FAILED = 1
+WAIT_FOR_PEERS = 300  # seconds; JAX's own patience
+# JAX ends a process that waited in vain from within, with a trace of C++: we must be there first.
+_AHEAD_OF_JAX = 60  # seconds
+
+
+@dataclass(frozen=True)
+class Peers:
+    """The processes of a run, as this one knows them.
+
+    Args:
+      count: how many they are.
+      index: the number of this one, from 0; None where JAX finds it, too.
+      coordinator: HOST:PORT of the first one; None likewise.
+    """
+
+    count: int
+    index: int | None = None
+    coordinator: str | None = None
+
+    def __str__(self) -> str:
+        who = f"process {self.index} of {self.count}" if self.index is not None else "this process"
+        return f"{who} waited at {self.coordinator or 'the coordinator that the cluster names'}"
+
+
+def join(given: Peers | None, patience: int) -> None:
+    """Joins the other processes; returns when all are there. Must come before all use of JAX.
+
+    Args:
+      given: by flags; None asks the cluster's environment.
+      patience: seconds; if the others are not there by then, the process ends with one sentence.
+
+    Raises:
+      UserError: the environment cannot be understood, or there is no device for this process.
+    """
+    peers = given or peers_of_cluster(os.environ)
+    if peers is None or peers.count == 1:
+        return
+    import jax
+
+    from diffusion_ode.training.interruption import Interruption
+
+    # Its handler of SIGTERM would take the place of ours; see diffusion_ode.training.interruption.
+    jax.config.update("jax_enable_preemption_service", False)
+    overdue = threading.Timer(patience, _give_up, (peers, patience))
+    overdue.daemon = True
+    overdue.start()
+    # Until all are there the process ends alone, and nobody is asked whether there are others.
+    interruption = Interruption(end=os._exit)
+    try:
+        with interruption, interruption.immediately(lambda: None):
+            jax.distributed.initialize(
+                peers.coordinator,
+                peers.count,
+                peers.index,
+                cluster_detection_method="deactivate" if given else None,
+                initialization_timeout=patience + _AHEAD_OF_JAX,
+            )
+        jax.local_devices()  # made known to each other now, all waiting for all
+    except (RuntimeError, ValueError, OSError, LookupError) as error:
+        raise UserError(_no_start(peers, error)) from error
+    finally:
+        overdue.cancel()
+
+
+def peers_of_cluster(environment: Mapping[str, str]) -> Peers | None:
+    """The processes that a cluster has started along with this one; None if it is alone.
+
+    SLURM, Open MPI, Cloud TPU and Kubernetes are recognised by JAX; here it is only asked when it
+    would neither wait nor warn in vain, and never joins a process that was started alone.
+
+    Raises:
+      UserError: JAX recognises a cluster, but not this process's place in it.
+    """
+    try:
+        steps_tasks = int(environment.get("SLURM_STEP_NUM_TASKS", "0"))
+        if steps_tasks == 1:
+            return None  # a shell, or one program, within an allocation for several
+        cluster = _recognised(environment)
+        if cluster is None:
+            return None
+        tasks = steps_tasks if cluster.name == "slurm" and steps_tasks else 0
+        count = tasks or cluster.get_process_count()
+        return Peers(count, cluster.get_process_id()) if count > 1 else None
+    except Exception as error:  # whatever a cluster's services and variables are up to
+        raise UserError(
+            f"This looks like a cluster, but its processes cannot be found ({_first_line(error)}):"
+            " give --coordinator, --num_processes and --process_id, or --num_processes=1 to run"
+            " alone."
+        ) from error
+
+
+def speaks(error: Exception) -> bool:
+    """Whether it is for this process to tell the user: the leader does it for all."""
+    return processes.is_leader() or not isinstance(error, processes.AgreedError)
+
+
+def end(status: Any) -> NoReturn:
+    """Leaves the program: with the others if all is well, else without waiting for them."""
+    if status and processes.count() > 1:
+        processes.leave(status)
+    sys.exit(status)
+
+
+def _recognised(environment: Mapping[str, str]):
+    """The cluster that JAX recognises this process to be part of, or None."""
+    hints = ("SLURM_STEP_NODELIST", "OMPI_MCA_orte_hnp_uri", "JOB_COMPLETION_INDEX")
+    may_be_tpu = any(name.startswith("TPU_") for name in environment) or _has_libtpu()
+    if not may_be_tpu and not any(name in environment for name in hints):
+        return None
+    from jax._src.clusters import ClusterEnv  # there is no public way to ask without joining
+
+    for cluster in ClusterEnv._cluster_types:
+        if cluster.opt_in_only_method:
+            continue
+        # Within Kubernetes JAX wants a package and the rights of a Job: only Jobs have both.
+        if cluster.__name__ == "K8sCluster" and "JOB_COMPLETION_INDEX" not in environment:
+            continue
+        if cluster.is_env_present():
+            return cluster
+    return None
+
+
+def _has_libtpu() -> bool:
+    import importlib.util
+
+    return importlib.util.find_spec("libtpu") is not None
+
+
+def _give_up(peers: Peers, patience: int) -> None:
+    print(
+        f"The other processes did not come: {peers} for {patience} s; start all {peers.count}"
+        " together, see that they reach that address, or raise --wait_for_peers=SECONDS.",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(FAILED)
+
+
+def _no_start(peers: Peers, error: Exception) -> str:
+    return (
+        f"One of {peers.count} processes cannot start ({_first_line(error)}): start no more"
+        " processes than there are devices, each with its own --process_id and all with one free"
+        " --coordinator=HOST:PORT."
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
