@@ -13,6 +13,7 @@ from data.errors import UserError as DataUserError
 from diffusion_ode.errors import UserError
 from diffusion_ode.tasks import registry as tasks
 from diffusion_ode.tasks.run import Run
+from diffusion_ode.training.beginning import makes_another_run
 from diffusion_ode.training.interruption import Interrupted
 from experiments.conversion import to_document
 from launch.building import build
@@ -90,12 +91,9 @@ def _script() -> str:
 
 
 def _refuse_other_model(run: Run) -> None:
-    """Another path or parameterisation fits the same checkpoint, and gives wrong figures silently.
-
-    A field that only one side has is another version's, whose default is the old behaviour.
-    """
+    """Another path or parameterisation fits the same checkpoint, and gives other figures."""
     for change in run.config_changes():
-        if change.path.startswith("model.") and change.before and change.after:
+        if change.path.startswith("model.") and makes_another_run(change):
             raise UserError(
                 f"{run.workdir} was trained with another model ({change.path} was {change.before}, "
                 f"now {change.after}): give the same --set as then, or another --workdir."

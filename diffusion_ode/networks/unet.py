@@ -1,18 +1,41 @@
 """The U-Net without down-sampling."""
 
+from collections.abc import Iterator
+from dataclasses import field
+from typing import NamedTuple
+
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from diffusion_ode.checking import check_count
 from diffusion_ode.errors import UserError
+from diffusion_ode.networks.block_loop import BlockLoop, ByPlatform, Unrolled
 from diffusion_ode.networks.embedding import fourier_features, time_embedding
+from diffusion_ode.networks.precision import Float32, Precision
+from diffusion_ode.networks.rematerialization import KeepAll, Rematerialization
 from diffusion_ode.networks.residual_block import (
-    NORM_EPSILON,
     NORM_GROUPS,
     AttentionBlock,
     ResidualBlock,
+    group_norm,
 )
-from diffusion_ode.typing import Images, PerImage
+from diffusion_ode.typing import Images, Key, Parameters, PerImage
+
+
+class BlockNames(NamedTuple):
+    """A block's name and that of the attention after it, if there is one."""
+
+    block: str
+    attention: str | None
+
+
+class BlockWeights(NamedTuple):
+    """What a block differs from its equals in; None where it has no attention or no dropout."""
+
+    block: Parameters
+    attention: Parameters | None
+    dropout_key: Key | None
 
 
 class UNet(nn.Module):
@@ -28,6 +51,11 @@ class UNet(nn.Module):
       attention: attention after every block, not only in the middle.
       dropout: rate within the blocks.
       fourier_exponents: n of the features sin, cos(2π·2ⁿ·z); () for none.
+      precision: the type it is computed in; parameters and output are float32.
+      remat: what of each block is kept for its gradient.
+      loop: how the blocks are gone through.
+
+    The last three say how it is computed, not what: checkpoints fit whatever they are.
 
     Source: Kingma et al. 2021, arXiv:2107.00630, appendix B; Zheng et al. 2023, arXiv:2305.03935,
     appendix H.
@@ -38,6 +66,9 @@ class UNet(nn.Module):
     attention: bool = False
     dropout: float = 0.1
     fourier_exponents: tuple[int, ...] = (6, 7)
+    precision: Precision = field(default_factory=Float32)
+    remat: Rematerialization = field(default_factory=KeepAll)
+    loop: BlockLoop = field(default_factory=ByPlatform)
 
     def __post_init__(self):
         if self.features % NORM_GROUPS:
@@ -63,43 +94,64 @@ class UNet(nn.Module):
         Returns:
           [b, h, w, c], like z.
         """
-        condition = self._condition(time, flag)
+        dtype = self.precision.dtype
+        condition = self._condition(time, flag, dtype)
 
-        def block(name, h):
-            width, rate = self.features, self.dropout
-            return ResidualBlock(width, rate, name=name.replace(".", ".block_"))(
-                h, condition, deterministic=deterministic
-            )
+        def made(names, h):
+            h = ResidualBlock(self.features, self.dropout, name=names.block)(h, condition)
+            return h if names.attention is None else AttentionBlock(name=names.attention)(h)
 
-        def attend(name, h):
-            return AttentionBlock(name=name.replace(".", ".attn_"))(h)
+        def applied(weights, h):
+            block = ResidualBlock(self.features, self.dropout, dtype, parent=None)
+            h = block.apply({"params": weights.block}, h, condition, weights.dropout_key)
+            if weights.attention is None:
+                return h
+            return AttentionBlock(dtype, parent=None).apply({"params": weights.attention}, h)
 
-        h = nn.Conv(self.features, (3, 3), name="conv_in")(
-            fourier_features(z, self.fourier_exponents)
-        )
-        kept = [h]
-        for i in range(self.blocks):
-            h = block(f"down.{i}", h)
-            if self.attention:
-                h = attend(f"down.{i}", h)
-            kept.append(h)
+        if self.is_initializing():  # Flax makes the parameters, each under its name
+            block, loop, each = made, Unrolled(), list(self._names())
+        else:
+            block, loop, each = self.remat.wrap(applied), self.loop, self._weights(deterministic)
 
-        h = block("mid.1", h)
-        h = attend("mid.1", h)
-        h = block("mid.2", h)
+        # The features are of z's last bits: they are made before anything is rounded.
+        features = fourier_features(z, self.fourier_exponents)
+        h = nn.Conv(self.features, (3, 3), dtype=dtype, name="conv_in")(features)
+        h, kept = loop.down(block, h, each[: self.blocks])
+        for own in each[self.blocks : self.blocks + 2]:
+            h = block(own, h)
+        h = loop.up(block, h, each[self.blocks + 2 :], kept)
 
-        for i in range(self.blocks + 1):
-            h = block(f"up.{i}", jnp.concatenate([h, kept.pop()], axis=-1))
-            if self.attention:
-                h = attend(f"up.{i}", h)
-
-        h = nn.swish(nn.GroupNorm(NORM_GROUPS, epsilon=NORM_EPSILON, name="GroupNorm_0")(h))
+        h = nn.swish(group_norm("GroupNorm_0", z.dtype)(h))
         out = nn.Conv(z.shape[-1], (3, 3), kernel_init=nn.initializers.zeros, name="conv_out")(h)
         return z + out
 
-    def _condition(self, time, flag):
+    def _condition(self, time, flag, dtype):
         """[b, 4C], from time and flag."""
         width = 4 * self.features
         h = jnp.concatenate([time_embedding(time, self.features), flag[:, None]], axis=-1)
-        h = nn.swish(nn.Dense(width, name="dense0")(h))
-        return nn.swish(nn.Dense(width, name="dense1")(h))
+        h = nn.swish(nn.Dense(width, dtype=dtype, name="dense0")(h))
+        return nn.swish(nn.Dense(width, dtype=dtype, name="dense1")(h))
+
+    def _names(self) -> Iterator[BlockNames]:
+        """Of all blocks, in the order in which they are gone through."""
+        for way, numbers, attention in (
+            ("down", range(self.blocks), self.attention),
+            ("mid", (1,), True),
+            ("mid", (2,), False),
+            ("up", range(self.blocks + 1), self.attention),
+        ):
+            for i in numbers:
+                yield BlockNames(f"{way}.block_{i}", f"{way}.attn_{i}" if attention else None)
+
+    def _weights(self, deterministic: bool) -> list[BlockWeights]:
+        """Each block's own; its dropout is told by its place among all, whatever the loop."""
+        parameters = self.variables["params"]
+        key = None if deterministic or not self.dropout else self.make_rng("dropout")
+        return [
+            BlockWeights(
+                parameters[names.block],
+                None if names.attention is None else parameters[names.attention],
+                None if key is None else jax.random.fold_in(key, place),
+            )
+            for place, names in enumerate(self._names())
+        ]

@@ -12,6 +12,8 @@ from diffusion_ode.training.warm_start import WarmStart
 
 # Fields that a checkpoint's numbers depend on: with another value it is another run.
 _FIXED = ("model.", "data.", "train.batch_size", "train.seed")
+# These say how a network is computed and not what: its numbers fit whatever they are.
+_COMPUTATION = tuple(f"model.network.{field}" for field in ("precision", "remat", "loop"))
 
 
 class Beginning(NamedTuple):
@@ -68,16 +70,23 @@ def check_fingerprint(facts: dict[str, Any], fingerprint: str, what: str) -> Non
 def check_changes(changes: Sequence[Change], say: Callable[[str], None]) -> None:
     """Says what differs from the config that this workdir's run began with.
 
-    A field that only one side has is another version's, whose default is the old behaviour.
-
     Raises:
       UserError: something differs that would make the checkpoints another run's.
     """
     for change in changes:
         what = f"{change.path}: {change.before or 'unset'} → {change.after or 'unset'}"
-        if change.path.startswith(_FIXED) and change.before and change.after:
+        if makes_another_run(change):
             raise UserError(
                 f"This workdir's run has another {what}; keep it, or train in another --workdir"
                 " (with --init_from to go on from these parameters)."
             )
         say(f"changed since the run began: {what}")
+
+
+def makes_another_run(change: Change) -> bool:
+    """Whether checkpoints from before the change are of no use after it.
+
+    A field that only one side has is another version's, whose default is the old behaviour.
+    """
+    fixed = change.path.startswith(_FIXED) and not change.path.startswith(_COMPUTATION)
+    return bool(fixed and change.before and change.after)

@@ -19,7 +19,8 @@ def test_field_that_only_one_version_has_is_said_and_not_refused(before, after):
     assert "model.network.scale" in said[0]
 
 
-def test_what_a_checkpoint_does_not_depend_on_may_change():
+@pytest.mark.parametrize("path", ["train.num_steps", "model.network.remat", "model.network.loop"])
+def test_what_a_checkpoint_does_not_depend_on_may_change(path):
     said = []
-    check_changes([Change("train.num_steps", "10", "20")], said.append)
-    assert said == ["changed since the run began: train.num_steps: 10 → 20"]
+    check_changes([Change(path, "10", "20")], said.append)
+    assert said == [f"changed since the run began: {path}: 10 → 20"]
