@@ -74,9 +74,8 @@ def together(act: Callable[[], T]) -> T:
         return given  # pyright: ignore[reportReturnType] — it was given where nothing failed
     kind, _, reason = reports[first].partition(" ")
     if kind == "refused":
-        raise AgreedError(
-            f"Process {first} of {count()}: {reason}" if first else reason
-        ) from failure
+        who = f"Process {first} of {count()}: " if first else ""
+        raise AgreedError(who + reason) from failure
     raise failure or Failed(f"process {first} of {count()} failed: {reason}")
 
 
@@ -107,17 +106,16 @@ def check_same(what: str, value: str) -> None:
     values = _texts(value)
     for number, other in enumerate(values):
         if other != values[0]:
-            here, there = (
-                text if len(text) <= _SHOWN else "another" for text in (values[0], other)
-            )
+            long = max(len(values[0]), len(other)) > _SHOWN
+            both = "" if long else f" ({values[0]} and {other})"
             raise AgreedError(
-                f"{what} is {here} in process 0 but {there} in process {number}: start all"
+                f"{what} is not the same in process 0 and process {number}{both}: start all"
                 " processes of a run with the same command, on the same data and versions."
             )
 
 
-def gathered(records: Iterable[tuple], dtype: np.dtype, every: int = 64) -> Iterator[np.void]:
-    """Together: the records of all processes, in each of them, as they come.
+def gathered(records: Iterable[tuple], dtype: np.dtype, every: int = 64) -> Iterator[Any]:
+    """Together: the records (`np.void`) of all processes, in each of them, as they come.
 
     A process may have more or fewer than others; between two exchanges it works on its own.
 

@@ -4,6 +4,7 @@ A laptop, or a single task of a cluster, pays nothing and waits for nobody.
 """
 
 import os
+import socket
 import sys
 import threading
 from collections.abc import Mapping
@@ -25,17 +26,16 @@ class Peers:
 
     Args:
       count: how many they are.
-      index: the number of this one, from 0; None where JAX finds it, too.
-      coordinator: HOST:PORT of the first one; None likewise.
+      index: the number of this one, from 0.
+      coordinator: HOST:PORT of the first one; alone it needs none.
     """
 
     count: int
-    index: int | None = None
+    index: int
     coordinator: str | None = None
 
     def __str__(self) -> str:
-        who = f"process {self.index} of {self.count}" if self.index is not None else "this process"
-        return f"{who} waited at {self.coordinator or 'the coordinator that the cluster names'}"
+        return f"process {self.index} of {self.count}"
 
 
 def join(given: Peers | None, patience: int) -> None:
@@ -48,9 +48,11 @@ def join(given: Peers | None, patience: int) -> None:
     Raises:
       UserError: the environment cannot be understood, or there is no device for this process.
     """
-    peers = given or peers_of_cluster(os.environ)
+    peers = given or peers_of_cluster(os.environ, patience)
     if peers is None or peers.count == 1:
         return
+    if peers.index == 0:
+        _check_free(peers)
     import jax
 
     from diffusion_ode.training.interruption import Interruption
@@ -78,7 +80,7 @@ def join(given: Peers | None, patience: int) -> None:
         overdue.cancel()
 
 
-def peers_of_cluster(environment: Mapping[str, str]) -> Peers | None:
+def peers_of_cluster(environment: Mapping[str, str], patience: int) -> Peers | None:
     """The processes that a cluster has started along with this one; None if it is alone.
 
     SLURM, Open MPI, Cloud TPU and Kubernetes are recognised by JAX; here it is only asked when it
@@ -96,7 +98,11 @@ def peers_of_cluster(environment: Mapping[str, str]) -> Peers | None:
             return None
         tasks = steps_tasks if cluster.name == "slurm" and steps_tasks else 0
         count = tasks or cluster.get_process_count()
-        return Peers(count, cluster.get_process_id()) if count > 1 else None
+        if count == 1:
+            return None
+        port = environment.get("JAX_COORDINATOR_PORT")
+        coordinator = cluster.get_coordinator_address(patience, port)
+        return Peers(count, cluster.get_process_id(), coordinator)
     except Exception as error:  # whatever a cluster's services and variables are up to
         raise UserError(
             f"This looks like a cluster, but its processes cannot be found ({_first_line(error)}):"
@@ -142,10 +148,29 @@ def _has_libtpu() -> bool:
     return importlib.util.find_spec("libtpu") is not None
 
 
+def _check_free(peers: Peers) -> None:
+    """A port that is taken makes JAX crash."""
+    assert peers.coordinator is not None  # there are several
+    port = int(peers.coordinator.rpartition(":")[2])
+    try:
+        if socket.has_dualstack_ipv6():
+            family = socket.AF_INET6
+            socket.create_server(("", port), family=family, dualstack_ipv6=True).close()
+        else:
+            socket.create_server(("", port)).close()
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)  # its own words are long
+        raise UserError(
+            f"Process 0 cannot listen on port {port} of this machine ({reason}): choose a"
+            " free port in --coordinator=HOST:PORT, and another for every run at a time."
+        ) from error
+
+
 def _give_up(peers: Peers, patience: int) -> None:
     print(
-        f"The other processes did not come: {peers} for {patience} s; start all {peers.count}"
-        " together, see that they reach that address, or raise --wait_for_peers=SECONDS.",
+        f"The other processes did not come: {peers} waited at {peers.coordinator} for {patience} s;"
+        f" start all {peers.count} together, see that they reach that address, or raise"
+        " --wait_for_peers=SECONDS.",
         file=sys.stderr,
         flush=True,
     )
@@ -154,8 +179,8 @@ def _give_up(peers: Peers, patience: int) -> None:
 
 def _no_start(peers: Peers, error: Exception) -> str:
     return (
-        f"One of {peers.count} processes cannot start ({_first_line(error)}): start no more"
-        " processes than there are devices, each with its own --process_id and all with one free"
+        f"{str(peers).capitalize()} cannot start ({_first_line(error)}): start no more processes"
+        " than there are devices, each with its own --process_id and all with one"
         " --coordinator=HOST:PORT."
     )
 
