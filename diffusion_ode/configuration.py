@@ -104,9 +104,19 @@ def document_of(value: Any) -> Document:
 def fields_of(constructor: Callable) -> dict[str, inspect.Parameter]:
     """What a constructor takes, less Flax's bookkeeping, in its order."""
     parameters = _parameters(constructor)
-    if _is_linen_module(constructor):
+    if is_linen_module(constructor):
         return {name: p for name, p in parameters.items() if name not in LINEN_BOOKKEEPING}
     return dict(parameters)
+
+
+def is_linen_module(constructor: Callable) -> bool:
+    """Whether it makes a Flax module; imports nothing."""
+    linen = sys.modules.get("flax.linen")
+    return (
+        linen is not None
+        and isinstance(constructor, type)
+        and issubclass(constructor, linen.Module)
+    )
 
 
 def locate_constructor(reference: str, packages: tuple[str, ...] = PACKAGES) -> Callable:
@@ -268,12 +278,3 @@ _NOT_LOADED = object()
 @functools.cache
 def _parameters(constructor: Callable) -> Mapping[str, inspect.Parameter]:
     return inspect.signature(constructor).parameters
-
-
-def _is_linen_module(constructor: Callable) -> bool:
-    linen = sys.modules.get("flax.linen")
-    return (
-        linen is not None
-        and isinstance(constructor, type)
-        and issubclass(constructor, linen.Module)
-    )

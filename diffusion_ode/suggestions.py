@@ -25,12 +25,20 @@ def either(names: Iterable[str]) -> str:
     return f"{', '.join(most)} or {last}" if most else last
 
 
+def with_article(name: str) -> str:
+    """'an Objective', 'a Uniforms'."""
+    return f"{'an' if name[:1].lower() in 'aeio' else 'a'} {name}"
+
+
 def suggestion(wrong: str, known: Iterable[str]) -> str:
-    """The end of a sentence about a wrong name: the nearest ones, else the few there are."""
+    """The end of a sentence about a wrong name: the nearest ones, else the few there are.
+
+    With its full stop or question mark.
+    """
     known = sorted(set(known))
     if near := nearest(wrong, known):
         return f"did you mean {either(near)}?"
     if not known:
-        return "there are none"
+        return "there are none."
     shown = ", ".join(known[:_FEW])
-    return f"there are {shown}" + (", …" if len(known) > _FEW else "")
+    return f"there are {shown}" + (", …" if len(known) > _FEW else ".")

@@ -12,7 +12,8 @@ from typing import Any
 
 import fiddle as fdl
 
-from diffusion_ode.suggestions import either
+from diffusion_ode import configuration
+from diffusion_ode.suggestions import either, with_article
 from launch import catalogue
 
 
@@ -71,7 +72,7 @@ def takes(annotation: Any) -> str:
     if origin is typing.Annotated:
         return takes(arguments[0])
     if origin in (typing.Union, types.UnionType):
-        return either(dict.fromkeys(map(takes, arguments)))
+        return _either_of(list(dict.fromkeys(map(takes, arguments))))
     if origin is typing.Literal:
         return either(map(repr, arguments))
     if annotation is None or annotation is type(None):
@@ -89,15 +90,32 @@ def takes(annotation: Any) -> str:
     if issubclass(kind, enum.Enum):
         return either(member.name for member in kind)
     pieces = pieces_for(kind)
-    return f"a {kind.__name__}" + (f", e.g. {either(pieces)}" if pieces else "")
+    if pieces == [kind]:
+        return _call(kind)
+    examples = either(map(_call, pieces[:_SHOWN_PIECES])) if pieces else ""
+    return with_article(kind.__name__) + (f", e.g. {examples}" if examples else "")
 
 
-def pieces_for(kind: type) -> list[str]:
-    """The calls that make a piece of this class or protocol, of those that live beside it."""
-    if kind.__module__.partition(".")[0] not in catalogue.configuration.PACKAGES:
+def pieces_for(kind: type) -> list[type]:
+    """The pieces of this class or protocol that live beside it, else those imported so far."""
+    if kind.__module__.partition(".")[0] not in configuration.PACKAGES:
         return []
-    pieces = catalogue.pieces_beside(kind.__module__)
-    return [f"{piece.__name__}()" for piece in pieces if _makes(piece, kind)][:_SHOWN_PIECES]
+    for pieces in (catalogue.pieces_beside(kind.__module__), catalogue.loaded_pieces()):
+        if fitting := [piece for piece in pieces if _makes(piece, kind)]:
+            return fitting
+    return []
+
+
+def _call(piece: type) -> str:
+    """As one begins to type it: with the fields that have no default."""
+    needed = [n for n, p in configuration.fields_of(piece).items() if p.default is p.empty]
+    return f"{piece.__name__}({', '.join(f'{name}=…' for name in needed)})"
+
+
+def _either_of(kinds: list[str]) -> str:
+    """As `either`; a comma keeps apart what has commas inside."""
+    *most, last = kinds
+    return f"{', '.join(most)}, or {last}" if most and ", " in "".join(most) else either(kinds)
 
 
 _SHOWN_PIECES = 6
@@ -167,8 +185,29 @@ def _makes(constructor: Callable, kind: type) -> bool:
         constructor = made
     if not _is_protocol(kind):
         return issubclass(constructor, kind)
+    members = _members(kind)
+    if configuration.is_linen_module(constructor) and "__call__" not in members:
+        return False  # a network has fields named like anything, but is there to be called
     has = {name for base in constructor.__mro__ for name in (*vars(base), *_annotated(base))}
-    return _members(kind) <= has
+    return members <= has and all(_is_called_like(constructor, kind, name) for name in members)
+
+
+def _is_called_like(constructor: type, protocol: type, name: str) -> bool:
+    """Whether a method takes what the protocol's takes, by name; what is no method always does."""
+    theirs, ours = getattr(protocol, name, None), getattr(constructor, name, None)
+    if not (inspect.isfunction(theirs) and inspect.isfunction(ours)):
+        return True
+    given = inspect.signature(theirs).parameters.values()
+    if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in given):
+        return True
+    try:
+        inspect.signature(ours).bind(
+            *(p for p in given if p.kind is p.POSITIONAL_ONLY),
+            **{p.name: p for p in given if p.kind is not p.POSITIONAL_ONLY},
+        )
+    except TypeError:
+        return False
+    return True
 
 
 def _is_protocol(kind: type) -> bool:

@@ -8,8 +8,10 @@ import ast
 import functools
 import importlib
 import importlib.util
+import itertools
 import re
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from diffusion_ode import configuration
@@ -52,24 +54,40 @@ def find_name(name: str) -> object | None:
 
 def piece_names() -> list[str]:
     """All names that `find_constructor` knows, as one types them."""
-    return [
-        _snake(reference.partition(":")[2])
-        for references in _references().values()
-        for reference in references
-    ]
+    return [_snake(reference.partition(":")[2]) for reference in _all_references()]
 
 
 def pieces_beside(module: str) -> list[type]:
-    """The config classes of the modules in the same folder: where a protocol's pieces live."""
-    package = module.rpartition(".")[0]
-    found = []
-    for reference in (r for references in _references().values() for r in references):
-        if reference.partition(":")[0].rpartition(".")[0] == package:
+    """The config classes where a protocol's pieces live.
+
+    They are in a folder named after its module (`data/sources/` of `data/source.py`), else in the
+    same folder.
+    """
+    modules = {reference.partition(":")[0] for reference in _all_references()}
+    homes = (f"{module}s", module.rpartition(".")[0])
+    home = next(home for home in homes if any(m.rpartition(".")[0] == home for m in modules))
+    return _classes(m for m in modules if m.rpartition(".")[0] == home)
+
+
+def loaded_pieces() -> list[type]:
+    """The config classes of the modules that are imported already."""
+    modules = {reference.partition(":")[0] for reference in _all_references()}
+    return _classes(m for m in modules if m in sys.modules)
+
+
+def _classes(modules: Iterable[str]) -> list[type]:
+    wanted, found = set(modules), []
+    for reference in _all_references():
+        if reference.partition(":")[0] in wanted:
             try:
                 found.append(configuration.locate_constructor(reference))
             except (ImportError, UserError):
                 continue  # only a suggestion: what cannot be imported here is not suggested
     return [piece for piece in found if isinstance(piece, type)]
+
+
+def _all_references() -> Iterator[str]:
+    return itertools.chain.from_iterable(_references().values())
 
 
 @functools.cache

@@ -24,6 +24,10 @@ class Network(Protocol):
 
     def apply(self, variables: Any, *args: Any, **kwargs: Any) -> Any: ...
 
+    def __call__(
+        self, z: Images, time: PerImage, flag: PerImage, *, deterministic: bool = True
+    ) -> Images: ...
+
 
 @dataclass(frozen=True)
 class Model:

@@ -8,11 +8,22 @@ import fiddle as fdl
 import flax.linen as nn
 import pytest
 
+from data.augmentation import Augmentation
+from data.pipeline import Data
+from data.source import Source
+from diffusion_ode.inference.decoding import Decoder
+from diffusion_ode.inference.draw_combination import AveragedDraws, DrawCombination
+from diffusion_ode.networks.precision import Precision
+from diffusion_ode.networks.residual_block import ResidualBlock
 from diffusion_ode.networks.unet import UNet
+from diffusion_ode.objectives.objective import Objective
+from diffusion_ode.process.dequantization import UniformDequantization
 from diffusion_ode.process.model import Network
 from diffusion_ode.process.path import Path as DiffusionPath
 from diffusion_ode.process.straight_path import StraightPath
-from launch.annotations import Misfit, annotations_of, fit, takes
+from diffusion_ode.process.uniforms import Uniforms
+from diffusion_ode.training.optimizer import AdamW, LearningRate
+from launch.annotations import Misfit, annotations_of, fit, pieces_for, takes
 
 
 class Colour(enum.Enum):
@@ -107,6 +118,10 @@ def test_what_fits_comes_back_as_the_field_wants_it(value, annotation, expected)
         (fdl.Config(Pebble), Box),
         (fdl.Config(Box), int),
         (fdl.Config(StraightPath), Network),
+        (fdl.Config(ResidualBlock), Network),
+        (fdl.Config(ResidualBlock), Precision),
+        (fdl.Config(UniformDequantization), Uniforms),
+        (fdl.Config(AveragedDraws), Decoder),
     ],
 )
 def test_what_does_not_fit_is_told_apart(value, annotation):
@@ -125,14 +140,29 @@ def test_what_does_not_fit_is_told_apart(value, annotation):
         (Path, "a path"),
         (Any, "anything"),
         (Sized, "a Sized"),
+        (Objective, "an Objective, e.g. FlowMatching() or SecondOrderFlowMatching()"),
+        (AdamW, "AdamW()"),
+        (Data, "Data(source=…)"),
+        (Augmentation | None, "an Augmentation, e.g. FlipRotate(), or None"),
     ],
 )
 def test_takes_says_what_a_field_takes(annotation, expected):
     assert takes(annotation) == expected
 
 
-def test_takes_names_the_pieces_of_a_protocol():
+def test_takes_names_the_pieces_of_a_protocol_wherever_they_live():
     assert takes(DiffusionPath) == "a Path, e.g. StraightPath() or VariancePreserving()"
+    assert takes(Network) == "a Network, e.g. UNet()"
+    assert takes(Source).startswith("a Source, e.g. ArrayFile(path=…), Cifar10(), Digits()")
+
+
+@pytest.mark.parametrize("kind", [Uniforms, Decoder, Precision, LearningRate, DrawCombination])
+def test_pieces_that_do_not_fit_are_not_suggested(kind):
+    home = kind.__module__
+    assert {piece.__module__ for piece in pieces_for(kind)} <= {
+        home,
+        "diffusion_ode.inference.reference_quirks",
+    }
 
 
 def test_annotations_of_flax_modules_and_dataclasses_are_resolved():
