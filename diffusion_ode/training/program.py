@@ -82,7 +82,7 @@ class TrainProgram:
             num_steps=self.num_steps,
             accumulation=self.accumulation,
             seed=self.seed,
-            place=self.placement.constrain_batch,
+            divide=self.placement.divide,
         )
         shardings = jax.tree.map(lambda leaf: leaf.sharding, self.abstract_state)
         jitted = jax.jit(

@@ -1,6 +1,7 @@
 """How state and batches lie on the devices."""
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,8 +10,10 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from diffusion_ode.checking import check_count
 from diffusion_ode.errors import UserError
+from diffusion_ode.training.batch_keys import shifted
 
 _SMALLEST_SHARDED = 2**14  # elements; below it a gather costs more than the memory it saves
+_BATCH = PartitionSpec(("data", "fsdp"))  # the first axis over all devices
 
 
 @dataclass(frozen=True)
@@ -32,9 +35,9 @@ class Mesh:
             if size is not None:
                 check_count(name, size, "give a number of devices")
 
-    def build(self) -> "Placement":
-        """The mesh over the devices that there are."""
-        devices = jax.device_count()
+    def build(self, over: Sequence[Any] | None = None) -> "Placement":
+        """The mesh over some devices; all that there are by default."""
+        devices = jax.device_count() if over is None else len(over)
         data = self.data if self.data is not None else devices // self.fsdp
         if data * self.fsdp != devices:
             raise UserError(
@@ -42,14 +45,21 @@ class Mesh:
                 f" {devices}: set both to numbers whose product is {devices}."
             )
         shape = (data, self.fsdp)
-        return Placement(jax.make_mesh(shape, ("data", "fsdp"), (AxisType.Auto,) * 2))
+        axes = ("data", "fsdp")
+        return Placement(jax.make_mesh(shape, axes, (AxisType.Auto,) * 2, devices=over))
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Named shardings on one mesh."""
+    """Where arrays lie on one mesh, and how a gradient is found there.
+
+    Args:
+      mesh: with the axes (data, fsdp).
+      smallest_sharded: arrays with fewer elements are whole on every device.
+    """
 
     mesh: jax.sharding.Mesh
+    smallest_sharded: int = _SMALLEST_SHARDED
 
     @property
     def replicated(self) -> NamedSharding:
@@ -58,7 +68,7 @@ class Placement:
     @property
     def batch(self) -> NamedSharding:
         """The first axis over all devices."""
-        return NamedSharding(self.mesh, PartitionSpec(("data", "fsdp")))
+        return NamedSharding(self.mesh, _BATCH)
 
     def check_batch(self, batch_size: int, accumulation: int) -> None:
         """Refuses a batch that the devices and the accumulation do not divide."""
@@ -77,7 +87,7 @@ class Placement:
     def _spec(self, shape: tuple[int, ...]) -> PartitionSpec:
         parts = self.mesh.shape["fsdp"]
         divisible = [axis for axis, size in enumerate(shape) if size % parts == 0]
-        if parts == 1 or math.prod(shape) < _SMALLEST_SHARDED or not divisible:
+        if parts == 1 or math.prod(shape) < self.smallest_sharded or not divisible:
             return PartitionSpec()
         largest = max(divisible, key=lambda axis: shape[axis])
         return PartitionSpec(*(["fsdp" if axis == largest else None for axis in range(len(shape))]))
@@ -88,6 +98,60 @@ class Placement:
             lambda rows: jax.make_array_from_process_local_data(self.batch, rows), batch
         )
 
-    def constrain_batch(self, per_image: Any) -> Any:
-        """Inside jit: arrays whose first axis is the batch lie as batches do."""
-        return jax.lax.with_sharding_constraint(per_image, self.batch)
+    def divide(self, gradient: Callable[[Any, Any, Any], tuple[Any, Any]]) -> Callable:
+        """The same function of a global batch, each device working on the images that it holds.
+
+        A step sends what is written here and nothing else: before it the shares of the parameters
+        are gathered along fsdp; after it gradients are scattered along fsdp and reduced along
+        data, once, in however many parts the device has gone through its images.
+
+        Args:
+          gradient: (parameters, images, batch key) → (mean gradient over the images, terms per
+            image).
+        """
+        if self.mesh.size == 1:
+            return gradient
+
+        def divided(parameters, batch, key):
+            specs = jax.tree.map(lambda leaf: self._spec(leaf.shape), parameters)
+
+            def on_one_device(shares, images, key):
+                here = jax.lax.axis_index(self.mesh.axis_names) * len(jax.tree.leaves(images)[0])
+                whole = jax.tree.map(_gathered, shares, specs)
+                gradients, terms = gradient(whole, images, shifted(key, here))
+                gradients = jax.tree.map(lambda g: g / self.mesh.size, gradients)
+                return _summed(gradients, specs), terms
+
+            return jax.shard_map(
+                on_one_device,
+                mesh=self.mesh,
+                in_specs=(specs, _BATCH, PartitionSpec()),
+                out_specs=(specs, _BATCH),
+                check_vma=False,  # it would have every part's gradient reduced on its own
+            )(parameters, batch, key)
+
+        return divided
+
+
+def _sharded_axis(spec: PartitionSpec) -> int | None:
+    return tuple(spec).index("fsdp") if "fsdp" in spec else None
+
+
+def _gathered(share, spec: PartitionSpec):
+    axis = _sharded_axis(spec)
+    return share if axis is None else jax.lax.all_gather(share, "fsdp", axis=axis, tiled=True)
+
+
+def _summed(gradients: Any, specs: Any) -> Any:
+    """Each device's share of the sum over all devices."""
+
+    def scattered(gradient, spec):
+        axis = _sharded_axis(spec)
+        if axis is None:
+            return gradient
+        return jax.lax.psum_scatter(gradient, "fsdp", scatter_dimension=axis, tiled=True)
+
+    def reduced(gradient, spec):
+        return jax.lax.psum(gradient, ("data", "fsdp") if _sharded_axis(spec) is None else "data")
+
+    return jax.tree.map(reduced, jax.tree.map(scattered, gradients, specs), specs)

@@ -1,8 +1,8 @@
 """The training step: a pure function from (state, batch) to (state, metrics)."""
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from diffusion_ode.backend import loops_are_fast
 from diffusion_ode.errors import UserError
 from diffusion_ode.objectives.objective import LossTerms, Objective
 from diffusion_ode.process.model import Model
+from diffusion_ode.training.batch_keys import batch_key, shifted
 from diffusion_ode.training.optimizer import AdamW
 from diffusion_ode.training.randomness import stream_key
 from diffusion_ode.training.state import TrainState
@@ -55,7 +56,7 @@ def make_train_step(
     num_steps: int,
     accumulation: int = 1,
     seed: int = 0,
-    place: Callable[[Any], Any] = lambda per_image: per_image,
+    divide: Callable[[Callable], Callable] = lambda gradient: gradient,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """The pure step; a step is one optimiser step however its batch is divided.
 
@@ -65,7 +66,7 @@ def make_train_step(
       accumulation: parts that the batch is divided into, one after the other; the gradient is
         that of the whole batch.
       seed: of the run.
-      place: puts a tree of arrays whose first axis is the batch onto the mesh.
+      divide: makes a gradient over a batch into one whose images lie on several devices.
     """
     transformation = optimizer.transformation()
     dimensions = model.pixels.dimensions
@@ -77,18 +78,15 @@ def make_train_step(
         # Nats per dimension: a scale that suits Adam's epsilon whatever the image's size.
         return jnp.mean(terms.loss) / dimensions, terms
 
-    gradient = jax.grad(loss, has_aux=True)
+    gradient = functools.partial(_accumulated, jax.grad(loss, has_aux=True), accumulation)
 
     def train_step(state: TrainState, batch: Batch):
         images = batch["image"].astype(jnp.int32)
-        draws = place(
-            objective.draw(model, images, stream_key(seed, "objective", state.step), state.times)
-        )
+        objective_key = stream_key(seed, "objective", state.step)
+        draws = objective.draw(model, images, objective_key, state.times)
         whole = {"image": images, "flag": batch["flag"], "draws": draws}
-        dropout_key = stream_key(seed, "dropout", state.step)
-        gradients, terms = _accumulated(
-            gradient, state.parameters, whole, dropout_key, accumulation
-        )
+        dropout_key = batch_key(stream_key(seed, "dropout", state.step))
+        gradients, terms = divide(gradient)(state.parameters, whole, dropout_key)
 
         updates, optimizer_state = transformation.update(
             gradients, state.optimizer, state.parameters
@@ -114,30 +112,30 @@ def make_train_step(
     return train_step
 
 
-def _accumulated(gradient, parameters, whole, dropout_key, accumulation: int):
-    """The mean gradient over the parts of a batch, and the terms of all its images."""
+def _accumulated(gradient, accumulation: int, parameters, images, dropout_key):
+    """The mean gradient over parts of the images, one after the other, and the terms of all."""
     if accumulation == 1:
-        return gradient(parameters, whole, dropout_key)
+        return gradient(parameters, images, dropout_key)
 
-    # Part i takes every accumulation-th image, so that each device divides what it already holds.
-    parts = jax.tree.map(lambda a: a.reshape(-1, accumulation, *a.shape[1:]).swapaxes(0, 1), whole)
-    keys = jax.random.split(dropout_key, accumulation)
+    parts = jax.tree.map(lambda a: a.reshape(accumulation, -1, *a.shape[1:]), images)
+    starts = jnp.arange(accumulation) * parts["image"].shape[1]
 
-    def add(total, part_and_key):
-        gradients, terms = gradient(parameters, *part_and_key)
+    def add(total, part_and_start):
+        part, start = part_and_start
+        gradients, terms = gradient(parameters, part, shifted(dropout_key, start))
         return jax.tree.map(jnp.add, total, gradients), terms
 
     zero = jax.tree.map(jnp.zeros_like, parameters)
     if loops_are_fast():
-        total, terms = jax.lax.scan(add, zero, (parts, keys))
+        total, terms = jax.lax.scan(add, zero, (parts, starts))
     else:
         total, collected = zero, []
         for i in range(accumulation):
-            total, terms = add(total, jax.tree.map(lambda a, i=i: a[i], (parts, keys)))
+            total, terms = add(total, jax.tree.map(lambda a, i=i: a[i], (parts, starts)))
             collected.append(terms)
         terms = jax.tree.map(lambda *t: jnp.stack(t), *collected)
     gradients = jax.tree.map(lambda g: g / accumulation, total)
-    return gradients, jax.tree.map(lambda a: a.swapaxes(0, 1).reshape(-1), terms)
+    return gradients, jax.tree.map(lambda a: a.reshape(-1), terms)
 
 
 def _metrics(terms: LossTerms, gradients, rate, dimensions: int) -> Metrics:
