@@ -15,8 +15,11 @@ _KINDS = (
     "collective-permute",
     "collective-broadcast",
 )
-# A TPU's reduce-scatter is a fused computation of this name, with an all-reduce in it.
+# A TPU's reduce-scatter is a fused computation of this name, with an all-reduce in it; and its
+# asynchronous collectives stand in each of the fusions that they advance in, under one number.
 _SCATTERING = "all-reduce-scatter"
+_ADVANCING = ("AsyncCollectiveStart", "AsyncCollectiveDone")
+_ADVANCING_NAME = "async_collective_fusion"
 
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) (?:\(.*\) -> .*)?\{$")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?[\w.\-]+ = (.*)$")
@@ -27,6 +30,7 @@ _CALLED = re.compile(
 )
 _BRANCHES = re.compile(r"\bbranch_computations=\{([^}]*)\}")
 _MESH_GROUPS = re.compile(r"replica_groups=mesh\[([^\]]*)\](?:, device_ids=\(.*?\))? \{([^}]*)\}")
+_CHANNEL = re.compile(r"\bchannel_id=(\d+)")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"?(\d+)')
 
 
@@ -65,30 +69,39 @@ def collectives(compiled_text: str) -> list[Collective]:
     """The collectives of `compiled.as_text()`, the largest first; equal ones are counted together.
 
     Arrays that XLA has combined into one operation count as one. A loop whose number of rounds is
-    not known counts as a single round.
+    not known counts as a single round; what stays on one device does not count.
     """
     computations, entry = _computations(compiled_text)
     devices = _device_count(compiled_text)
     found: Counter[tuple[str, int, int]] = Counter()
+    seen = set()
 
     def visit(name: str, times: int) -> None:
-        for line in computations.get(name, ()):
+        lines = computations.get(name, [])
+        advancing = name.startswith(_ADVANCING_NAME) or any(
+            word in line for line in lines for word in _ADVANCING
+        )
+        for line in lines:
             opcode = _opcode(line)
             kind, phase = _kind_and_phase(opcode)
-            if kind is not None:
-                # Of the two halves of an asynchronous one, only the second has the result alone.
-                if phase in ("", "-done"):
-                    scattering = name.startswith(_SCATTERING) and kind == "all-reduce"
-                    group = _group_size(line, devices)
-                    size = _bytes_of_result(line, opcode)
-                    size *= group if kind == "reduce-scatter" else 1
-                    found[("reduce-scatter" if scattering else kind, size, group)] += times
+            if kind is None:
+                trips = _TRIPS.search(line) if opcode == "while" else None
+                # The later halves name again what async-start has called.
+                for called in () if opcode in ("async-update", "async-done") else _called(line):
+                    visit(called, times * (int(trips[1]) if trips else 1))
                 continue
-            if opcode in ("async-update", "async-done"):
-                continue  # they name again what async-start has called
-            trips = _TRIPS.search(line) if opcode == "while" else None
-            for called in _called(line):
-                visit(called, times * (int(trips[1]) if trips else 1))
+            if phase == "-start":
+                continue  # its result holds its input too, that of -done does not
+            if advancing and (channel := _CHANNEL.search(line)):
+                if channel[1] in seen:
+                    continue
+                seen.add(channel[1])
+            group = _group_size(line, devices)
+            size = _bytes_of_result(line, opcode) * (group if kind == "reduce-scatter" else 1)
+            if name.startswith(_SCATTERING) and kind == "all-reduce":
+                kind = "reduce-scatter"
+            if group > 1 and size:
+                found[(kind, size, group)] += times
 
     visit(entry, 1)
     rows = [Collective(kind, size, n, group) for (kind, size, group), n in found.items()]
