@@ -96,7 +96,7 @@ class Recipe:
         """One sentence: what is not there (and why), what to get, where, and what to type then."""
         files = " and ".join(file.describe() for file in self.files)
         if self.other_files:
-            files += " (or else " + " and ".join(file.describe() for file in self.other_files) + ")"
+            files += f" (or else {' and '.join(file.name for file in self.other_files)})"
         given = self.files[0].name if len(self.files) == 1 else "FOLDER"
         where = (
             "" if data_dir == resolve_data_dir() else f" --data_dir {shlex.quote(str(data_dir))}"
@@ -109,6 +109,4 @@ class Recipe:
 
 
 def _readable_size(num_bytes: int) -> str:
-    if num_bytes < 10**6:
-        return f"{num_bytes} bytes"
-    return f"{num_bytes} bytes = {num_bytes / 10**6:.0f} MB"
+    return f"{num_bytes} bytes" if num_bytes < 10**6 else f"{num_bytes / 10**6:.0f} MB"

@@ -21,7 +21,7 @@ from typing import Any
 
 from diffusion_ode.documents import Document
 from diffusion_ode.errors import UserError
-from diffusion_ode.suggestions import suggestion
+from diffusion_ode.suggestions import either, suggestion
 
 PACKAGES = ("diffusion_ode", "data")
 """The packages whose classes a document may name."""
@@ -56,6 +56,8 @@ LINEN_BOOKKEEPING = frozenset({"parent", "name"})
 MAX_DEPTH = 32  # an experiment is about 6 deep
 MAX_NODES = 10_000  # an experiment has a few hundred
 
+_USE_ANOTHER = "use the folder of a run that you trust"
+_RESTORE = "restore the file from a checkpoint of its run"
 _REFERENCE = re.compile(r"([a-z][a-z0-9_]*(?:\.[a-z][a-z0-9_]*)*):([A-Za-z][A-Za-z0-9_]*)")
 
 
@@ -130,8 +132,8 @@ def locate_constructor(reference: str, packages: tuple[str, ...] = PACKAGES) -> 
         return _library_attribute(module, name, LIBRARY_CONSTRUCTORS[module])
     if module.partition(".")[0] not in packages:
         raise UserError(
-            f"A config may construct only what {' and '.join(packages)} define and some of Optax, "
-            f"not {reference!r}; refuse files that you do not trust."
+            f"The config calls {reference!r}, which is no piece of this program: it was refused "
+            f"and nothing of it ran, so {_USE_ANOTHER}."
         )
     found = vars(_import(module)).get(name)
     if getattr(found, "__module__", None) == module and getattr(found, "__qualname__", "") == name:
@@ -140,7 +142,7 @@ def locate_constructor(reference: str, packages: tuple[str, ...] = PACKAGES) -> 
         if inspect.isfunction(found) and name in vars(sys.modules[module]).get("CONFIGURABLE", ()):
             return found
     near = suggestion(name, constructible_names(module))
-    raise UserError(f"{reference!r} is not a config class that {module} defines; {near}")
+    raise UserError(f"{module} defines no config class {name!r}; {near}")
 
 
 def locate_name(reference: str) -> Any:
@@ -152,8 +154,8 @@ def locate_name(reference: str) -> Any:
     module, name = _split(reference)
     if module not in LIBRARY_NAMES:
         raise UserError(
-            f"A config may name only functions of {', '.join(LIBRARY_NAMES)}, not {reference!r}; "
-            "refuse files that you do not trust."
+            f"The config names {reference!r}, which is not of {either(LIBRARY_NAMES)}: it was "
+            f"refused and nothing of it ran, so {_USE_ANOTHER}."
         )
     return _library_attribute(module, name, LIBRARY_NAMES[module])
 
@@ -204,7 +206,7 @@ def _build(document: Document, where: str, packages: tuple[str, ...]) -> Any:
             return _construct(reference, arguments, where, packages)
     raise UserError(
         f"{where} is neither a literal nor one of the forms call, name, tuple and dict that a "
-        "config is made of; restore the file from a checkpoint of its run."
+        f"config is made of: {_RESTORE}."
     )
 
 
@@ -218,7 +220,7 @@ def _construct(reference: str, arguments: dict, where: str, packages: tuple[str,
             )
     for name, parameter in known.items():
         if parameter.default is parameter.empty and name not in arguments:
-            raise UserError(f"{where}: {reference} needs the field {name!r}, which is missing.")
+            raise UserError(f"{where}: {reference} lacks its field {name!r}: {_RESTORE}.")
     values = {name: _build(value, f"{where}.{name}", packages) for name, value in arguments.items()}
     return constructor(**values)
 
@@ -239,13 +241,16 @@ def _check_size(document: Document) -> None:
     if level:
         raise UserError(
             f"The config has more than {MAX_NODES} entries or is nested more than {MAX_DEPTH} "
-            "deep, so it is none of ours."
+            f"deep, as no run's is: {_USE_ANOTHER}."
         )
 
 
 def _split(reference: str) -> tuple[str, str]:
     if not (match := _REFERENCE.fullmatch(reference)):
-        raise UserError(f"A config names things as 'module:Name', not {reference[:80]!r}.")
+        raise UserError(
+            f"The config names {reference[:80]!r}, which is not of the form 'module:Name': "
+            f"{_RESTORE}."
+        )
     return match[1], match[2]
 
 
@@ -256,14 +261,14 @@ def _import(module: str) -> Any:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise  # the module exists; a library that it needs does not
         raise UserError(
-            f"There is no module {module!r}, which the config names; it was made by another "
-            "version of this program."
+            f"The config names the module {module!r}, which this version of the program has not: "
+            "use the version that made it."
         ) from error
 
 
 def _library_attribute(module: str, name: str, allowed: frozenset[str]) -> Any:
     if name not in allowed:
-        raise UserError(f"A config may not name {module}:{name}; {suggestion(name, allowed)}")
+        raise UserError(f"The config may not name {module}:{name}; {suggestion(name, allowed)}")
     return getattr(importlib.import_module(module), name)
 
 

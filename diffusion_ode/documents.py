@@ -37,18 +37,18 @@ def read(path: Path) -> Document:
             content = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise UserError(
-            f"Cannot read the config {path}: {error.strerror}; give the folder of a run, which "
-            "holds config.json."
+            f"Cannot read the config {path} ({error.strerror}): give the folder of a run."
         ) from error
     if len(content) > MAX_BYTES:
         raise UserError(
-            f"The config {path} is larger than {MAX_BYTES} bytes, so it is none of ours."
+            f"The config {path} is larger than {MAX_BYTES} bytes, as no run's is: give the folder "
+            "of a run."
         )
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as error:
         raise UserError(
-            f"The config {path} is not JSON ({error}); restore it from a checkpoint of its run."
+            f"The config {path} is not JSON ({error}): restore it from a checkpoint of its run."
         ) from error
 
 

@@ -73,7 +73,9 @@ def read(arguments: Sequence[str]) -> Request:
     for flag in options:
         if flag not in task.flags:
             owners = [entry.name for entry in tasks.TASKS if flag in entry.flags]
-            raise UserError(f"--{flag} is a flag of --task={owners[0]}, not of {given.task!r}.")
+            raise UserError(
+                f"--{flag} is of --task={owners[0]} only: leave it out, or name that task."
+            )
     return Request(
         experiment=given.exp,
         task=given.task,

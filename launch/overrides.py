@@ -143,7 +143,9 @@ def _piece(call: ast.Call) -> fdl.Config:
     ):
         raise _NotAValue("a call has no * or **")
     if len(call.args) > len(fields):
-        raise UserError(f"{name} takes {len(fields)} arguments, not {len(call.args)}.")
+        raise UserError(
+            f"{name} takes {len(fields)} arguments, not {len(call.args)}: {', '.join(fields)}."
+        )
     given = dict(zip(fields, call.args, strict=False))
     for keyword in call.keywords:
         assert keyword.arg is not None  # checked above

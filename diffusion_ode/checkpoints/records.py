@@ -88,8 +88,8 @@ def check_fit(
     ]
     if differing:
         raise UserError(
-            f"checkpoint {folder} does not fit this config ({listed(differing)}): go back to the "
-            "config that it was trained with, which is saved in it, or choose another --workdir"
+            f"Checkpoint {folder} does not fit this config ({listed(differing)}): give the --set "
+            "that it was trained with, or another --workdir."
         )
 
 

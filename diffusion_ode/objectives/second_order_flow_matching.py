@@ -37,7 +37,9 @@ class SecondOrderFlowMatching:
     def __post_init__(self):
         check_finite("weight", self.weight)
         if not self.weight >= 0.0:
-            raise UserError(f"weight = {self.weight} is negative: λ weighs a squared residual.")
+            raise UserError(
+                f"weight = {self.weight} is negative, but it weighs a square: give 0 or more."
+            )
 
     def draw(self, model, images, key, times_state):
         flow_key, probe_key = jax.random.split(key)

@@ -37,7 +37,7 @@ class Pixels:
         for size in self.shape:
             check_count("a size in shape", size)
         if self.levels < 2:
-            raise UserError(f"levels = {self.levels} is below 2: give V of the values 0..V−1.")
+            raise UserError(f"levels = {self.levels} is below 2: give V for values 0 to V − 1.")
 
     @property
     def dimensions(self) -> int:
@@ -65,14 +65,14 @@ class Pixels:
         images = np.asarray(images)
         if images.ndim < 3 or images.shape[-3:] != tuple(self.shape):
             raise UserError(
-                f"images of shape {images.shape} do not end in {tuple(self.shape)}, the model's"
+                f"Images of shape {images.shape} do not end in {tuple(self.shape)}, the model's"
                 " (height, width, channels): give images of that size, or set model.pixels.shape."
             )
         if images.dtype.kind not in "iu":
             self._refuse_fractions(images)
         if images.size and (images.min() < 0 or images.max() >= self.levels):
             raise UserError(
-                f"images hold values from {images.min()} to {images.max()}, but {self.levels}"
+                f"Images hold values from {images.min()} to {images.max()}, but {self.levels}"
                 f" levels are 0..{self.levels - 1}: rescale the images, or set model.pixels.levels."
             )
         return images if images.dtype.kind in "iu" else images.astype(np.int32)
@@ -80,13 +80,13 @@ class Pixels:
     def _refuse_fractions(self, images: np.ndarray) -> None:
         if images.dtype.kind != "f":
             raise UserError(
-                f"images are of type {images.dtype}, but levels are whole numbers"
+                f"Images are of type {images.dtype}, but levels are whole numbers"
                 f" 0..{self.levels - 1}: convert them to uint8."
             )
         strange = images[(images != np.floor(images)) | ~np.isfinite(images)]  # NaN ≠ NaN
         if strange.size:
             raise UserError(
-                f"images hold {strange[0]}, but levels are whole numbers 0..{self.levels - 1}: give"
+                f"Images hold {strange[0]}, but levels are whole numbers 0..{self.levels - 1}: give"
                 " the levels themselves, not values scaled to [0, 1] or [−1, 1]."
             )
 

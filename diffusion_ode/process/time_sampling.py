@@ -153,11 +153,11 @@ class AdaptiveTimes:
         check_count("bins", self.bins, "give the γ grid at least one bin")
         if not 0.0 < self.uniform_share <= 1.0:
             raise UserError(
-                f"uniform_share = {self.uniform_share} is not in (0, 1]: without a uniform share a"
-                " γ that was once easy would never be drawn again."
+                f"uniform_share = {self.uniform_share} is not in (0, 1], so that a γ that was once"
+                " easy would never be drawn again: give 0.1."
             )
         if not 0.0 < self.decay < 1.0:
-            raise UserError(f"decay = {self.decay} is not in (0, 1): give a share below one.")
+            raise UserError(f"decay = {self.decay} is not in (0, 1): give a number between.")
 
     def init(self):
         return AdaptiveState(jnp.zeros(self.bins), jnp.zeros(self.bins))

@@ -41,7 +41,7 @@ class Adams:
     def __post_init__(self) -> None:
         if not 1 <= self.order <= _MOST_SLOPES:
             raise UserError(
-                f"order is {self.order}, but Adams takes 1 to {_MOST_SLOPES}: 3 or 4 are good."
+                f"order is {self.order}, but Adams takes 1 to {_MOST_SLOPES}: give 3 or 4."
             )
 
     @property

@@ -114,7 +114,7 @@ class PIController:
                 raise UserError(f"{name} is {value}, but a tolerance must not be negative.")
         if self.rtol + self.atol + self.unit_tolerance == 0 or self.log_density_tolerance == 0:
             raise UserError(
-                f"the tolerances are rtol {self.rtol}, atol {self.atol} and log_density_tolerance "
+                f"rtol is {self.rtol}, atol {self.atol} and log_density_tolerance "
                 f"{self.log_density_tolerance}, but no step has no error: make rtol or atol, and "
                 "log_density_tolerance, positive."
             )

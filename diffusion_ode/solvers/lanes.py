@@ -114,14 +114,14 @@ def _check(
         return
     if not sharding.is_fully_addressable:
         raise UserError(
-            "the lanes' sharding spans several processes, but each process solves its own items: "
+            "The lanes' sharding spans several processes, but each process solves its own items: "
             "give a sharding over this process's devices."
         )
     devices = len(sharding.device_set)
     if lanes % devices:
         raise UserError(
-            f"there are {lanes} lanes, but they are divided among {devices} devices: give a "
-            f"multiple of {devices}."
+            f"{lanes} lanes cannot be divided among {devices} devices: give a multiple of "
+            f"{devices}."
         )
 
 

@@ -66,7 +66,7 @@ def check_span(span: tuple[float, float]) -> None:
     """Raises UserError for a span without length."""
     if span[0] == span[1]:
         raise UserError(
-            f"the span {span} has no length, so there is nothing to integrate: start and end must "
+            f"The span {span} has no length, so there is nothing to integrate: start and end must "
             "differ."
         )
 

@@ -116,7 +116,7 @@ def test_missing_data_says_what_to_get_and_what_to_type(name, tmp_path):
     sentence = str(caught.value)
     assert f"`python -m data.prepare {name} --from " in sentence
     assert f"--data_dir {tmp_path}" in sentence
-    assert "http" in sentence and "bytes" in sentence
+    assert "http" in sentence and " MB, " in sentence
     assert "sha256 " in sentence or "md5 " in sentence
     assert sentence.count("\n") == 0
 
