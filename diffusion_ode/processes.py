@@ -88,7 +88,7 @@ def by_leader(act: Callable[[], T]) -> T:
     if count() == 1:
         return act()
     answer = together(lambda: json.dumps(act()) if is_leader() else "")
-    return json.loads(_texts(answer)[0])
+    return json.loads(_leaders_text(answer))
 
 
 def check_same(what: str, value: str) -> None:
@@ -139,6 +139,23 @@ def gathered(records: Iterable[tuple], dtype: np.dtype, every: int = 64) -> Iter
         remaining = bool((sizes == every).any())
 
 
+def on_this_process(arrays: T) -> T:
+    """Together: a tree of global arrays as whole ones on this process's first device.
+
+    With one process they stay where they are.
+    """
+    if count() == 1:
+        return arrays
+    import jax
+    from jax.sharding import NamedSharding, PartitionSpec
+
+    def local(array):
+        everywhere = NamedSharding(array.sharding.mesh, PartitionSpec())
+        return jax.device_put(array, everywhere).addressable_data(0)
+
+    return jax.tree.map(local, arrays)
+
+
 class Vote:
     """Whether any process wants something: the same answer, at the same call, in every process.
 
@@ -186,10 +203,23 @@ def _texts(text: str) -> list[str]:
     """Every process's text."""
     content = text.encode()
     sizes = _gather(np.asarray(len(content)))
-    # A power of two, so that few programs are compiled.
-    room = 1 << int(sizes.max()).bit_length()
-    padded = np.frombuffer(content.ljust(room, b"\0"), np.uint8)
+    padded = np.frombuffer(content.ljust(_room(int(sizes.max())), b"\0"), np.uint8)
     return [row.tobytes()[:size].decode() for row, size in zip(_gather(padded), sizes, strict=True)]
+
+
+def _leaders_text(text: str) -> str:
+    """The leader's; unlike with `_texts` nobody needs room for what the others say."""
+    from jax.experimental import multihost_utils
+
+    size = int(_gather(np.asarray(len(text.encode())))[0])
+    padded = text.encode().ljust(_room(size), b"\0")[: _room(size)]
+    content = np.asarray(multihost_utils.broadcast_one_to_all(np.frombuffer(padded, np.uint8)))
+    return content.tobytes()[:size].decode()
+
+
+def _room(size: int) -> int:
+    """At least one more, in powers of two: so that few programs are compiled."""
+    return 1 << size.bit_length()
 
 
 def _gather(array: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Running a task, and after training the tasks that follow it."""
 
 import dataclasses
+import json
 import logging
 import os
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import fiddle as fdl
 
 from data.errors import UserError as DataUserError
+from diffusion_ode import processes
 from diffusion_ode.errors import UserError
 from diffusion_ode.tasks import registry as tasks
 from diffusion_ode.tasks.run import Run
@@ -51,6 +53,7 @@ def perform(run: Run, task: str) -> int:
       UserError: the user can mend it.
       Interrupted: asked to stop, everything is saved; it carries its exit status.
     """
+    processes.check_same("The request", json.dumps([task, *_request(run)]))
     following = run.experiment.after_training if task == "train" else ()
     logging.captureWarnings(True)  # a task's console keeps what is logged off the screen
     outcomes = []
@@ -63,17 +66,38 @@ def perform(run: Run, task: str) -> int:
         except (UserError, DataUserError):
             raise
         except Interrupted as interruption:
-            print(f"{interruption}: run the same command to go on.", file=sys.stderr)
+            if processes.is_leader():
+                print(f"{interruption}: run the same command to go on.", file=sys.stderr)
             raise
         except Exception as error:
-            log_failure(run.log_path, error)
+            log = _failure_log(run)
+            log_failure(log, error)
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            print(f"{name} failed: {reason}; the traceback is in {run.log_path}.", file=sys.stderr)
+            who = f"{name} failed" + (f" in process {processes.index()}" if _several() else "")
+            remedy = "; if another one has ended, run all of them again" if _several() else ""
+            print(f"{who}: {reason}; the traceback is in {log}{remedy}.", file=sys.stderr)
             return 1
         if name == "train":  # what follows a training takes what it has made
             run = dataclasses.replace(run, init_from=None)
-    print(summary(run, outcomes))
+    if processes.is_leader():
+        print(summary(run, outcomes))
     return 0
+
+
+def _several() -> bool:
+    return processes.count() > 1
+
+
+def _request(run: Run) -> list:
+    """What all processes of a run must have been asked alike."""
+    return [run.document, run.init_from, run.checkpoint, dict(run.options)]
+
+
+def _failure_log(run: Run) -> Path:
+    """The log; the leader's is not for others to write to, but theirs may say what it cannot."""
+    if processes.is_leader():
+        return run.log_path
+    return run.log_path.with_suffix(f".{processes.index()}.txt")
 
 
 def _check_writable(workdir: Path) -> None:

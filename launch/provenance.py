@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from data.errors import UserError as DataUserError
-from diffusion_ode import documents
+from diffusion_ode import documents, processes
 from diffusion_ode.errors import UserError
 from diffusion_ode.files import held
 from diffusion_ode.tasks.run import Run
@@ -34,8 +34,11 @@ def recorded(run: Run, task: str) -> Iterator[Run]:
     An entry without `stopped` was killed, or still runs. Of a launch that was refused or
     interrupted before it began nothing is written.
 
-    Yields the run with the recorder that adds to the entry.
+    Yields the run with the recorder that adds to the entry; of several processes the leader's.
     """
+    if not processes.is_leader():
+        yield run
+        return
     launch = _Launch(run.workdir / "run.json", _facts(run, task))
     try:
         yield dataclasses.replace(run, recorder=launch)

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
+from diffusion_ode import processes
 from diffusion_ode.checkpoints.arrays import kinds, nested_arrays, read_arrays
 from diffusion_ode.checkpoints.digest import combine, leaf_facts
 from diffusion_ode.checkpoints.errors import DamagedCheckpoint, SaveFailed, first_line
@@ -109,6 +109,10 @@ class Checkpoints:
                 if re.fullmatch(r"\d+", entry.name) and entry.is_dir()
             )
         return []
+
+    def agreed_steps(self) -> list[int]:
+        """The same as the first process sees them: others' views of a shared disk may lag."""
+        return processes.by_leader(self.list_steps)
 
     def latest_step(self) -> int | None:
         """The newest step, counting one that is still being written."""
@@ -274,7 +278,7 @@ class Checkpoints:
         if step is not None:
             return self._the_one(step, read)
         damaged: dict[int, str] = {}
-        while candidates := [k for k in self.list_steps() if k not in damaged]:
+        while candidates := [k for k in self.agreed_steps() if k not in damaged]:
             newest = candidates[-1]
             try:
                 result = read(newest)
@@ -294,8 +298,8 @@ class Checkpoints:
         )
 
     def _the_one(self, step: int | str, read: Callable[[int], Any]) -> Any:
-        steps = self.list_steps()
-        chosen = self.best_step() if step == "best" else step
+        steps = self.agreed_steps()
+        chosen = processes.by_leader(self.best_step) if step == "best" else step
         if chosen is None:
             raise UserError(
                 f"no checkpoint in {self.directory} has a value of {self._best_by!r}, so none is "
@@ -324,7 +328,7 @@ class Checkpoints:
 
     def _agreed(self, read: Callable[[], Any]) -> Any:
         """Read, and find it damaged if any process does: all must go on to the same checkpoint."""
-        if jax.process_count() == 1:
+        if processes.count() == 1:
             return read()
         try:
             result, damage = read(), None
@@ -337,7 +341,7 @@ class Checkpoints:
     def _quarantine(self, damaged: Mapping[int, str]) -> None:
         if self._read_only or not damaged:
             return
-        if jax.process_index() == 0:
+        if processes.is_leader():
             folder = self.directory.parent / QUARANTINE
             folder.mkdir(exist_ok=True)
             for step in damaged:
@@ -345,7 +349,7 @@ class Checkpoints:
                 target = next(folder / name for name in names if not (folder / name).exists())
                 (self.directory / str(step)).rename(target)
                 self._report(f"checkpoint {step} was moved to {target}")
-        if jax.process_count() > 1:
+        if processes.count() > 1:
             multihost_utils.sync_global_devices("quarantine")
 
 

@@ -27,11 +27,17 @@ class Console:
         log: the file that everything printed is appended to, with the time; None until `log_to`.
         stream: the screen.
         period: seconds between lines of progress where they stay.
+        silent: neither prints nor logs, for processes that another one speaks for.
     """
 
     def __init__(
-        self, log: Path | None = None, stream: TextIO | None = None, period: float = _PERIOD
+        self,
+        log: Path | None = None,
+        stream: TextIO | None = None,
+        period: float = _PERIOD,
+        silent: bool = False,
     ):
+        self._silent = silent
         self._stream = sys.stdout if stream is None else stream
         self._log: TextIO | None = None
         self._not_yet_logged: list[str] = []
@@ -51,6 +57,8 @@ class Console:
 
     def log_to(self, path: Path) -> None:
         """From now on everything is appended to this file, and what was printed before at once."""
+        if self._silent:
+            return
         with self._lock:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._log = path.open("a", encoding="utf-8")
@@ -112,6 +120,8 @@ class Console:
                 self._log = None
 
     def _show(self, text: str) -> None:
+        if self._silent:
+            return
         encoding = getattr(self._stream, "encoding", None) or "utf-8"
         try:
             # A screen that knows no "±" shows "?" instead of ending the run.
@@ -122,6 +132,8 @@ class Console:
             self._live = False
 
     def _write_log(self, text: str) -> None:
+        if self._silent:
+            return
         now = datetime.datetime.now().isoformat(" ", "seconds")
         lines = [f"{now}  {line}\n" for line in text.split("\n")]
         if self._log is None:

@@ -3,7 +3,7 @@
 import csv
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,56 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{value!r} of type {type(value).__name__} is not JSON")
 
 
-class PerExampleFile:
+class PerExampleRows:
+    """A table with one row per example, in memory. A context.
+
+    Args:
+        columns: the names after `index`, the example's position in its split.
+        rows: to begin with, as `rows` gives them.
+    """
+
+    def __init__(self, columns: Sequence[str], rows: Iterable[Sequence[float]] = ()):
+        self.columns = ("index", *columns)
+        self._rows = {int(index): [float(value) for value in values] for index, *values in rows}
+
+    def __enter__(self) -> "PerExampleRows":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing is open."""
+
+    @property
+    def done(self) -> set[int]:
+        """Indices of the examples that have a row."""
+        return set(self._rows)
+
+    def rows(self) -> list[list[float]]:
+        """All rows, the index first, in the order in which they came."""
+        return [[index, *values] for index, values in self._rows.items()]
+
+    def append(self, index: Sequence[int], **columns: Sequence[float]) -> None:
+        """Add rows, given by columns of one length.
+
+        Raises:
+            ValueError: the columns are not the table's, or an example has a row already.
+        """
+        if {"index", *columns} != set(self.columns):
+            raise ValueError(f"columns are {sorted(columns)}, not {sorted(self.columns[1:])}")
+        others = (columns[name] for name in self.columns[1:])
+        for position, *values in zip(index, *others, strict=True):
+            if int(position) in self._rows:
+                raise ValueError(f"example {int(position)} has a row already")
+            self._rows[int(position)] = [float(value) for value in values]
+
+    def table(self) -> dict[str, np.ndarray]:
+        """All rows by column, in order of `index`: int64 [n] for it, float64 [n] for the others."""
+        order = sorted(self._rows)
+        values = np.array([self._rows[k] for k in order]).reshape(-1, len(self.columns) - 1)
+        table = {name: values[:, k] for k, name in enumerate(self.columns[1:])}
+        return {"index": np.array(order, np.int64), **table}
+
+
+class PerExampleFile(PerExampleRows):
     """A csv with one row per example, which grows batch by batch and can be gone on with.
 
     A context. The first column is `index`, the example's position in its split; the others are
@@ -53,8 +102,8 @@ class PerExampleFile:
     """
 
     def __init__(self, path: Path, columns: Sequence[str]):
+        super().__init__(columns)
         self._path = path
-        self.columns = ("index", *columns)
         path.parent.mkdir(parents=True, exist_ok=True)
         self._rows = self._take_over()
         self._file = path.open("a", newline="")
@@ -69,33 +118,12 @@ class PerExampleFile:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    @property
-    def done(self) -> set[int]:
-        """Indices of the examples that have a row."""
-        return set(self._rows)
-
     def append(self, index: Sequence[int], **columns: Sequence[float]) -> None:
-        """Add rows, given by columns of one length; on disk (but for a power failure) afterwards.
-
-        Raises:
-            ValueError: the columns are not the file's, or an example has a row already.
-        """
-        if {"index", *columns} != set(self.columns):
-            raise ValueError(f"columns are {sorted(columns)}, not {sorted(self.columns[1:])}")
-        others = (columns[name] for name in self.columns[1:])
-        for position, *values in zip(index, *others, strict=True):
-            if int(position) in self._rows:
-                raise ValueError(f"example {int(position)} has a row in {self._path} already")
-            self._rows[int(position)] = row = [float(value) for value in values]
-            self._writer.writerow([int(position), *map(_shortest, row)])
+        """Also on disk (but for a power failure) afterwards."""
+        super().append(index, **columns)
+        for position in map(int, index):
+            self._writer.writerow([position, *map(_shortest, self._rows[position])])
         self._file.flush()
-
-    def table(self) -> dict[str, np.ndarray]:
-        """All rows by column, in order of `index`: int64 [n] for it, float64 [n] for the others."""
-        order = sorted(self._rows)
-        values = np.array([self._rows[k] for k in order]).reshape(-1, len(self.columns) - 1)
-        table = {name: values[:, k] for k, name in enumerate(self.columns[1:])}
-        return {"index": np.array(order, np.int64), **table}
 
     def _take_over(self) -> dict[int, list[float]]:
         """Read what is there, dropping half a line at the end."""

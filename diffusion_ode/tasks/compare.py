@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from diffusion_ode import units
+from diffusion_ode import processes, units
 from diffusion_ode.errors import UserError
 from diffusion_ode.inference.uncertainty import standard_error
 from diffusion_ode.reporting.result_files import read_json, read_table, write_json
@@ -58,7 +58,8 @@ class Compare:
         }
         run.begin()
         path = run.workdir / "comparisons" / f"{mine.name}-with-{Path(other).name}.json"
-        write_json(path, result)
+        if processes.is_leader():
+            write_json(path, result)
         return Outcome(
             rows=[
                 ("this model", f"{here['ode']['bpd']:.4f} bpd ({mine})"),

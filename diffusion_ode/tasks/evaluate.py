@@ -7,16 +7,17 @@ import shlex
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffusion_ode import units
+from diffusion_ode import processes, units
 from diffusion_ode.checking import check_count
 from diffusion_ode.errors import UserError
 from diffusion_ode.inference.draw_combination import check_draws
-from diffusion_ode.inference.likelihood import OdeLikelihood
+from diffusion_ode.inference.likelihood import ImageLikelihood, OdeLikelihood
 from diffusion_ode.inference.reference_quirks import ReferenceQuirks
 from diffusion_ode.inference.uncertainty import Uncertainty, uncertainty
 from diffusion_ode.inference.variational_bound import VariationalBound
@@ -24,7 +25,7 @@ from diffusion_ode.process.model import Model
 from diffusion_ode.reporting.compilation_time import CompilationTime
 from diffusion_ode.reporting.console import Console
 from diffusion_ode.reporting.progress import Progress
-from diffusion_ode.reporting.result_files import PerExampleFile, write_json
+from diffusion_ode.reporting.result_files import PerExampleFile, PerExampleRows, write_json
 from diffusion_ode.reporting.running_mean import RunningMean
 from diffusion_ode.tasks.evaluation_result import (
     Rows,
@@ -43,6 +44,9 @@ from diffusion_ode.training.randomness import stream_key
 
 _BOUND_BATCH = 128  # images whose bound is computed at once, just ahead of their solves
 _COLUMNS = ("log_likelihood", "nfe", "converged", "reconstruction", "prior", "diffusion")
+# What is found of an image, as processes send it to each other.
+_ROW = np.dtype([("index", np.int64), *((column, np.float64) for column in _COLUMNS)])
+_LIKELIHOOD = np.dtype([(name, _ROW[name]) for name in ImageLikelihood._fields])
 
 
 @dataclass(frozen=True)
@@ -96,22 +100,22 @@ class Evaluate:
     def run(self, run: Run) -> Outcome:
         """Evaluates every test image once, and writes `result.json` and `per_example.csv`."""
         with (
-            Console() as console,
+            Console(silent=not processes.is_leader()) as console,
             Interruption(console.print, run.recorder.end) as interruption,
             interruption.immediately(lambda: None),
         ):
             source = trained(run, console.print)
-            images = run.experiment.data.load(run.data_dir)
+            images = run.load_data()
             check_fingerprint(source.facts, images.fingerprint, f"checkpoint {source.step}")
             test = images.test[: self.num_images]
             run.experiment.model.pixels.check(test)
             source.lanes_sharding(self.ode.lanes)  # refused now, not when all is compiled
             folder = run.workdir / "evaluations" / f"{source.step}-{self._name()}"
             settings = EvaluationSettings(folder, run, source)
-            settings.check()
+            processes.by_leader(settings.check)
             run.begin(data_fingerprint=images.fingerprint, checkpoint=source.step)
             console.log_to(run.log_path)
-            settings.write()
+            processes.by_leader(settings.write)
 
             console.print(
                 f"evaluating step {source.step} on {len(test)} test images of"
@@ -121,7 +125,7 @@ class Evaluate:
             console.print("compiling …")
             start = time.perf_counter()
             with (
-                PerExampleFile(folder / "per_example.csv", _COLUMNS) as table,
+                _rows_so_far(folder / "per_example.csv") as table,
                 CompilationTime() as compiling,
             ):
                 evaluated = len(test) - len(table.done)
@@ -156,7 +160,8 @@ class Evaluate:
                 "images_per_second": evaluated / seconds,
                 "compilation_seconds": compiling.seconds,
             }
-            write_json(folder / "result.json", result)
+            if processes.is_leader():
+                write_json(folder / "result.json", result)
         return Outcome(
             rows=in_words(result),
             written=[
@@ -183,7 +188,7 @@ class Evaluate:
         return f"{short_name(self.ode.dequantization)}-k{self.num_importance}"
 
     def _complete(
-        self, table: PerExampleFile, test: np.ndarray, model: Model, source: Trained, console
+        self, table: PerExampleRows, test: np.ndarray, model: Model, source: Trained, console
     ) -> None:
         """Evaluates the images that the table has no row for yet."""
         missing = [index for index in range(len(test)) if index not in table.done]
@@ -194,25 +199,17 @@ class Evaluate:
         likelihoods = self.ode.of_images(
             model,
             source.parameters,
-            self._with_bounds(missing, test, model, source, bounds),
+            self._with_bounds(processes.mine(missing), test, model, source, bounds),
             stream_key(self.seed, "noise"),
             probe_key=stream_key(self.seed, "probes"),
             num_importance=self.num_importance,
             sharding=source.lanes_sharding(self.ode.lanes),
         )
-        for image in likelihoods:
-            reconstruction, prior, diffusion = bounds.pop(image.index)
-            table.append(
-                [image.index],
-                log_likelihood=[image.log_likelihood],
-                nfe=[image.nfe],
-                converged=[float(image.converged)],
-                reconstruction=[reconstruction],
-                prior=[prior],
-                diffusion=[diffusion],
-            )
-            if image.converged:
-                running.add(units.bits_per_dimension(-image.log_likelihood, dimensions))
+        mine = ((*image, *bounds.pop(image.index)) for image in likelihoods)
+        for row in processes.gathered(mine, _ROW):
+            table.append([row["index"]], **{column: [row[column]] for column in _COLUMNS})
+            if row["converged"]:
+                running.add(units.bits_per_dimension(-row["log_likelihood"], dimensions))
             progress.update(len(table.done), *running.in_words())
         progress.end()
 
@@ -248,17 +245,18 @@ class Evaluate:
         for what, (ode, noise_key, probe_key) in variations.items():
             progress = Progress(console, f"again with {what}, image", count)
             values: dict[int, float] = {}
-            for image in ode.of_images(
+            mine = ode.of_images(
                 model,
                 source.parameters,
-                ((index, np.asarray(test[index])) for index in range(count)),
+                ((index, np.asarray(test[index])) for index in processes.mine(range(count))),
                 noise_key,
                 probe_key=probe_key,
                 num_importance=self.num_importance,
                 sharding=source.lanes_sharding(self.ode.lanes),
-            ):
-                if image.converged:
-                    values[image.index] = image.log_likelihood
+            )
+            for image in processes.gathered(mine, _LIKELIHOOD):
+                if image["converged"]:
+                    values[int(image["index"])] = float(image["log_likelihood"])
                 progress.update(len(values))
             progress.end()
             again.append(values)
@@ -267,6 +265,18 @@ class Evaluate:
         scale = -model.pixels.dimensions  # a longer code is a smaller likelihood
         to_bpd = lambda nats: {k: units.bits_per_dimension(v, scale) for k, v in nats.items()}  # noqa: E731
         return uncertainty(to_bpd(mine), *map(to_bpd, again))
+
+
+def _rows_so_far(path: Path) -> PerExampleRows:
+    """The leader's file; in other processes its rows, which grow alike."""
+    files = []
+
+    def open_file() -> list[list[float]]:
+        files.append(PerExampleFile(path, _COLUMNS))
+        return files[0].rows()
+
+    rows = processes.by_leader(open_file)
+    return files[0] if files else PerExampleRows(_COLUMNS, rows)
 
 
 @functools.partial(jax.jit)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from diffusion_ode import documents
+from diffusion_ode import documents, processes
 from diffusion_ode.documents import Document
 from diffusion_ode.tasks.outcome import Outcome
 
@@ -75,6 +75,8 @@ class Run:
         A task calls it when nothing can refuse the launch any more, and writes nothing before: a
         refused launch leaves no trace.
         """
+        if not processes.is_leader():
+            return
         self.workdir.mkdir(parents=True, exist_ok=True)
         self.recorder.add(facts)
         self.recorder.begin()
@@ -91,7 +93,18 @@ class Run:
 
     def save_config(self) -> None:
         """Writes `config.json`; for whoever holds the workdir, so only once it is locked."""
-        documents.write(self.document, self.config_path)
+        if processes.is_leader():
+            documents.write(self.document, self.config_path)
+
+    def load_data(self) -> Any:
+        """The experiment's images, which are the same in every process.
+
+        Raises:
+          UserError: they are not there, or not the same.
+        """
+        images = processes.together(lambda: self.experiment.data.load(self.data_dir))
+        processes.check_same("The data's fingerprint", images.fingerprint)
+        return images
 
     def config_changes(self) -> list[documents.Change]:
         """How this launch's config differs from the workdir's; empty if there is none yet.

@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass, field
 
-import jax
 import numpy as np
 
+from diffusion_ode import processes
 from diffusion_ode.checking import check_count
 from diffusion_ode.files import replace_atomically
 from diffusion_ode.inference.sampling import OdeSampler, Sampler, drawn_in_order
+from diffusion_ode.inference.sampling import Sample as Sampled
+from diffusion_ode.process.model import Model
 from diffusion_ode.reporting.console import Console
 from diffusion_ode.reporting.image_grid import image_grid, write_picture
 from diffusion_ode.reporting.progress import Progress
@@ -42,7 +44,7 @@ class Sample:
         """Writes `samples/STEP/samples.npz` and `grid.png`, and the grid to TensorBoard."""
         model = run.experiment.model
         with (
-            Console() as console,
+            Console(silent=not processes.is_leader()) as console,
             Interruption(console.print, run.recorder.end) as interruption,
             interruption.immediately(lambda: None),
         ):
@@ -52,15 +54,16 @@ class Sample:
             console.log_to(run.log_path)
             console.print(f"drawing {self.num_images} images from step {source.step}")
             progress = Progress(console, "image", self.num_images)
-            drawn = []
-            for sample in self.sampler.draw(
+            mine = self.sampler.draw(
                 model,
                 source.parameters,
-                range(self.num_images),
+                processes.mine(range(self.num_images)),
                 stream_key(self.seed, "samples"),
                 sharding,
-            ):
-                drawn.append(sample)
+            )
+            drawn = []
+            for record in processes.gathered(mine, _record(model)):
+                drawn.append(Sampled(*record))
                 progress.update(len(drawn))
             progress.end()
 
@@ -69,11 +72,11 @@ class Sample:
             nfe = np.asarray([sample.nfe for sample in drawn])
             failed = sum(not sample.converged for sample in drawn)
             folder = run.workdir / "samples" / str(source.step)
-            with replace_atomically(folder / "samples.npz", "wb") as file:
-                np.savez_compressed(file, images=images, nfe=nfe)
-            grid = image_grid(images[:_IMAGES_IN_GRID], model.pixels.levels)
-            write_picture(folder / "grid.png", grid)
-            if jax.process_index() == 0:
+            if processes.is_leader():
+                with replace_atomically(folder / "samples.npz", "wb") as file:
+                    np.savez_compressed(file, images=images, nfe=nfe)
+                grid = image_grid(images[:_IMAGES_IN_GRID], model.pixels.levels)
+                write_picture(folder / "grid.png", grid)
                 writer = TensorBoardWriter(run.workdir / "tensorboard")
                 writer.write_image(source.step, "samples/final", grid)
                 writer.close()
@@ -85,3 +88,9 @@ class Sample:
             written=[("samples", folder / "samples.npz"), ("picture", folder / "grid.png")],
             next_flags=["--task=sample", "--set=sample.num_images=1000"],
         )
+
+
+def _record(model: Model) -> np.dtype:
+    """A drawn image as processes send it to each other; fields as in `Sampled`."""
+    image = ("image", model.pixels.dtype, model.pixels.shape)
+    return np.dtype([("index", np.int64), image, ("nfe", np.int64), ("converged", np.bool_)])

@@ -2,11 +2,13 @@
 
 import contextlib
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
 
+from diffusion_ode import processes
 from diffusion_ode.checking import check_count
 from diffusion_ode.checkpoints.checkpoints import Checkpoints
 from diffusion_ode.errors import UserError
@@ -17,7 +19,7 @@ from diffusion_ode.process.model import parameter_count
 from diffusion_ode.reporting.console import Console
 from diffusion_ode.reporting.image_grid import image_grid
 from diffusion_ode.reporting.jsonl_writer import JsonlWriter
-from diffusion_ode.reporting.metric_writers import MetricWriters
+from diffusion_ode.reporting.metric_writers import MetricWriter, MetricWriters
 from diffusion_ode.reporting.progress import Progress, duration
 from diffusion_ode.reporting.tensorboard_writer import TensorBoardWriter
 from diffusion_ode.solvers.control import FixedSteps
@@ -89,12 +91,12 @@ class Train:
     def run(self, run: Run) -> Outcome:
         """Trains in the run's workdir, from wherever that stands to the end."""
         with contextlib.ExitStack() as stack:
-            console = stack.enter_context(Console())
+            console = stack.enter_context(Console(silent=not processes.is_leader()))
             interruption = stack.enter_context(Interruption(console.print, run.recorder.end))
             stack.enter_context(workdir_lock(run.workdir, run.command))
-            check_changes(run.config_changes(), console.print)
+            processes.together(lambda: check_changes(run.config_changes(), console.print))
 
-            images = run.experiment.data.load(run.data_dir)
+            images = run.load_data()
             program = self.program(run.experiment)
             _introduce(console, run, program, images)
 
@@ -110,8 +112,8 @@ class Train:
                 images,
                 batch_size=self.batch_size,
                 seed=self.seed,
-                process_index=jax.process_index(),
-                process_count=jax.process_count(),
+                process_index=processes.index(),
+                process_count=processes.count(),
             )
             console.print("preparing the state …")
             with interruption.immediately(checkpoints.wait):
@@ -129,14 +131,7 @@ class Train:
 
             if beginning.data_state is not None:
                 batches.set_state(beginning.data_state)
-            writers = stack.enter_context(
-                MetricWriters(
-                    [
-                        JsonlWriter(run.workdir / "metrics.jsonl"),
-                        TensorBoardWriter(run.workdir / "tensorboard"),
-                    ]
-                )
-            )
+            writers = stack.enter_context(MetricWriters(_writers(run.workdir)))
             resumed = beginning.data_state is not None
             writers.resume_at(int(beginning.state.step) if resumed else None)
             loop = TrainLoop(
@@ -187,10 +182,18 @@ class Train:
 
     def _picture(self, experiment: "Experiment", ema) -> np.ndarray:
         key = stream_key(self.seed, "pictures")
+        ema = processes.on_this_process(ema)
         drawn = drawn_in_order(
             self.picture_sampler.draw(experiment.model, ema, range(self.num_pictures), key)
         )
         return image_grid(np.stack([s.image for s in drawn]), experiment.model.pixels.levels)
+
+
+def _writers(workdir: Path) -> list[MetricWriter]:
+    """Where the metrics go; the leader writes them."""
+    if not processes.is_leader():
+        return []
+    return [JsonlWriter(workdir / "metrics.jsonl"), TensorBoardWriter(workdir / "tensorboard")]
 
 
 def _introduce(console: Console, run: Run, program: TrainProgram, images) -> None:

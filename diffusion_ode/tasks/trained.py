@@ -6,13 +6,13 @@ from typing import Any
 
 import jax
 
-from diffusion_ode import documents
+from diffusion_ode import documents, processes
 from diffusion_ode.checkpoints.checkpoints import Checkpoints, Restored
 from diffusion_ode.documents import Document
 from diffusion_ode.errors import UserError
 from diffusion_ode.tasks.run import Run
 from diffusion_ode.training.origins import parse_origin
-from diffusion_ode.training.sharding import Placement
+from diffusion_ode.training.sharding import Mesh, Placement
 from diffusion_ode.typing import Parameters
 
 
@@ -21,7 +21,7 @@ class Trained:
     """Averaged parameters of one checkpoint.
 
     Attributes:
-      parameters: the exponential average, on every device.
+      parameters: the exponential average, on every device of this process.
       step: of the checkpoint.
       facts: that were saved with it, among them `digest` and `data_fingerprint`.
       placement: the mesh they lie on.
@@ -33,7 +33,7 @@ class Trained:
     placement: Placement
 
     def lanes_sharding(self, lanes: int) -> jax.sharding.Sharding | None:
-        """Lanes over all devices; None on a single one.
+        """Lanes over all devices of this process; None on a single one.
 
         Raises:
           UserError: the devices do not divide the lanes.
@@ -55,6 +55,8 @@ def trained(run: Run, report: Callable[[str], None]) -> Trained:
       UserError: there is none, or it does not fit the experiment.
     """
     placement = run.experiment.mesh.build()
+    if processes.count() > 1:  # each works on images of its own
+        placement = Mesh().build(over=jax.local_devices())
     shapes = jax.eval_shape(run.experiment.model.init, jax.random.key(0))
     abstract = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placement.replicated),

@@ -43,7 +43,7 @@ def begin(
     Raises:
       UserError: a checkpoint does not fit, or was made from other data.
     """
-    if checkpoints.list_steps():
+    if checkpoints.agreed_steps():
         restored = checkpoints.restore(program.abstract_state)
         check_fingerprint(restored.facts, fingerprint, f"checkpoint {restored.step}")
         sentence = f"resuming at step {restored.step}"

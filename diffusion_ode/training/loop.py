@@ -99,7 +99,7 @@ class TrainLoop:
             self._under_way.append((done, metrics))
             self._settle(but=1, first=first)
 
-            stopping = self.interruption.requested
+            stopping = self.interruption.agreed()
             if due(done, self.intervals.log, last):
                 self._settle(but=0, first=first)
                 logged = self._log(done, logged)
@@ -117,6 +117,8 @@ class TrainLoop:
             self.checkpoints.check()
         self.progress.end()
         self.checkpoints.wait()
+        if self.interruption.agreed():  # during the last step: what follows the training shall wait
+            self.interruption.raise_if_requested()
         self.seconds = time.perf_counter() - begun
         return state
 

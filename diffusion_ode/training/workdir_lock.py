@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from diffusion_ode import processes
 from diffusion_ode.errors import UserError
 from diffusion_ode.files import Held, held
 
@@ -31,8 +32,16 @@ def workdir_lock(workdir: Path, command: Sequence[str] | None = None) -> Iterato
             default.
 
     Raises:
-        UserError: another process holds it.
+        UserError: another launch holds it, or a process of this one does not see it.
     """
+    with contextlib.ExitStack() as stack:
+        processes.by_leader(lambda: stack.enter_context(_locked(workdir, command)))
+        processes.together(lambda: _check_seen(workdir / LOCK_NAME))
+        yield
+
+
+@contextlib.contextmanager
+def _locked(workdir: Path, command: Sequence[str] | None) -> Iterator[None]:
     made = [folder for folder in (workdir, *workdir.parents) if not folder.exists()]
     workdir.mkdir(parents=True, exist_ok=True)
     path = workdir / LOCK_NAME
@@ -49,6 +58,14 @@ def workdir_lock(workdir: Path, command: Sequence[str] | None = None) -> Iterato
                         folder.rmdir()
     except Held as holder:
         raise UserError(_refusal(workdir, holder.content)) from None
+
+
+def _check_seen(path: Path) -> None:
+    if not path.exists():
+        raise UserError(
+            f"{path} was made by process 0, but is not seen from {socket.gethostname()}: choose a"
+            " --workdir in a folder that all processes share."
+        )
 
 
 def _this_process(command: Sequence[str] | None) -> str:

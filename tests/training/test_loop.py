@@ -37,6 +37,9 @@ class Recorder:
     def pause(self):
         return contextlib.nullcontext()
 
+    def agreed(self):
+        return self.requested
+
     def raise_if_requested(self):
         raise SystemExit(75)
 
