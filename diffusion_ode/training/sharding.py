@@ -13,7 +13,8 @@ from diffusion_ode.errors import UserError
 from diffusion_ode.training.batch_keys import shifted
 
 _SMALLEST_SHARDED = 2**14  # elements; below it a gather costs more than the memory it saves
-_BATCH = PartitionSpec(("data", "fsdp"))  # the first axis over all devices
+_AXES, _AUTO = ("data", "fsdp"), (AxisType.Auto,) * 2
+_BATCH = PartitionSpec(_AXES)  # the first axis over all devices
 
 
 @dataclass(frozen=True)
@@ -36,17 +37,34 @@ class Mesh:
                 check_count(name, size, "give a number of devices")
 
     def build(self, over: Sequence[Any] | None = None) -> "Placement":
-        """The mesh over some devices; all that there are by default."""
-        devices = jax.device_count() if over is None else len(over)
+        """The mesh over some devices; all that there are by default.
+
+        Raises:
+          UserError: they are not as many as the axes say.
+        """
+        shape = self._shape(jax.device_count() if over is None else len(over))
+        return Placement(jax.make_mesh(shape, _AXES, _AUTO, devices=over))
+
+    def imagine(self, devices: int | None = None) -> "Placement":
+        """The mesh over devices that are not there: shapes and shardings, nothing to run on.
+
+        Args:
+          devices: how many; None for as few as the axes say.
+
+        Raises:
+          UserError: they are not as many as the axes say.
+        """
+        shape = self._shape(devices if devices is not None else (self.data or 1) * self.fsdp)
+        return Placement(jax.sharding.AbstractMesh(shape, _AXES, _AUTO))
+
+    def _shape(self, devices: int) -> tuple[int, int]:
         data = self.data if self.data is not None else devices // self.fsdp
         if data * self.fsdp != devices:
             raise UserError(
                 f"mesh.data × mesh.fsdp = {data} × {self.fsdp} is not the number of devices,"
                 f" {devices}: set both to numbers whose product is {devices}."
             )
-        shape = (data, self.fsdp)
-        axes = ("data", "fsdp")
-        return Placement(jax.make_mesh(shape, axes, (AxisType.Auto,) * 2, devices=over))
+        return data, self.fsdp
 
 
 @dataclass(frozen=True)
@@ -58,7 +76,7 @@ class Placement:
       smallest_sharded: arrays with fewer elements are whole on every device.
     """
 
-    mesh: jax.sharding.Mesh
+    mesh: jax.sharding.Mesh | jax.sharding.AbstractMesh
     smallest_sharded: int = _SMALLEST_SHARDED
 
     @property

@@ -1,0 +1,124 @@
+"""What devices can do at most: their makers' figures, a measurement where there is none."""
+
+import functools
+import time
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from diffusion_ode.errors import UserError
+from diffusion_ode.suggestions import suggestion
+
+_GIGABYTE = 1e9
+_TERA = 1e12
+
+
+@dataclass(frozen=True)
+class Device:
+    """One chip's peaks: dense, without sparsity.
+
+    Attributes:
+      name: as `--device` takes it.
+      kind: how JAX's `device_kind` begins.
+      bfloat16: FLOP/s of products of bfloat16.
+      float32: FLOP/s of products of float32 arrays at XLA's default precision, which is TF32 on
+        NVIDIA's chips since Ampere, and one pass of bfloat16 on TPUs.
+      memory: bytes.
+      bandwidth: bytes/s of that memory.
+      network: bytes/s that one chip sends to its peers.
+    """
+
+    name: str
+    kind: str
+    bfloat16: float
+    float32: float
+    memory: float
+    bandwidth: float
+    network: float
+
+
+def _device(name, kind, bfloat16, float32, memory, bandwidth, network) -> Device:
+    """From TFLOP/s, GB and GB/s, the units of data sheets."""
+    return Device(
+        name,
+        kind,
+        bfloat16 * _TERA,
+        float32 * _TERA,
+        memory * _GIGABYTE,
+        bandwidth * _GIGABYTE,
+        network * _GIGABYTE,
+    )
+
+
+# NVIDIA's data sheets and Google's pages on each Cloud TPU. The network is NVLink's or the
+# inter-chip interconnect's in one direction, where there is none that of PCI Express 4.
+DEVICES = (
+    _device("t4", "Tesla T4", 65, 8.1, 16, 300, 16),
+    _device("l4", "NVIDIA L4", 121, 60, 24, 300, 32),
+    _device("v100", "Tesla V100", 125, 15.7, 32, 900, 150),
+    _device("a100", "NVIDIA A100", 312, 156, 80, 2039, 300),
+    _device("h100", "NVIDIA H100", 989, 495, 80, 3350, 450),
+    _device("h200", "NVIDIA H200", 989, 495, 141, 4800, 450),
+    _device("v4", "TPU v4", 275, 275, 32, 1228, 150),
+    _device("v5e", "TPU v5 lite", 197, 197, 16, 819, 100),
+    _device("v5p", "TPU v5", 459, 459, 95, 2765, 300),
+    _device("v6e", "TPU v6 lite", 918, 918, 32, 1640, 200),
+)
+"""The longer of two kinds that begin alike comes first."""
+
+SHOWN = ("a100", "h100", "v5e", "v6e")
+"""What a description shows if none is asked for."""
+
+
+def find_device(name: str) -> Device:
+    """The device of that name.
+
+    Raises:
+      UserError: the table has none.
+    """
+    by_name = {device.name: device for device in DEVICES}
+    if name not in by_name:
+        raise UserError(f"There is no device {name!r} in the table; {suggestion(name, by_name)}")
+    return by_name[name]
+
+
+def of_kind(device_kind: str) -> Device | None:
+    """The table's entry for what JAX calls a device, if it has one."""
+    return next((device for device in DEVICES if device_kind.startswith(device.kind)), None)
+
+
+def peak_flops(half: bool = False) -> float | None:
+    """FLOP/s that all devices of this run reach together at most; None where it is not known.
+
+    A CPU's is measured once. However many devices JAX makes of a host's processor, they share it.
+
+    Args:
+      half: of bfloat16 instead of float32; CPUs have no more for it.
+    """
+    device = jax.devices()[0]
+    if device.platform == "cpu":
+        return measured_peak() * jax.process_count()
+    entry = of_kind(device.device_kind)
+    if entry is None:
+        return None
+    return (entry.bfloat16 if half else entry.float32) * jax.device_count()
+
+
+_ROWS = 1024  # long enough to fill a processor's units, 2 GFLOP
+_SECONDS = 0.3  # for all tries together
+
+
+@functools.cache
+def measured_peak() -> float:
+    """FLOP/s of the best of some products of float32 matrices on this host, in half a second."""
+    here = jax.local_devices()[0]
+    a = jax.device_put(jnp.ones((_ROWS, _ROWS), jnp.float32), here)
+    product = jax.jit(jnp.matmul)
+    jax.block_until_ready(product(a, a))
+    best, begin = float("inf"), time.perf_counter()
+    while time.perf_counter() - begin < _SECONDS:
+        start = time.perf_counter()
+        jax.block_until_ready(product(a, a))
+        best = min(best, time.perf_counter() - start)
+    return 2.0 * _ROWS**3 / best

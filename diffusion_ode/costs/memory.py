@@ -1,0 +1,197 @@
+"""How many bytes a training step needs on each device, by formula.
+
+The state's bytes are exact. Activations are counted as arrays of the size of a block's output,
+[b, h, w, C], that are kept from the forward to the backward pass; how many those are was read off
+the compiled program of one block (`Kept`).
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from diffusion_ode.backend import loops_are_fast
+from diffusion_ode.costs.flops import directions, known
+from diffusion_ode.networks.block_loop import ByPlatform, Scanned
+from diffusion_ode.networks.rematerialization import KeepInputs, KeepProducts
+from diffusion_ode.networks.unet import UNet
+from diffusion_ode.training.program import TrainProgram
+
+_FLOAT32 = 4  # bytes of a parameter, and of all that belongs to it
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Arrays kept for the gradient, per array of their size; each for one direction more, too.
+
+    Attributes:
+      stage: of a normalisation, its swish and the product's input after it.
+      product: of a block's first convolution.
+      dropout: of a block's dropout.
+      attention: of an attention's arrays of the image's size.
+      scores: of its scores, [positions, positions].
+    """
+
+    stage: tuple[float, float]
+    product: tuple[float, float]
+    dropout: tuple[float, float]
+    attention: tuple[float, float]
+    scores: tuple[float, float]
+
+
+# Block by block XLA makes some again inside of other operations; its CPU backend keeps both halves
+# of dropout's random bits.
+_UNROLLED = Kept((3, 5), (1, 1), (2, 0), (6, 7), (2, 4))
+# A loop keeps whatever JAX's derivative asks for; of dropout a mask of bytes.
+_SCANNED = Kept((6, 8), (0, 0), (1.25, 1), (6, 7), (2, 4))
+# Arrays of [b, h, w, C] in use at once while the gradient goes through one block, each direction.
+_WORKING = 6.0
+
+
+@dataclass(frozen=True)
+class StepBytes:
+    """Bytes on each device while it takes a step.
+
+    Attributes:
+      parameters, average, moments: this device's share of them.
+      batch: the images.
+      gathered: the whole of the parameters, where each device holds a share.
+      gradients: the whole of them, twice where parts of a batch are added up.
+      activations: kept for the gradient, and in use while it is made.
+      temporary: gradients and activations at the worst moment, which is not their sum: activations
+        go as gradients come.
+    """
+
+    parameters: int
+    average: int
+    moments: int
+    batch: int
+    gathered: int
+    gradients: int
+    activations: int
+    temporary: int
+
+    @property
+    def state(self) -> int:
+        return self.parameters + self.average + self.moments
+
+    @property
+    def total(self) -> int:
+        return self.state + self.batch + self.temporary
+
+
+def train_step_bytes(program: TrainProgram) -> StepBytes | None:
+    """Of one step of a training on its mesh; None if its network is none that can be counted."""
+    model, state = program.model, program.abstract_state
+    if not known(model.network):
+        return None
+    devices = program.placement.mesh.size
+    images = program.batch_size // (devices * program.accumulation)
+    whole = _FLOAT32 * sum(leaf.size for leaf in jax.tree.leaves(state.parameters))
+    blocks = [
+        _Block(images * kept, _FLOAT32 * parameters)
+        for kept, parameters in _kept(model, directions(model, program.objective))
+    ]
+    working = images * _working(program)
+    gathered = whole if program.placement.mesh.shape["fsdp"] > 1 else 0
+    summed = whole if program.accumulation > 1 else 0
+    return StepBytes(
+        parameters=_here(state.parameters),
+        average=_here(state.ema),
+        moments=_here(state.optimizer),
+        batch=_here(program.abstract_batch),
+        gathered=gathered,
+        gradients=whole + summed,
+        activations=round(sum(block.kept for block in blocks) + working),
+        temporary=round(gathered + summed + _worst(blocks, whole) + working),
+    )
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Bytes that a block keeps, and of its gradient."""
+
+    kept: float
+    gradient: float
+
+
+def _worst(blocks: list[_Block], gradients: int) -> float:
+    """The most there is at once on the way back: what is still kept, and the gradients so far."""
+    kept, made = sum(block.kept for block in blocks), 0.0
+    worst = kept
+    for block in reversed(blocks):
+        made += block.gradient
+        worst = max(worst, kept + made)
+        kept -= block.kept
+    return max(worst, float(gradients))
+
+
+def _kept(model, along: int) -> Iterator[tuple[float, int]]:
+    """Bytes that each block of the network keeps for one image, and the block's parameters."""
+    network: UNet = model.network
+    height, width, _ = model.pixels.shape
+    features, size = network.features, _itemsize(network)
+    unit = height * width * features * size
+    scores = (height * width) ** 2 * _FLOAT32  # softmax is in float32 whatever the rest
+    table = _SCANNED if _scanned(network) else _UNROLLED
+
+    def counted(pair: tuple[float, float]) -> float:
+        return pair[0] + along * pair[1]
+
+    def block(inputs: int, attention: bool) -> tuple[float, int]:
+        parameters = _block_parameters(features, inputs) + attention * 4 * features * (features + 1)
+        arrays, squares = inputs * (1.0 + along), 0.0
+        if isinstance(network.remat, KeepInputs):
+            return arrays * unit, parameters
+        if isinstance(network.remat, KeepProducts):
+            return (arrays + 1 + 4 * attention) * unit, parameters
+        arrays += counted(table.stage) * (inputs + 1) + counted(table.product)
+        if network.dropout:
+            arrays += counted(table.dropout)
+        if attention:
+            arrays += 1 + along + counted(table.attention)
+            squares = counted(table.scores)
+        return arrays * unit + squares * scores, parameters
+
+    for _ in range(network.blocks):
+        yield block(1, network.attention)
+    yield block(1, True)
+    yield block(1, False)
+    for _ in range(network.blocks + 1):
+        yield block(2, network.attention)
+    yield (1 + along + counted(table.stage)) * unit, 0
+
+
+def _working(program: TrainProgram) -> float:
+    """Bytes in use at once for one image while the gradient goes through a block."""
+    model = program.model
+    network: Any = model.network
+    height, width, _ = model.pixels.shape
+    unit = height * width * network.features * _itemsize(network)
+    return _WORKING * (1 + directions(model, program.objective)) * unit
+
+
+def _block_parameters(features: int, inputs: int) -> int:
+    convolutions = 9 * features * features * (inputs + 1) + 2 * features
+    shortcut = features * (features * inputs + 1) if inputs != 1 else 0
+    return convolutions + shortcut + 4 * features**2 + 2 * features * (inputs + 1)
+
+
+def _scanned(network: UNet) -> bool:
+    loop = network.loop
+    return isinstance(loop, Scanned) or (isinstance(loop, ByPlatform) and loops_are_fast())
+
+
+def _itemsize(network: UNet) -> int:
+    return jnp.dtype(network.precision.dtype or jnp.float32).itemsize
+
+
+def _here(tree: Any) -> int:
+    """Bytes of one device's share."""
+    return sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves(tree)
+    )

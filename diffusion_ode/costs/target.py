@@ -1,0 +1,137 @@
+"""The real training step compiled for a TPU slice that is not there."""
+
+import importlib.metadata
+import importlib.util
+import math
+import os
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from diffusion_ode.backend import compiling_for
+from diffusion_ode.costs.devices import Device, of_kind
+from diffusion_ode.errors import UserError
+from diffusion_ode.training.collectives import Collective, collectives
+from diffusion_ode.training.program import TrainProgram
+
+# What libtpu would ask Google's cloud for or say on the screen, answered; and its lock left alone,
+# since nothing here uses a TPU.
+_QUIET = {
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-8",
+    "TPU_MIN_LOG_LEVEL": "3",
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_STDERR_LOG_LEVEL": "3",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+}
+
+
+@dataclass(frozen=True)
+class TargetStep:
+    """What the compiler says of a step on one device of a slice.
+
+    Attributes:
+      device: the table's entry for it, if there is one.
+      seconds: that compiling took.
+      state, batch, temporary, code: bytes on each device; `state` is reused for the new one.
+      too_large: the compiler's own words if the step does not fit; the bytes are then 0.
+      flops: by XLA's count, which takes the body of each loop once.
+      collectives: what is sent between devices.
+    """
+
+    device: Device | None
+    seconds: float
+    state: int = 0
+    batch: int = 0
+    temporary: int = 0
+    code: int = 0
+    too_large: str | None = None
+    flops: float = 0.0
+    collectives: tuple[Collective, ...] = ()
+
+    @property
+    def memory(self) -> int:
+        """Bytes on each device, all together."""
+        return self.state + self.batch + self.temporary + self.code
+
+
+def slice_devices(topology: str) -> Sequence[Any]:
+    """The devices of a TPU slice such as `v5e:2x4`, to compile for.
+
+    Must come before anything asks JAX for its devices: this process then stays on its CPU.
+
+    Raises:
+      UserError: libtpu is missing, or there is no such slice.
+    """
+    if importlib.util.find_spec("libtpu") is None:
+        raise UserError(
+            "--target needs TPU's compiler, which is not installed:"
+            f' pip install "{_wanted_libtpu()}"; no TPU is needed.'
+        )
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    jax.config.update("jax_platforms", "cpu")  # libtpu is for compiling: no TPU is looked for
+    from jax.experimental import topologies
+
+    try:
+        return topologies.get_topology_desc(topology, "tpu").devices
+    except Exception as error:  # JAX and libtpu raise several kinds
+        reason = re.sub(r"^[A-Z_]+: ", "", str(error).splitlines()[0]).rstrip(".")
+        raise UserError(
+            f"There is no TPU slice {topology!r} ({reason}): give a kind and its chips, such as"
+            " v5e:2x4, v5e:16x16, v5p:2x2x1 or v6e:4x4."
+        ) from error
+
+
+def compile_for_slice(program: TrainProgram) -> TargetStep:
+    """Compiles a training's step whose mesh is of a slice's devices; minutes."""
+    kind = next(iter(program.placement.batch.device_set)).device_kind
+
+    begin = time.perf_counter()
+    with compiling_for("tpu"):
+        try:
+            step = program.compile_step()
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            return TargetStep(
+                of_kind(kind), time.perf_counter() - begin, too_large=_exhausted(str(error))
+            )
+    memory = step.executable.memory_analysis()
+    batch = sum(
+        leaf.dtype.itemsize * _elements(leaf) for leaf in jax.tree.leaves(program.abstract_batch)
+    )
+    return TargetStep(
+        device=of_kind(kind),
+        seconds=step.seconds,
+        state=memory.argument_size_in_bytes - batch,
+        batch=batch,
+        temporary=memory.temp_size_in_bytes
+        + max(memory.output_size_in_bytes - memory.alias_size_in_bytes, 0),
+        code=memory.generated_code_size_in_bytes,
+        flops=float(step.executable.cost_analysis()["flops"]),
+        collectives=tuple(collectives(step.executable.as_text())),
+    )
+
+
+def _elements(leaf) -> int:
+
+    return math.prod(leaf.sharding.shard_shape(leaf.shape))
+
+
+def _exhausted(message: str) -> str:
+    """Of the compiler's pages the sentence that says how much is missing."""
+    found = re.search(r"Used [^.]*(?:\.\d[^.]*)* of [^\n]*?hbm\. Exceeded [^\n]*?\.\n", message)
+    return " ".join((found[0] if found else message.splitlines()[0]).split())
+
+
+def _wanted_libtpu() -> str:
+    """The version that this JAX was made for."""
+    for requirement in importlib.metadata.requires("jax") or ():
+        if requirement.startswith("libtpu"):
+            return requirement.partition(";")[0].strip()
+    return "libtpu"
