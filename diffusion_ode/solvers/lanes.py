@@ -18,9 +18,8 @@ from diffusion_ode.errors import UserError
 from diffusion_ode.solvers.drivers import Driver, default_driver
 from diffusion_ode.solvers.integrator import Integrator, VectorField
 from diffusion_ode.solvers.lane_state import Context, LaneState, Outcome
-from diffusion_ode.solvers.multistep import integrator_for
 from diffusion_ode.solvers.solution import Solution
-from diffusion_ode.solvers.solve import check_span, start_lanes
+from diffusion_ode.solvers.solve import check_span, integrator_for, start_lanes
 from diffusion_ode.solvers.solver import Solver
 from diffusion_ode.solvers.step_controller import StepController
 
@@ -68,7 +67,7 @@ def solve_lanes(
       args: shared by all items, such as parameters.
       items: the problems; drawn from only as lanes become free.
       lanes: problems under way at a time; halved as often as fits if there are fewer items.
-      solver: the Runge–Kutta method.
+      solver: the method.
       controller: PIController or FixedSteps.
       span: start and end, in either direction.
       sharding: of the lane axis, over this process's own devices; with several processes each

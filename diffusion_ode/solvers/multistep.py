@@ -17,10 +17,9 @@ from diffusion_ode.solvers.arrays import (
     select,
     weighted_sum,
 )
-from diffusion_ode.solvers.integrator import Integrator, VectorField
+from diffusion_ode.solvers.integrator import Integrator
 from diffusion_ode.solvers.lane_state import LaneState, Outcome
-from diffusion_ode.solvers.solver import Solver
-from diffusion_ode.solvers.step_controller import AdaptiveController, Decision, StepController
+from diffusion_ode.solvers.step_controller import AdaptiveController, Decision
 
 _FIRST, _STEP, _LOOK = 0, 1, 2  # stages: slope at the start, a step, the first step's look ahead
 _EULER_ERROR_ORDER = 1  # the first step knows one slope
@@ -125,18 +124,6 @@ class MultistepIntegrator(Integrator):
         reached = state.s_next
         state, accept = self._conclude(state, ended, decision, z_new, ell_new, finite)
         return _remember(state, accept, reached, slope, ell_slope)
-
-
-def integrator_for(
-    vector_field: VectorField,
-    solver: Solver,
-    controller: StepController,
-    sharding: jax.sharding.Sharding | None = None,
-) -> Integrator:
-    """The integrator that steps that kind of method."""
-    if isinstance(solver, Adams):
-        return MultistepIntegrator(vector_field, solver, controller, sharding)
-    return Integrator(vector_field, solver, controller, sharding)
 
 
 def _remember(

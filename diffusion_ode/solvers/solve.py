@@ -7,10 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffusion_ode.errors import UserError
+from diffusion_ode.solvers.adams import Adams
 from diffusion_ode.solvers.drivers import Driver, default_driver
 from diffusion_ode.solvers.integrator import Integrator, VectorField
 from diffusion_ode.solvers.lane_state import Context, LaneState
-from diffusion_ode.solvers.multistep import integrator_for
+from diffusion_ode.solvers.multistep import MultistepIntegrator
+from diffusion_ode.solvers.one_step import OneStepIntegrator
 from diffusion_ode.solvers.solution import Solution, of_lanes
 from diffusion_ode.solvers.solver import Solver
 from diffusion_ode.solvers.step_controller import StepController
@@ -37,7 +39,7 @@ def solve(
       z: states at span[0]. [batch, *shape]
       ell: log-densities at span[0], nats; None is zero. [batch]
       context: what belongs to one example; every array with a leading batch axis.
-      solver: the Runge–Kutta method.
+      solver: the method.
       controller: PIController or FixedSteps.
       span: start and end, in either direction.
       driver: HostLoop or DeviceLoop; None takes the platform's own.
@@ -60,6 +62,18 @@ def solve(
     )
     state = (driver or default_driver()).run(integrator, state, args, enough=z.shape[0])
     return of_lanes(state, jnp.arange(z.shape[0]))
+
+
+def integrator_for(
+    vector_field: VectorField,
+    solver: Solver,
+    controller: StepController,
+    sharding: jax.sharding.Sharding | None = None,
+) -> Integrator:
+    """The integrator that steps that kind of method."""
+    if isinstance(solver, Adams):
+        return MultistepIntegrator(vector_field, solver, controller, sharding)
+    return OneStepIntegrator(vector_field, solver, controller, sharding)
 
 
 def check_span(span: tuple[float, float]) -> None:

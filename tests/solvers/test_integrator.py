@@ -16,8 +16,8 @@ from diffusion_ode.solvers.dormand_prince5 import DormandPrince5
 from diffusion_ode.solvers.dormand_prince8 import DormandPrince8
 from diffusion_ode.solvers.drivers import DeviceLoop, HostLoop
 from diffusion_ode.solvers.heun import Heun
-from diffusion_ode.solvers.integrator import Integrator
 from diffusion_ode.solvers.lane_state import Outcome
+from diffusion_ode.solvers.one_step import OneStepIntegrator
 from diffusion_ode.solvers.runge_kutta4 import RungeKutta4
 from diffusion_ode.solvers.solve import solve
 
@@ -78,7 +78,7 @@ def swing(controller, solver=None, *, span=(0.0, 3.0), driver=FAST, dtype=np.flo
 )
 def test_error_of_a_step_falls_with_the_stated_order(solver, sizes):
     with jax.enable_x64(True):
-        integrator = Integrator(pendulum, solver, FixedSteps(1))
+        integrator = OneStepIntegrator(pendulum, solver, FixedSteps(1))
         z = jnp.asarray([[1.0, 0.3]] * 3)
         start, end = jnp.full(3, 0.2), 0.2 + jnp.asarray(sizes)
         begin = jax.jit(integrator.start)
