@@ -7,7 +7,6 @@ import importlib.metadata
 import json
 import os
 import platform
-import shlex
 import socket
 import sys
 import traceback
@@ -110,7 +109,7 @@ def _facts(run: Run, task: str) -> dict[str, Any]:
     return {
         "task": task,
         "experiment": run.name,
-        "command": shlex.join(["python", *run.command]),
+        "command": run.command_line,
         "folder": str(Path.cwd()),
         "host": socket.gethostname(),
         "process": os.getpid(),

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import re
-import shlex
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -137,7 +136,7 @@ class Evaluate:
             figures = figures_of(rows, parts, run.experiment.model.pixels.dimensions)
             result = {
                 "experiment": run.name,
-                "command": shlex.join(["python", *run.command]),
+                "command": run.command_line,
                 "data": {
                     "name": images.manifest.name,
                     "split": "test",

@@ -49,7 +49,7 @@ class Run:
       document: the same as a config document, every default spelt out.
       name: the experiment's name.
       workdir: the folder that everything is written to; it exists once the run has begun.
-      command: the command line, as typed, program first.
+      command: the command line's words, as typed, from the program's name on.
       init_from: `WORKDIR[@STEP]` or `reference:PATH`: where a new training starts warm, or where
         evaluate and sample take the parameters from.
       checkpoint: the step that evaluate and sample use, or "best"; None: the newest.
@@ -80,6 +80,11 @@ class Run:
         self.workdir.mkdir(parents=True, exist_ok=True)
         self.recorder.add(facts)
         self.recorder.begin()
+
+    @property
+    def command_line(self) -> str:
+        """What was typed."""
+        return shlex.join(["python", *self.command])
 
     @property
     def log_path(self) -> Path:

@@ -32,6 +32,7 @@ from diffusion_ode.training.loop import Intervals, TrainLoop
 from diffusion_ode.training.optimizer import AdamW
 from diffusion_ode.training.program import TrainProgram
 from diffusion_ode.training.randomness import stream_key
+from diffusion_ode.training.sharding import Placement
 from diffusion_ode.training.step import ExponentialAverage
 from diffusion_ode.training.warm_start import WarmStart
 from diffusion_ode.training.workdir_lock import workdir_lock
@@ -93,7 +94,7 @@ class Train:
         with contextlib.ExitStack() as stack:
             console = stack.enter_context(Console(silent=not processes.is_leader()))
             interruption = stack.enter_context(Interruption(console.print, run.recorder.end))
-            stack.enter_context(workdir_lock(run.workdir, run.command))
+            stack.enter_context(workdir_lock(run.workdir, run.command_line))
             processes.together(lambda: check_changes(run.config_changes(), console.print))
 
             images = run.load_data()
@@ -160,13 +161,17 @@ class Train:
                 next_flags=["--task=evaluate"],
             )
 
-    def program(self, experiment: "Experiment") -> TrainProgram:
-        """The compiled side of this training, on the experiment's mesh.
+    def program(self, experiment: "Experiment", placement: Placement | None = None) -> TrainProgram:
+        """The compiled side of this training.
+
+        Args:
+          experiment: of which this is the training.
+          placement: on which mesh; None for the experiment's own, of the devices that there are.
 
         Raises:
           UserError: the mesh does not divide the devices or the batch.
         """
-        placement = experiment.mesh.build()
+        placement = experiment.mesh.build() if placement is None else placement
         placement.check_batch(self.batch_size, self.accumulation)
         return TrainProgram(
             model=experiment.model,

@@ -74,13 +74,14 @@ def check_changes(changes: Sequence[Change], say: Callable[[str], None]) -> None
       UserError: something differs that would make the checkpoints another run's.
     """
     for change in changes:
-        what = f"{change.path}: {change.before or 'unset'} → {change.after or 'unset'}"
         if makes_another_run(change):
             raise UserError(
-                f"This workdir's run has another {what}; keep it, or train in another --workdir"
-                " (with --init_from to go on from these parameters)."
+                f"This workdir's run has {change.path} = {change.before}, not {change.after}: keep"
+                " that, or train in another --workdir (with --init_from to go on from these"
+                " parameters)."
             )
-        say(f"changed since the run began: {what}")
+        before, after = change.before or "unset", change.after or "unset"
+        say(f"changed since the run began: {change.path}: {before} → {after}")
 
 
 def makes_another_run(change: Change) -> bool:

@@ -7,7 +7,7 @@ import os
 import shlex
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from diffusion_ode import processes
@@ -18,7 +18,7 @@ LOCK_NAME = ".lock"
 
 
 @contextlib.contextmanager
-def workdir_lock(workdir: Path, command: Sequence[str] | None = None) -> Iterator[None]:
+def workdir_lock(workdir: Path, command: str | None = None) -> Iterator[None]:
     """Hold `workdir` for writing (the training task; evaluation and sampling need no lock).
 
     The kernel frees it with the process, however that ends, so a `kill -9` leaves nothing to clean
@@ -28,8 +28,7 @@ def workdir_lock(workdir: Path, command: Sequence[str] | None = None) -> Iterato
 
     Args:
         workdir: made if it does not exist.
-        command: the command line to show to a second launcher, program first; this process's by
-            default.
+        command: the command line to show to a second launcher; this process's by default.
 
     Raises:
         UserError: another launch holds it, or a process of this one does not see it.
@@ -41,7 +40,7 @@ def workdir_lock(workdir: Path, command: Sequence[str] | None = None) -> Iterato
 
 
 @contextlib.contextmanager
-def _locked(workdir: Path, command: Sequence[str] | None) -> Iterator[None]:
+def _locked(workdir: Path, command: str | None) -> Iterator[None]:
     made = [folder for folder in (workdir, *workdir.parents) if not folder.exists()]
     workdir.mkdir(parents=True, exist_ok=True)
     path = workdir / LOCK_NAME
@@ -68,12 +67,12 @@ def _check_seen(path: Path) -> None:
         )
 
 
-def _this_process(command: Sequence[str] | None) -> str:
+def _this_process(command: str | None) -> str:
     return json.dumps(
         {
             "pid": os.getpid(),
             "host": socket.gethostname(),
-            "command": shlex.join(command if command is not None else sys.orig_argv),
+            "command": shlex.join(sys.orig_argv) if command is None else command,
             "started": datetime.datetime.now().astimezone().isoformat(" ", "seconds"),
         }
     )
@@ -89,7 +88,4 @@ def _refusal(workdir: Path, content: bytes) -> str:
     except (ValueError, KeyError, TypeError):
         # The holder is between taking the lock and writing its name.
         who = "another process"
-    return (
-        f"{workdir} is in use by {who}, and two runs in one folder would spoil each other: "
-        "wait for it, stop it, or choose another --workdir"
-    )
+    return f"{workdir} is in use by {who}: wait for it, stop it, or choose another --workdir."

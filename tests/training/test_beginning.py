@@ -7,7 +7,7 @@ from diffusion_ode.training.beginning import check_changes
 
 @pytest.mark.parametrize("path", ["model.path", "data.source", "train.seed", "train.batch_size"])
 def test_resuming_as_another_run_is_refused(path):
-    with pytest.raises(UserError, match=f"another {path}: 1 → 2"):
+    with pytest.raises(UserError, match=f"has {path} = 1, not 2: keep that"):
         check_changes([Change(path, "1", "2")], print)
 
 

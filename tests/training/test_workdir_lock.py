@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 HOLDER = """
 import sys, time, pathlib
 from diffusion_ode.training.workdir_lock import workdir_lock
-with workdir_lock(pathlib.Path(sys.argv[1]), ["python", "launch/run.py", "--exp=a b"]):
+with workdir_lock(pathlib.Path(sys.argv[1]), "python launch/run.py '--exp=a b'"):
     print("held", flush=True)
     time.sleep(60)
 """
