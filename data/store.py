@@ -21,7 +21,8 @@ import numpy as np
 
 from data.checksum import content_checksum
 from data.errors import DamagedData, UserError, damaged
-from data.recipe import Block
+from data.location import resolve_data_dir
+from data.recipe import Block, Recipe
 from data.source import ImageData, Manifest, Source, SplitFacts
 
 MANIFEST_FILE = "manifest.json"
@@ -73,6 +74,19 @@ class Conversion:
 def is_prepared(data_dir: Path, name: str) -> bool:
     """Whether a whole data set of that name is there."""
     return (data_dir / name / MANIFEST_FILE).is_file()
+
+
+def open_published(source: Source, recipe: Recipe, data_dir: Path | None) -> ImageData:
+    """The images of a published data set, by default where prepared ones are.
+
+    Raises:
+        MissingData: it has not been prepared; says how to.
+        DamagedData: what was prepared is no longer what it was.
+    """
+    folder = resolve_data_dir(data_dir)
+    if not is_prepared(folder, source.name):
+        raise recipe.missing(folder)
+    return open_prepared(source, folder)
 
 
 def open_prepared(

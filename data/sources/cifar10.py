@@ -12,11 +12,10 @@ from data.errors import damaged
 from data.formats import restricted_pickle
 from data.formats.archive import folder_members, tar_members
 from data.formats.planes import check_rows, images_from_planes, rows_from_records
-from data.location import resolve_data_dir
 from data.recipe import Block, PublishedFile, Reading, Recipe
 from data.source import ImageData
 from data.sources.tfrecords import has_tfrecords, read_tfrecords
-from data.store import is_prepared, open_prepared
+from data.store import open_published
 
 # Either archive unpacks to about 185 MB.
 MAX_UNPACKED_BYTES = 1 << 28
@@ -36,10 +35,7 @@ class Cifar10:
     levels = 256
 
     def load(self, data_dir: Path | None = None) -> ImageData:
-        folder = resolve_data_dir(data_dir)
-        if not is_prepared(folder, self.name):
-            raise RECIPE.missing(folder)
-        return open_prepared(self, folder)
+        return open_published(self, RECIPE, data_dir)
 
 
 def read(path: Path) -> Reading:

@@ -6,11 +6,10 @@ from pathlib import Path
 
 from data.errors import damaged
 from data.formats.idx import read_idx_images
-from data.location import resolve_data_dir
 from data.recipe import PublishedFile, Reading, Recipe
 from data.source import ImageData
 from data.sources.tfrecords import has_tfrecords, read_tfrecords
-from data.store import is_prepared, open_prepared
+from data.store import open_published
 
 TRAIN_FILE = "train-images-idx3-ubyte"
 TEST_FILE = "t10k-images-idx3-ubyte"
@@ -30,10 +29,7 @@ class FashionMnist:
     levels = 256
 
     def load(self, data_dir: Path | None = None) -> ImageData:
-        folder = resolve_data_dir(data_dir)
-        if not is_prepared(folder, self.name):
-            raise RECIPE.missing(folder)
-        return open_prepared(self, folder)
+        return open_published(self, RECIPE, data_dir)
 
 
 def read(path: Path) -> Reading:

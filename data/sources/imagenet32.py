@@ -19,11 +19,10 @@ from data.formats import picture, restricted_pickle
 from data.formats.archive import Member, folder_members, tar_members, zip_members
 from data.formats.numpy_file import read_npz
 from data.formats.planes import check_rows, images_from_planes
-from data.location import resolve_data_dir
 from data.recipe import Block, PublishedFile, Reading, Recipe
 from data.source import ImageData
 from data.sources.tfrecords import has_tfrecords, read_tfrecords
-from data.store import is_prepared, open_prepared
+from data.store import open_published
 
 SHAPE = (32, 32, 3)
 # The old release's tar is 4.1 GB, the new one's pickles 4 GB.
@@ -40,10 +39,7 @@ class ImageNet32Old:
     levels = 256
 
     def load(self, data_dir: Path | None = None) -> ImageData:
-        folder = resolve_data_dir(data_dir)
-        if not is_prepared(folder, self.name):
-            raise RECIPE_OLD.missing(folder)
-        return open_prepared(self, folder)
+        return open_published(self, RECIPE_OLD, data_dir)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,10 +51,7 @@ class ImageNet32New:
     levels = 256
 
     def load(self, data_dir: Path | None = None) -> ImageData:
-        folder = resolve_data_dir(data_dir)
-        if not is_prepared(folder, self.name):
-            raise RECIPE_NEW.missing(folder)
-        return open_prepared(self, folder)
+        return open_published(self, RECIPE_NEW, data_dir)
 
 
 def _folder_of(path: Path) -> Path:
