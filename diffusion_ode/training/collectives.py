@@ -15,14 +15,14 @@ _KINDS = (
     "collective-permute",
     "collective-broadcast",
 )
-# A TPU's reduce-scatter is a fused computation of this name, with an all-reduce in it; and its
-# asynchronous collectives stand in each of the fusions that they advance in, under one number.
+# A TPU's reduce-scatter is a fused computation of this name, with an all-reduce in it.
 _SCATTERING = "all-reduce-scatter"
-_ADVANCING = ("AsyncCollectiveStart", "AsyncCollectiveDone")
-_ADVANCING_NAME = "async_collective_fusion"
+# A TPU's asynchronous collective is written down again in every fusion that it goes on beside.
+_GOING_ON = re.compile(r"^async_collective_fusion|AsyncCollective(Start|Done)")
+_STARTED = re.compile(r"custom-call\(%?([\w.\-]+)\).*AsyncCollectiveStart")
 
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) (?:\(.*\) -> .*)?\{$")
-_INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?[\w.\-]+ = (.*)$")
+_INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (.*)$")
 _OPCODE = re.compile(r"(?:^|[\s)}])([a-z][a-z0-9\-]*)\(")
 _ARRAY = re.compile(r"\b(pred|[a-z]+\d+[a-z0-9]*)\[([\d,]*)\]")
 _CALLED = re.compile(
@@ -30,7 +30,6 @@ _CALLED = re.compile(
 )
 _BRANCHES = re.compile(r"\bbranch_computations=\{([^}]*)\}")
 _MESH_GROUPS = re.compile(r"replica_groups=mesh\[([^\]]*)\](?:, device_ids=\(.*?\))? \{([^}]*)\}")
-_CHANNEL = re.compile(r"\bchannel_id=(\d+)")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"?(\d+)')
 
 
@@ -74,14 +73,12 @@ def collectives(compiled_text: str) -> list[Collective]:
     computations, entry = _computations(compiled_text)
     devices = _device_count(compiled_text)
     found: Counter[tuple[str, int, int]] = Counter()
-    seen = set()
 
     def visit(name: str, times: int) -> None:
-        lines = computations.get(name, [])
-        advancing = name.startswith(_ADVANCING_NAME) or any(
-            word in line for line in lines for word in _ADVANCING
-        )
-        for line in lines:
+        instructions = computations.get(name, {})
+        text = "\n".join((name, *instructions.values()))
+        started = _STARTED.findall(text) if _GOING_ON.search(text) else None
+        for own, line in instructions.items():
             opcode = _opcode(line)
             kind, phase = _kind_and_phase(opcode)
             if kind is None:
@@ -92,10 +89,8 @@ def collectives(compiled_text: str) -> list[Collective]:
                 continue
             if phase == "-start":
                 continue  # its result holds its input too, that of -done does not
-            if advancing and (channel := _CHANNEL.search(line)):
-                if channel[1] in seen:
-                    continue
-                seen.add(channel[1])
+            if started is not None and own not in started:
+                continue
             group = _group_size(line, devices)
             size = _bytes_of_result(line, opcode) * (group if kind == "reduce-scatter" else 1)
             if name.startswith(_SCATTERING) and kind == "all-reduce":
@@ -113,19 +108,19 @@ def total_bytes(rows: Sequence[Collective], kind: str) -> int:
     return sum(row.total_bytes for row in rows if row.kind == kind)
 
 
-def _computations(text: str) -> tuple[dict[str, list[str]], str]:
-    """Each computation's instructions, and the name of the one that is run."""
-    found: dict[str, list[str]] = {}
+def _computations(text: str) -> tuple[dict[str, dict[str, str]], str]:
+    """Each computation's instructions by name, and the name of the one that is run."""
+    found: dict[str, dict[str, str]] = {}
     entry, current = "", None
     for line in text.splitlines():
         if header := _COMPUTATION.match(line):
-            current = found.setdefault(header[2], [])
+            current = found.setdefault(header[2], {})
             if header[1]:
                 entry = header[2]
         elif line.startswith("}"):
             current = None
         elif current is not None and (instruction := _INSTRUCTION.match(line)):
-            current.append(instruction[1])
+            current[instruction[1]] = instruction[2]
     return found, entry
 
 

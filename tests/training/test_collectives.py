@@ -60,28 +60,30 @@ def test_both_halves_of_an_asynchronous_one_count_once():
 def test_fused_collectives_of_a_tpu_are_recognised():
     fused = """
         %all-reduce-scatter.1 (q: f32[32]) -> f32[8] {
-          %r = f32[32]{0:T(256)} all-reduce(%q), channel_id=7, replica_groups=[2,4]<=[8]
+          %r = f32[32]{0:T(256)} all-reduce(%q), channel_id=1, replica_groups=[2,4]<=[8]
           ROOT %s = f32[8]{0:T(256)} dynamic-slice(%r, %i), dynamic_slice_sizes={8}
         }
 
         %start (q: bf16[4]) -> bf16[16] {
-          %g = bf16[16]{0:T(256)(2,1)S(1)} all-gather(%q), channel_id=3, replica_groups=[2,4]<=[8]
+          %g = bf16[16]{0:T(256)(2,1)S(1)} all-gather(%q), channel_id=1, replica_groups=[2,4]<=[8]
           ROOT %t = u32[]{:S(2)} custom-call(%g), custom_call_target="AsyncCollectiveStart"
         }
 
         %async_collective_fusion.2 (q: bf16[4]) -> bf16[16] {
-          %h = bf16[16]{0:T(256)(2,1)S(1)} all-gather(%q), channel_id=3, replica_groups=[2,4]<=[8]
+          %h = bf16[16]{0:T(256)(2,1)S(1)} all-gather(%q), channel_id=1, replica_groups=[2,4]<=[8]
         }
     """
     text = program(
         "%f = f32[8]{0:T(256)} fusion(%p), kind=kCustom, calls=%all-reduce-scatter.1",
         "%g = u32[]{:S(2)} fusion(%p), kind=kCustom, calls=%start",
         "%h = u32[]{:S(2)} fusion(%p), kind=kLoop, calls=%async_collective_fusion.2",
+        "%i = f32[1]{0} all-reduce(%p), channel_id=1, replica_groups=[1,8]<=[8], to_apply=%add",
         before=fused,
     )
     assert collectives(text) == [
         Collective("reduce-scatter", 128, 1, devices=4),
         Collective("all-gather", 32, 1, devices=4),
+        Collective("all-reduce", 4, 1, devices=8),
     ]
 
 
