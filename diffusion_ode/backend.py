@@ -10,13 +10,18 @@ _target: ContextVar[str | None] = ContextVar("target", default=None)
 
 
 @contextlib.contextmanager
-def compiling_for(platform: str) -> Iterator[None]:
+def compiling_for(another: str) -> Iterator[None]:
     """Within, programs are traced for that platform ("tpu", "gpu", "cpu"), not for this one."""
-    before = _target.set(platform)
+    before = _target.set(another)
     try:
         yield
     finally:
         _target.reset(before)
+
+
+def platform() -> str:
+    """What programs are traced for: "cpu", "gpu" or "tpu"."""
+    return _target.get() or jax.default_backend()
 
 
 def loops_are_fast() -> bool:
@@ -25,4 +30,4 @@ def loops_are_fast() -> bool:
     XLA's CPU backend runs convolutions there at half speed, and their gradients at a tenth: on
     CPUs loops are unrolled or driven by the host.
     """
-    return (_target.get() or jax.default_backend()) != "cpu"
+    return platform() != "cpu"

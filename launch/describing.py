@@ -1,7 +1,8 @@
-"""`--describe`: the whole config, what the parent's differs in, and the size of the network."""
+"""`--describe`: the whole config, what the parent's differs in, and what training costs."""
 
 import textwrap
 from collections.abc import Iterator
+from typing import Any
 
 import fiddle as fdl
 
@@ -15,29 +16,40 @@ from launch.building import build
 _WIDTH = 80
 
 
-def description(entry: Entry, config: fdl.Config) -> str:
+def description(
+    entry: Entry, config: fdl.Config, device: str | None = None, topology: str | None = None
+) -> Iterator[str]:
     """All there is to know of an experiment without its data and without running anything.
 
     Args:
       entry: the experiment.
       config: its config, with the user's settings applied.
+      device: what its costs are shown for, `NAME` or `NAME:COUNT`; None for a few.
+      topology: a TPU slice that the step is compiled for; None for no compiling.
+
+    Yields:
+      Lines, as they become known.
 
     Raises:
-      UserError: the config cannot be built.
+      UserError: the config cannot be built, or there is no such device or slice.
     """
     document = to_document(config)
-    return "\n".join(
-        [
-            *_title(entry),
-            "",
-            "config (lines as --set takes them; inner fields too: model.network.features=64)",
-            *(f"  {line}" for line in _lines(document)),
-            "",
-            *_derivation(entry, document),
-            "",
-            f"parameters: {_parameter_count(config):,}",
-        ]
-    )
+    experiment = build(config)  # all of it, so that every field is checked
+    # Refused before anything is shown; and a slice must come before JAX looks for devices.
+    last = _costs(experiment, device, topology)
+    first_of_last = next(last, None)
+    yield from _title(entry)
+    yield ""
+    yield "config (lines as --set takes them; inner fields too: model.network.features=64)"
+    yield from (f"  {line}" for line in _lines(document))
+    yield ""
+    yield from _derivation(entry, document)
+    yield ""
+    yield f"parameters: {_parameter_count(experiment):,}"
+    if first_of_last is not None:
+        yield ""
+        yield first_of_last
+        yield from last
 
 
 def _title(entry: Entry) -> Iterator[str]:
@@ -70,7 +82,13 @@ def _derivation(entry: Entry, document: Document) -> Iterator[str]:
     yield from (f"  {change}" for change in changes)
 
 
-def _parameter_count(config: fdl.Config) -> int:
-    from diffusion_ode.process.model import parameter_count  # JAX, only now that it is needed
+def _costs(experiment: Any, device: str | None, topology: str | None) -> Iterator[str]:
+    from launch.costing import compiled_for, costs  # JAX, only now that it is needed
 
-    return parameter_count(build(config).model)  # all of it, so that every field is checked
+    return costs(experiment, device) if topology is None else compiled_for(experiment, topology)
+
+
+def _parameter_count(experiment: Any) -> int:
+    from diffusion_ode.process.model import parameter_count
+
+    return parameter_count(experiment.model)

@@ -30,6 +30,8 @@ class Request:
     experiment: str | None = None
     task: str = "train"
     describe: bool = False
+    device: str | None = None
+    target: str | None = None
     listing: str | None = None
     overrides: tuple[str, ...] = ()
     workdir: Path | None = None
@@ -59,6 +61,9 @@ def read(arguments: Sequence[str]) -> Request:
         raise UserError(_unknown(unknown[0], parser))
     if given.exp is None and given.list is None:
         raise UserError("No experiment is given: add --exp=NAME; --list shows the names.")
+    for flag in ("device", "target"):
+        if getattr(given, flag) is not None and not given.describe:
+            raise UserError(f"--{flag} belongs to --describe: add that, or leave it out.")
     if given.checkpoint is not None and not (
         given.checkpoint == "best" or given.checkpoint.isdecimal()
     ):
@@ -80,6 +85,8 @@ def read(arguments: Sequence[str]) -> Request:
         experiment=given.exp,
         task=given.task,
         describe=given.describe,
+        device=given.device,
+        target=given.target,
         listing=given.list,
         overrides=tuple(given.set),
         workdir=given.workdir,
@@ -108,7 +115,9 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--exp", metavar="NAME", help="registered experiment, or module:function")
     names = ", ".join(entry.name for entry in tasks.TASKS)
     what.add_argument("--task", metavar="TASK", default="train", help=f"{names}; default train")
-    what.add_argument("--describe", action="store_true", help="show the config; run nothing")
+    what.add_argument("--describe", action="store_true", help="config and costs; runs nothing")
+    what.add_argument("--device", metavar="CHIP", help="--describe: costs on it, e.g. h100:8")
+    what.add_argument("--target", metavar="SLICE", help="--describe: compile for TPUs, v5e:2x4")
     what.add_argument(
         "--list", nargs="?", const="", metavar="PATTERN", help="experiments (matching) and tasks"
     )
@@ -137,7 +146,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     several = parser.add_argument_group("several processes (a cluster's are found without)")
     several.add_argument(
-        "--coordinator", metavar="HOST:PORT", help="where process 0 is, and a free port of it"
+        "--coordinator", metavar="ADDR", help="HOST:PORT, where process 0 is and a free port"
     )
     several.add_argument("--num_processes", type=int, metavar="N", help="1: alone, come what may")
     several.add_argument("--process_id", type=int, metavar="I", help="of this one, 0 to N - 1")
@@ -145,8 +154,8 @@ def _parser() -> argparse.ArgumentParser:
         "--wait_for_peers",
         type=int,
         default=WAIT_FOR_PEERS,
-        metavar="SECONDS",
-        help=f"for all to be there; default {WAIT_FOR_PEERS}",
+        metavar="S",
+        help=f"seconds for all to be there; default {WAIT_FOR_PEERS}",
     )
     only_of_a_task = parser.add_argument_group("of one task")
     for entry in tasks.TASKS:

@@ -55,7 +55,8 @@ def launch_experiment(name: str, request: flags.Request, arguments: Sequence[str
     if request.describe:
         from launch.describing import description
 
-        print(description(entry, config))
+        for line in description(entry, config, request.device, request.target):
+            print(line, flush=True)
         return DONE
     from launch.performing import perform, prepare
 

@@ -37,6 +37,11 @@ class Device:
     bandwidth: float
     network: float
 
+    @property
+    def platform(self) -> str:
+        """As JAX calls it."""
+        return "tpu" if self.kind.startswith("TPU") else "gpu"
+
 
 def _device(name, kind, bfloat16, float32, memory, bandwidth, network) -> Device:
     """From TFLOP/s, GB and GB/s, the units of data sheets."""

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import jax
 
+from diffusion_ode.backend import compiling_for
 from diffusion_ode.costs.devices import Device
 from diffusion_ode.costs.flops import train_step_flops
-from diffusion_ode.costs.memory import train_step_bytes
+from diffusion_ode.costs.memory import StepBytes, train_step_bytes
 from diffusion_ode.networks.precision import Bfloat16
 from diffusion_ode.training.program import TrainProgram
 
@@ -32,15 +33,15 @@ class Estimate:
       compute: FLOPs / (devices · peak · 0.4).
       memory: bytes read and written / (bandwidth · 0.8).
       network: bytes that each device sends / (its network's bandwidth · 0.8).
-      bytes: needed on each device.
-      fits: whether that is there.
+      size: bytes needed on each device.
+      fits: whether they are there.
     """
 
     devices: int
     compute: float
     memory: float
     network: float
-    bytes: int
+    size: StepBytes
     fits: bool
 
     @property
@@ -61,7 +62,8 @@ class Estimate:
 
 def estimate(program: TrainProgram, device: Device) -> Estimate | None:
     """A step of a training, its mesh made of such devices; None if its network is unknown."""
-    flops, size = train_step_flops(program), train_step_bytes(program)
+    with compiling_for(device.platform):
+        flops, size = train_step_flops(program), train_step_bytes(program)
     if flops is None or size is None:
         return None
     half = isinstance(getattr(program.model.network, "precision", None), Bfloat16)
@@ -75,7 +77,7 @@ def estimate(program: TrainProgram, device: Device) -> Estimate | None:
         compute=computed,
         memory=moved / (device.bandwidth * REACHED_BANDWIDTH),
         network=sent_bytes(program) / (device.network * REACHED_BANDWIDTH),
-        bytes=size.total,
+        size=size,
         fits=size.total <= device.memory,
     )
 

@@ -13,10 +13,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from diffusion_ode.backend import loops_are_fast
+from diffusion_ode.backend import loops_are_fast, platform
 from diffusion_ode.costs.flops import directions, known
 from diffusion_ode.networks.block_loop import ByPlatform, Scanned
-from diffusion_ode.networks.rematerialization import KeepInputs, KeepProducts
+from diffusion_ode.networks.rematerialization import KeepAll, KeepInputs, KeepProducts
 from diffusion_ode.networks.unet import UNet
 from diffusion_ode.training.program import TrainProgram
 
@@ -89,7 +89,9 @@ def train_step_bytes(program: TrainProgram) -> StepBytes | None:
     if not known(model.network):
         return None
     devices = program.placement.mesh.size
-    images = program.batch_size // (devices * program.accumulation)
+    images = program.batch_size // devices
+    if platform() != "cpu":  # there XLA goes through all parts of a batch side by side
+        images //= program.accumulation
     whole = _FLOAT32 * sum(leaf.size for leaf in jax.tree.leaves(state.parameters))
     blocks = [
         _Block(images * kept, _FLOAT32 * parameters)
@@ -137,6 +139,8 @@ def _kept(model, along: int) -> Iterator[tuple[float, int]]:
     unit = height * width * features * size
     scores = (height * width) ** 2 * _FLOAT32  # softmax is in float32 whatever the rest
     table = _SCANNED if _scanned(network) else _UNROLLED
+    # XLA's CPU backend does compute again, but early: it keeps the results as if it had not.
+    remat = KeepAll() if platform() == "cpu" else network.remat
 
     def counted(pair: tuple[float, float]) -> float:
         return pair[0] + along * pair[1]
@@ -144,9 +148,9 @@ def _kept(model, along: int) -> Iterator[tuple[float, int]]:
     def block(inputs: int, attention: bool) -> tuple[float, int]:
         parameters = _block_parameters(features, inputs) + attention * 4 * features * (features + 1)
         arrays, squares = inputs * (1.0 + along), 0.0
-        if isinstance(network.remat, KeepInputs):
+        if isinstance(remat, KeepInputs):
             return arrays * unit, parameters
-        if isinstance(network.remat, KeepProducts):
+        if isinstance(remat, KeepProducts):
             return (arrays + 1 + 4 * attention) * unit, parameters
         arrays += counted(table.stage) * (inputs + 1) + counted(table.product)
         if network.dropout:

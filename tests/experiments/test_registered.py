@@ -52,9 +52,11 @@ def test_names_that_scripts_rely_on_hold_still(entry):
 
 @every_experiment
 def test_it_builds_and_describes_without_its_data(entry):
-    said = description(entry, override(registry.configuration_of(entry), [ONE_BLOCK]))
+    config = override(registry.configuration_of(entry), [ONE_BLOCK])
+    said = "\n".join(description(entry, config))
     assert entry.hypothesis.split()[0] in said
     assert "parameters: " in said
+    assert "device-hours" in said
 
 
 @every_experiment
