@@ -61,8 +61,7 @@ class Data:
         *,
         batch_size: int,
         seed: int,
-        process_index: int = 0,
-        process_count: int = 1,
+        rows: np.ndarray | None = None,
     ) -> "TrainBatches":
         """Endless batches in which every epoch is a full, newly drawn permutation.
 
@@ -70,24 +69,19 @@ class Data:
             images: what `load` gave.
             batch_size: images per global batch, over all processes.
             seed: decides the order and the augmentation.
-            process_index: this process; it gets its slice of every global batch.
-            process_count: how many processes share a batch; it does not change the order.
+            rows: the positions in every global batch that this process gets; None for all. They do
+                not change the order.
         """
-        _check_sharing(batch_size, process_index, process_count)
+        _check_sharing(batch_size, 0, 1)
         if not 0 <= seed < _SEEDS:
             raise UserError(f"The seed is {seed}: choose one from 0 to {_SEEDS - 1}.")
         if len(images.train) == 0:
             raise UserError(f"{self.name} has no training images: choose another data.source.")
         if self.augmentation is not None:
             self.augmentation.check(self.shape)
-        per_process = batch_size // process_count
-        gather = _Gather(
-            images.train,
-            self.augmentation,
-            seed,
-            batch_size,
-            slice(process_index * per_process, (process_index + 1) * per_process),
-        )
+        if rows is None:
+            rows = np.arange(batch_size)
+        gather = _Gather(images.train, self.augmentation, seed, batch_size, rows)
         return TrainBatches(gather, len(images.train), batch_size, seed)
 
     def test_batches(
@@ -134,7 +128,7 @@ class _Gather:
         augmentation: Augmentation | None,
         seed: int,
         batch_size: int,
-        rows: slice,
+        rows: np.ndarray,
     ):
         self._images = images
         self._augmentation = augmentation

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
+
 from diffusion_ode.errors import UserError
 from diffusion_ode.process.model import Model
 from diffusion_ode.tasks import registry
@@ -33,8 +35,10 @@ class Data(Protocol):
         """The images; raises UserError, which says how to get them, where they are not."""
         ...
 
-    def train_batches(self, images: Any, *, batch_size: int, seed: int, **sharing: int) -> Any:
-        """Endless shuffled batches with `get_state` and `set_state`."""
+    def train_batches(
+        self, images: Any, *, batch_size: int, seed: int, rows: np.ndarray | None = None
+    ) -> Any:
+        """Endless shuffled batches with `get_state` and `set_state`: these rows of each, or all."""
         ...
 
     def test_batches(self, images: Any, *, batch_size: int, **limits: Any) -> Iterable[Any]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from diffusion_ode.checking import check_count
@@ -110,8 +111,17 @@ class Placement:
         largest = max(divisible, key=lambda axis: shape[axis])
         return PartitionSpec(*(["fsdp" if axis == largest else None for axis in range(len(shape))]))
 
+    def rows(self, batch_size: int) -> np.ndarray:
+        """Which images of a global batch this process's devices hold, in ascending order.
+
+        On a slice of TPUs a mesh follows the wires, so that a host's devices need not be neighbours
+        in it.
+        """
+        held = self.batch.addressable_devices_indices_map((batch_size,)).values()
+        return np.unique(np.concatenate([np.arange(batch_size)[rows] for rows in held]))
+
     def place_batch(self, batch: Any) -> Any:
-        """This process's rows of a global batch (NumPy) → global arrays."""
+        """This process's `rows` of a global batch (NumPy) → global arrays."""
         return jax.tree.map(
             lambda rows: jax.make_array_from_process_local_data(self.batch, rows), batch
         )
