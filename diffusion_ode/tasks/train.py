@@ -11,11 +11,11 @@ import numpy as np
 from diffusion_ode import processes
 from diffusion_ode.checking import check_count
 from diffusion_ode.checkpoints.checkpoints import Checkpoints
-from diffusion_ode.costs.utilisation import utilisation
 from diffusion_ode.errors import UserError
 from diffusion_ode.inference.sampling import OdeSampler, Sampler, drawn_in_order
 from diffusion_ode.objectives.flow_matching import FlowMatching
 from diffusion_ode.objectives.objective import Objective
+from diffusion_ode.process.model import parameter_count
 from diffusion_ode.reporting.console import Console
 from diffusion_ode.reporting.image_grid import image_grid
 from diffusion_ode.reporting.jsonl_writer import JsonlWriter
@@ -30,7 +30,6 @@ from diffusion_ode.training.beginning import begin, check_changes
 from diffusion_ode.training.interruption import Interruption
 from diffusion_ode.training.loop import Intervals, TrainLoop
 from diffusion_ode.training.optimizer import AdamW
-from diffusion_ode.training.profiling import Profiler, Steps
 from diffusion_ode.training.program import TrainProgram
 from diffusion_ode.training.randomness import stream_key
 from diffusion_ode.training.sharding import Placement
@@ -63,7 +62,6 @@ class Train:
       pictures_every: steps between two grids of samples in TensorBoard; None for none.
       picture_sampler: draws them.
       num_pictures: samples in a grid.
-      profile: steps that are recorded for TensorBoard's profile, such as `Steps(100, 110)`.
     """
 
     num_steps: int = 1000
@@ -80,7 +78,6 @@ class Train:
     pictures_every: int | None = None
     picture_sampler: Sampler = field(default_factory=_quick_sampler)
     num_pictures: int = 16
-    profile: Steps | None = None
 
     def __post_init__(self):
         names = ("num_steps", "batch_size", "accumulation", "log_every", "checkpoint_every")
@@ -213,8 +210,7 @@ def _introduce(console: Console, run: Run, program: TrainProgram, images) -> Non
         f"  devices     {len(devices)} × {devices[0].device_kind},"
         f" mesh data {mesh['data']} × fsdp {mesh['fsdp']}"
     )
-    count = sum(leaf.size for leaf in jax.tree.leaves(program.abstract_state.parameters))
-    console.print(f"  parameters  {count:,}")
+    console.print(f"  parameters  {parameter_count(program.model):,}")
     console.print(
         f"  data        {manifest.name}, {manifest.train.count:,} images"
         f" {'×'.join(map(str, manifest.shape))}, fingerprint {images.fingerprint}"
