@@ -11,11 +11,11 @@ import numpy as np
 from diffusion_ode import processes
 from diffusion_ode.checking import check_count
 from diffusion_ode.checkpoints.checkpoints import Checkpoints
+from diffusion_ode.costs.utilisation import utilisation
 from diffusion_ode.errors import UserError
 from diffusion_ode.inference.sampling import OdeSampler, Sampler, drawn_in_order
 from diffusion_ode.objectives.flow_matching import FlowMatching
 from diffusion_ode.objectives.objective import Objective
-from diffusion_ode.process.model import parameter_count
 from diffusion_ode.reporting.console import Console
 from diffusion_ode.reporting.image_grid import image_grid
 from diffusion_ode.reporting.jsonl_writer import JsonlWriter
@@ -30,9 +30,11 @@ from diffusion_ode.training.beginning import begin, check_changes
 from diffusion_ode.training.interruption import Interruption
 from diffusion_ode.training.loop import Intervals, TrainLoop
 from diffusion_ode.training.optimizer import AdamW
+from diffusion_ode.training.profiling import Profiler, Steps
 from diffusion_ode.training.program import TrainProgram
 from diffusion_ode.training.randomness import stream_key
 from diffusion_ode.training.sharding import Placement
+from diffusion_ode.training.state import TrainState
 from diffusion_ode.training.step import ExponentialAverage
 from diffusion_ode.training.warm_start import WarmStart
 from diffusion_ode.training.workdir_lock import workdir_lock
@@ -62,6 +64,7 @@ class Train:
       pictures_every: steps between two grids of samples in TensorBoard; None for none.
       picture_sampler: draws them.
       num_pictures: samples in a grid.
+      profile: steps that are recorded for TensorBoard's profile, such as `Steps(100, 110)`.
     """
 
     num_steps: int = 1000
@@ -78,6 +81,7 @@ class Train:
     pictures_every: int | None = None
     picture_sampler: Sampler = field(default_factory=_quick_sampler)
     num_pictures: int = 16
+    profile: Steps | None = None
 
     def __post_init__(self):
         names = ("num_steps", "batch_size", "accumulation", "log_every", "checkpoint_every")
@@ -134,6 +138,7 @@ class Train:
             writers = stack.enter_context(MetricWriters(_writers(run.workdir)))
             resumed = beginning.data_state is not None
             writers.resume_at(int(beginning.state.step) if resumed else None)
+            profiler = stack.enter_context(self._profiler(run.workdir, console, beginning.state))
             loop = TrainLoop(
                 program=program,
                 step=step,
@@ -146,6 +151,8 @@ class Train:
                 document=run.document,
                 facts={"data": images.manifest.name, "data_fingerprint": images.fingerprint},
                 draw_picture=lambda ema: self._picture(run.experiment, ema),
+                utilisation=utilisation(program),
+                profiler=profiler,
             )
             state = loop.run(beginning.state)
             return Outcome(
@@ -184,6 +191,13 @@ class Train:
             seed=self.seed,
         )
 
+    def _profiler(self, workdir: Path, console: Console, state: TrainState) -> Profiler:
+        """The leader's records; the other processes do the same in the same steps."""
+        steps = self.profile if processes.is_leader() else None
+        profiler = Profiler(steps, workdir / "tensorboard", console.print)
+        profiler.announce(int(state.step) - int(state.first_step), self.num_steps)
+        return profiler
+
     def _picture(self, experiment: "Experiment", ema) -> np.ndarray:
         key = stream_key(self.seed, "pictures")
         ema = processes.on_this_process(ema)
@@ -210,7 +224,8 @@ def _introduce(console: Console, run: Run, program: TrainProgram, images) -> Non
         f"  devices     {len(devices)} × {devices[0].device_kind},"
         f" mesh data {mesh['data']} × fsdp {mesh['fsdp']}"
     )
-    console.print(f"  parameters  {parameter_count(program.model):,}")
+    count = sum(leaf.size for leaf in jax.tree.leaves(program.abstract_state.parameters))
+    console.print(f"  parameters  {count:,}")
     console.print(
         f"  data        {manifest.name}, {manifest.train.count:,} images"
         f" {'×'.join(map(str, manifest.shape))}, fingerprint {images.fingerprint}"

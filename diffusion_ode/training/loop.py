@@ -13,8 +13,10 @@ from diffusion_ode.checkpoints.checkpoints import Checkpoints
 from diffusion_ode.reporting.metric_writers import MetricWriters
 from diffusion_ode.reporting.progress import Progress, rate
 from diffusion_ode.training.interruption import Interruption
+from diffusion_ode.training.profiling import Profiler
 from diffusion_ode.training.program import CompiledStep, TrainProgram
 from diffusion_ode.training.state import TrainState
+from diffusion_ode.training.utilisation import Utilisation
 
 
 class Batches(Protocol):
@@ -64,6 +66,8 @@ class TrainLoop:
       document, facts: saved with every checkpoint.
       seconds: that `run` took.
       draw_picture: from the averaged parameters, uint8 [height, width, channels].
+      utilisation: of the devices; None where it is not known.
+      profiler: records some of the steps; None records none.
     """
 
     program: TrainProgram
@@ -77,6 +81,8 @@ class TrainLoop:
     document: dict[str, Any]
     facts: dict[str, Any]
     draw_picture: Callable[[Any], np.ndarray]
+    utilisation: Utilisation | None = None
+    profiler: Profiler | None = None
     seconds: float = 0.0
     _under_way: deque = field(default_factory=deque)
     _since_log: list[dict[str, float]] = field(default_factory=list)
@@ -94,10 +100,12 @@ class TrainLoop:
         last = first + self.program.num_steps
         logged = begun = time.perf_counter()
         while done < last:
+            self._begin_profile(done + 1 - first, first)
             state, metrics = self.step(state, self._next_batch())
             done += 1
             self._under_way.append((done, metrics))
             self._settle(but=1, first=first)
+            self._end_profile(done - first, first)
 
             stopping = self.interruption.agreed()
             if due(done, self.intervals.log, last):
@@ -122,6 +130,16 @@ class TrainLoop:
         self.seconds = time.perf_counter() - begun
         return state
 
+    def _begin_profile(self, number: int, first: int) -> None:
+        if self.profiler is not None and self.profiler.begins_with(number):
+            self._settle(but=0, first=first)
+            self.profiler.begin()
+
+    def _end_profile(self, number: int, first: int) -> None:
+        if self.profiler is not None and self.profiler.ends_with(number):
+            self._settle(but=0, first=first)
+            self.profiler.end()
+
     def _next_batch(self):
         start = time.perf_counter()
         batch = next(self.batches)
@@ -143,8 +161,12 @@ class TrainLoop:
             self._since_log.append(values)
             self._since_save.append(values["bpd"])
             speed = self.progress.speed()
-            images = f" · {rate(speed * self.program.batch_size)} images/s" if speed else ""
-            self.progress.update(done - first, f"{self._recent_bpd():.3f} bpd{images}")
+            details = [f"{self._recent_bpd():.3f} bpd"]
+            if speed:
+                details.append(f"{rate(speed * self.program.batch_size)} images/s")
+                if self.utilisation is not None:
+                    details.append(f"{100 * self.utilisation.at(speed):.0f} % MFU")
+            self.progress.update(done - first, *details)
 
     def _recent_bpd(self) -> float:
         """Over the last few steps: a single batch's loss jumps about."""
@@ -159,6 +181,8 @@ class TrainLoop:
             for name in names
         }
         scalars["train/images_per_second"] = count * self.program.batch_size / (now - logged)
+        if self.utilisation is not None:
+            scalars["train/mfu"] = self.utilisation.at(count / (now - logged))
         scalars["train/input_wait"] = self._waiting / (now - logged)
         self.writers.write_scalars(done, scalars)
         self._since_log.clear()

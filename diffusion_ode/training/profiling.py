@@ -1,0 +1,85 @@
+"""Some steps of a training recorded for TensorBoard's profile."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+
+from diffusion_ode.checking import check_count
+from diffusion_ode.errors import UserError
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Steps of a run, counted from 1 as the screen shows them; both ends are included."""
+
+    first: int
+    last: int
+
+    def __post_init__(self):
+        check_count("first", self.first, "give the number of a step")
+        check_count("last", self.last, "give the number of a step")
+        if self.last < self.first:
+            raise UserError(
+                f"steps({self.first}, {self.last}) ends before it begins: give the first step, then"
+                " the last."
+            )
+
+
+class Profiler:
+    """Records the steps that it is asked to; a context, so that what was begun is written.
+
+    Args:
+      steps: which; None for none.
+      folder: TensorBoard's; the record goes to `plugins/profile/TIME` in it.
+      say: tells the user a sentence.
+    """
+
+    def __init__(
+        self, steps: Steps | None, folder: Path, say: Callable[[str], None] = lambda _: None
+    ):
+        self._steps = steps
+        self._folder = folder
+        self._say = say
+        self._recording = False
+
+    def __enter__(self) -> "Profiler":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._recording:
+            self.end()
+
+    def announce(self, done: int, num_steps: int) -> None:
+        """Says so if a launch that goes on after `done` steps takes none of those asked for."""
+        if self._steps is None:
+            return
+        asked = f"train.profile asks for steps {self._steps.first} to {self._steps.last}"
+        if self._steps.first > num_steps:
+            self._say(f"{asked}, but the run ends with step {num_steps}: none will be recorded")
+        elif self._steps.last <= done:
+            self._say(f"{asked}, but {done} are done already: none will be recorded")
+
+    def begins_with(self, number: int) -> bool:
+        """Whether recording begins with this step: nothing should be under way any more."""
+        return (
+            self._steps is not None
+            and not self._recording
+            and self._steps.first <= number <= self._steps.last
+        )
+
+    def begin(self) -> None:
+        """Begins to record."""
+        jax.profiler.start_trace(self._folder)
+        self._recording = True
+
+    def ends_with(self, number: int) -> bool:
+        """Whether recording ends with this step: it should be waited for."""
+        return self._recording and self._steps is not None and number >= self._steps.last
+
+    def end(self) -> None:
+        """Writes what was recorded, and says where."""
+        jax.profiler.stop_trace()
+        self._recording = False
+        self._say(f"profile recorded: tensorboard --logdir {self._folder}, tab Profile")
