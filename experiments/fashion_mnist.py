@@ -8,12 +8,12 @@ from experiments.systems import GENTLE, I_DODE, THEOREM, finetuned, small, strai
 
 @experiment(data="fashion_mnist")
 def fashion_mnist_vp() -> fdl.Config:
-    """A small variance-preserving diffusion ODE codes clothes in fewer bits per dimension than
-    photographs take, after an hour on two cores: most of a picture is empty.
+    """An hour on two cores takes a small variance-preserving diffusion ODE well below what
+    independent pixels (4.587 bpd) and lossless WebP (4.051 bpd) take for clothes.
     """
     from data.sources.fashion_mnist import FashionMnist
 
-    return small(fdl.Config(FashionMnist), features=32, num_steps=3000)
+    return small(fdl.Config(FashionMnist), features=32, num_steps=2000)
 
 
 @experiment(parent="fashion_mnist_vp", source=I_DODE)
