@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from diffusion_ode.training.loop import Intervals, NotFinite, TrainLoop
+from diffusion_ode.training.profiling import Profiler, Steps
+from diffusion_ode.training.utilisation import Utilisation
 
 
 class Recorder:
@@ -65,7 +67,7 @@ class Batches:
         return {"next_index": self.drawn}
 
 
-def loop(recorder, *, spoiled_at=None, stop_at=None, num_steps=10):
+def loop(recorder, *, spoiled_at=None, stop_at=None, num_steps=10, **more):
     def step(state, batch):
         loss = math.nan if int(batch) == spoiled_at else 1.0 / int(batch)
         advanced = SimpleNamespace(first_step=state.first_step, step=state.step + 1, ema=None)
@@ -83,6 +85,7 @@ def loop(recorder, *, spoiled_at=None, stop_at=None, num_steps=10):
         document={},
         facts={},
         draw_picture=lambda ema: np.zeros((1, 1, 1), np.uint8),
+        **more,
     )
 
 
@@ -102,6 +105,24 @@ def test_checkpoint_holds_the_state_and_the_iterator_of_one_moment():
     loop(recorder).run(START)
     for step, state_step, next_index, _ in recorder.saved:
         assert step == state_step == 100 + next_index
+
+
+def test_utilisation_is_logged_where_it_is_known():
+    recorder = Recorder()
+    loop(recorder, utilisation=Utilisation(step_flops=3.0, peak=100.0)).run(START)
+    for _, scalars in recorder.scalars:
+        steps_per_second = scalars["train/images_per_second"] / 2
+        assert scalars["train/mfu"] == pytest.approx(0.03 * steps_per_second)
+    recorder = Recorder()
+    loop(recorder).run(START)
+    assert not any("train/mfu" in scalars for _, scalars in recorder.scalars)
+
+
+def test_profiled_steps_are_alone_under_way(tmp_path):
+    said = []
+    with Profiler(Steps(3, 4), tmp_path, said.append) as profiler:
+        loop(Recorder(), profiler=profiler).run(START)
+    assert len(said) == len(list(tmp_path.glob("plugins/profile/*/*.xplane.pb"))) == 1
 
 
 def test_logged_values_are_means_over_the_steps_since_the_last_ones():

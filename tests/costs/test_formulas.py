@@ -1,0 +1,175 @@
+"""FLOPs and bytes by formula, against XLA's analysis of the compiled step."""
+
+import dataclasses
+
+import jax
+import pytest
+
+from diffusion_ode.backend import compiling_for
+from diffusion_ode.costs.devices import find_device
+from diffusion_ode.costs.estimate import estimate, sent_bytes
+from diffusion_ode.costs.flops import forward_flops, train_step_flops
+from diffusion_ode.costs.memory import train_step_bytes
+from diffusion_ode.networks.block_loop import Scanned
+from diffusion_ode.networks.precision import Bfloat16
+from diffusion_ode.networks.rematerialization import KeepInputs, KeepProducts
+from diffusion_ode.networks.unet import UNet
+from diffusion_ode.objectives.flow_matching import FlowMatching
+from diffusion_ode.objectives.second_order_flow_matching import SecondOrderFlowMatching
+from diffusion_ode.objectives.trace_residual import SingleProbe
+from diffusion_ode.process.model import Model
+from diffusion_ode.process.parameterization import VelocityPrediction
+from diffusion_ode.process.pixels import Pixels
+from diffusion_ode.process.schedule import LinearSchedule
+from diffusion_ode.process.variance_preserving import VariancePreserving
+from diffusion_ode.training.optimizer import AdamW
+from diffusion_ode.training.program import TrainProgram
+from diffusion_ode.training.sharding import Mesh
+from diffusion_ode.training.step import ExponentialAverage
+
+SECOND_ORDER = SecondOrderFlowMatching(residual=SingleProbe())
+DEVICES = {"data": 2, "fsdp": 4}
+
+
+def program(placement, network, *, objective=None, shape=(8, 8, 1), batch=16, accumulation=1):
+    return TrainProgram(
+        model=Model(
+            VariancePreserving(),
+            LinearSchedule(),
+            VelocityPrediction(),
+            network,
+            Pixels(shape, 256),
+        ),
+        objective=objective or FlowMatching(),
+        optimizer=AdamW(),
+        average=ExponentialAverage(),
+        placement=placement,
+        num_steps=100,
+        batch_size=batch,
+        accumulation=accumulation,
+        seed=0,
+    )
+
+
+def small(**settings):
+    return UNet(**{"features": 32, "blocks": 1, "fourier_exponents": (2, 3), **settings})
+
+
+# The last ones take long, and a variation of each is among the first.
+CASES = {
+    "attention": {"network": small(attention=True)},
+    "second order": {"network": small(), "objective": SECOND_ORDER},
+    "recomputed": {"network": small(remat=KeepInputs())},
+}
+LONG = {
+    "wider": {"network": small(features=64, blocks=2), "shape": (16, 16, 3), "batch": 8},
+    "no dropout": {"network": small(blocks=2, dropout=0.0), "objective": SECOND_ORDER},
+    "products kept": {"network": small(attention=True, remat=KeepProducts())},
+    "accumulated": {"network": small(), "accumulation": 2},
+    "second order, recomputed": {"network": small(remat=KeepInputs()), "objective": SECOND_ORDER},
+}
+PARAMETERS = [*CASES, *(pytest.param(name, marks=pytest.mark.long) for name in LONG)]
+
+
+@pytest.fixture(scope="module")
+def compiled():
+    """Name of a case → its program and executable; compiled once."""
+    made = {}
+
+    def of(name):
+        if name not in made:
+            one = Mesh(data=1).build(jax.devices()[:1])
+            step = program(one, **{**CASES, **LONG}[name])
+            made[name] = step, step.compile_step().executable
+        return made[name]
+
+    return of
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_flops_are_within_5_percent_of_xla_s_count(compiled, name):
+    step, executable = compiled(name)
+    flops = train_step_flops(step)
+    assert flops.total == pytest.approx(executable.cost_analysis()["flops"], rel=0.05)
+    assert (flops.recomputed > 0) == ("KeepAll" not in str(step.model.network.remat))
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_bytes_are_within_10_percent_of_the_compiled_step_s_analysis(compiled, name):
+    step, executable = compiled(name)
+    size, analysis = train_step_bytes(step), executable.memory_analysis()
+    assert size.temporary == pytest.approx(analysis.temp_size_in_bytes, rel=0.1)
+    assert size.state + size.batch == pytest.approx(analysis.argument_size_in_bytes, rel=0.01)
+
+
+@pytest.mark.long
+def test_bytes_of_a_scanned_network_are_within_10_percent_of_its_analysis():
+    step = program(Mesh(data=1).build(jax.devices()[:1]), small(blocks=3, loop=Scanned()))
+    temporary = step.compile_step().executable.memory_analysis().temp_size_in_bytes
+    assert train_step_bytes(step).temporary == pytest.approx(temporary, rel=0.1)
+
+
+def test_a_first_order_step_is_three_forward_passes_and_a_second_order_one_six():
+    placement, network = Mesh().imagine(), small()
+    forward = 16 * forward_flops(network, (8, 8, 1))
+    assert train_step_flops(program(placement, network)).model == 3 * forward
+    second = program(placement, network, objective=SECOND_ORDER)
+    assert train_step_flops(second).model == 6 * forward
+
+
+def test_flops_of_the_forward_pass_by_hand():
+    network = UNet(features=32, blocks=1, fourier_exponents=())
+    convolution = 2 * 22 * 22  # of 8 × 8 by 3 × 3, where the filter lies on the image
+    blocks = 3 * (convolution * 2 * 32 * 32) + 2 * (convolution * 3 * 32 * 32 + 2 * 64 * 64 * 32)
+    condition = 2 * 33 * 128 + 2 * 128 * 128 + 5 * 2 * 128 * 32
+    attention = 4 * 2 * 64 * 32 * 32 + 2 * 2 * 64 * 64 * 32
+    ends = convolution * 32 * 2
+    assert forward_flops(network, (8, 8, 1)) == blocks + condition + attention + ends
+
+
+def test_state_is_divided_along_fsdp_and_images_along_both_axes():
+    network = small(features=64)
+    whole = train_step_bytes(program(Mesh().imagine(), network))
+    shared = train_step_bytes(program(Mesh(**DEVICES).imagine(), network))
+    assert shared.batch == whole.batch / 8
+    # Biases and other small arrays are on every device.
+    assert whole.parameters / 4 < shared.parameters < whole.parameters / 2
+    assert (whole.gathered, shared.gathered) == (0, whole.parameters)
+
+
+def test_each_field_saves_the_memory_that_it_is_for():
+    def activations(**settings):
+        with compiling_for("tpu"):
+            return train_step_bytes(program(Mesh().imagine(), small(**settings))).activations
+
+    everything, products = activations(), activations(remat=KeepProducts())
+    assert activations(remat=KeepInputs()) < products < everything
+    assert activations(precision=Bfloat16()) < everything
+
+
+def test_devices_send_twice_their_gradients_less_their_own_share():
+    network = small()
+    parameters = train_step_bytes(program(Mesh().imagine(), network)).parameters
+    assert sent_bytes(program(Mesh().imagine(1), network)) == 0
+    assert sent_bytes(program(Mesh().imagine(8), network)) == pytest.approx(parameters * 7 / 4)
+    shared = program(Mesh(**DEVICES).imagine(), network)
+    assert sent_bytes(shared) == pytest.approx(parameters * (2 * 3 / 4 + 2 * 1 / 2 / 4))
+
+
+def test_more_devices_take_less_time_until_the_network_is_the_bound():
+    network, h100 = small(features=128), find_device("h100")
+
+    def step(devices):
+        return estimate(program(Mesh().imagine(devices), network, batch=512), h100)
+
+    assert step(8).seconds < step(1).seconds
+    assert step(512).bound == "network"
+    assert step(8).device_hours(1000) > step(1).device_hours(1000)
+
+
+def test_nothing_is_said_of_an_unknown_network():
+    strange = program(Mesh().imagine(), small())
+    model = dataclasses.replace(strange.model, network=object())
+    strange = dataclasses.replace(strange, model=model)
+    assert train_step_flops(strange) is None
+    assert forward_flops(object(), (8, 8, 1)) is None

@@ -1,0 +1,61 @@
+"""Recording steps for TensorBoard's profile."""
+
+import jax.numpy as jnp
+import pytest
+
+from diffusion_ode.errors import UserError
+from diffusion_ode.training.profiling import Profiler, Steps
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, 3), (5, 4), (1.5, 2), (1, True)])
+def test_steps_that_cannot_be_are_refused(first, last):
+    with pytest.raises(UserError):
+        Steps(first, last)
+
+
+def test_a_record_lies_where_tensorboard_looks_for_it(tmp_path):
+    said = []
+    with Profiler(Steps(2, 3), tmp_path, said.append) as profiler:
+        begun = []
+        for number in range(1, 6):
+            if profiler.begins_with(number):
+                begun.append(number)
+                profiler.begin()
+            jnp.ones(3).block_until_ready()
+            if profiler.ends_with(number):
+                profiler.end()
+    assert begun == [2]
+    assert len(list(tmp_path.glob("plugins/profile/*/*.xplane.pb"))) == 1
+    assert said == [f"profile recorded: tensorboard --logdir {tmp_path}, tab Profile"]
+
+
+def test_a_launch_that_goes_on_within_the_steps_records_the_rest_of_them(tmp_path):
+    profiler = Profiler(Steps(100, 110), tmp_path)
+    assert not profiler.begins_with(99)
+    assert profiler.begins_with(105)
+    assert not profiler.begins_with(111)
+
+
+def test_what_was_begun_is_written_when_the_run_ends_early(tmp_path):
+    with pytest.raises(KeyboardInterrupt), Profiler(Steps(1, 100), tmp_path) as profiler:
+        profiler.begin()
+        raise KeyboardInterrupt
+    assert len(list(tmp_path.glob("plugins/profile/*/*.xplane.pb"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("done", "num_steps", "says"),
+    [(0, 50, "ends with step 50"), (110, 500, "110 are done"), (105, 500, None), (0, 100, None)],
+)
+def test_steps_outside_of_the_run_are_told(tmp_path, done, num_steps, says):
+    said = []
+    Profiler(Steps(100, 110), tmp_path, said.append).announce(done, num_steps)
+    assert [says in sentence for sentence in said] == ([True] if says else [])
+
+
+def test_without_steps_nothing_is_recorded_or_said(tmp_path):
+    said = []
+    profiler = Profiler(None, tmp_path, said.append)
+    profiler.announce(0, 10)
+    assert not any(map(profiler.begins_with, range(100)))
+    assert not said
