@@ -5,6 +5,7 @@ import errno
 import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import jax
 
@@ -53,6 +54,8 @@ def raise_unless_damage() -> Iterator[None]:
 
 def first_line(failure: BaseException, longest: int = 120) -> str:
     """What went wrong, short enough for a sentence."""
+    if isinstance(failure, OSError) and failure.strerror and failure.filename:
+        return f"{failure.strerror}: {Path(failure.filename).name}"
     text = (str(failure).strip().splitlines() or [""])[0]
     if codes := _TENSORSTORE_ERRNO.findall(text):
         return os.strerror(int(codes[0]))  # its own words are long and end with this

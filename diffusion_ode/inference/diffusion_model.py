@@ -10,7 +10,7 @@ import numpy as np
 
 from diffusion_ode import configuration, units
 from diffusion_ode.checking import check_count
-from diffusion_ode.checkpoints.checkpoints import Checkpoints, Step
+from diffusion_ode.checkpoints.stored import Step, StoredCheckpoints
 from diffusion_ode.errors import UserError
 from diffusion_ode.inference.likelihood import OdeLikelihood
 from diffusion_ode.inference.sampling import OdeSampler, Sampler, drawn_in_order
@@ -123,12 +123,12 @@ class DiffusionModel:
             allowed.
         """
         folder = Path(workdir).expanduser() / "checkpoints"
-        with Checkpoints(folder, best_by="bpd", read_only=True) as checkpoints:
-            document = checkpoints.read_document(checkpoint)
-            pieces = _pieces(document, folder)
-            model: Model = configuration.build(pieces["model"])
-            abstract = jax.eval_shape(model.init, jax.random.key(0))
-            restored = checkpoints.restore_parameters({"ema": abstract}, checkpoint)
+        checkpoints = StoredCheckpoints(folder, best_by="bpd")
+        document = checkpoints.read_document(checkpoint)
+        pieces = _pieces(document, folder)
+        model: Model = configuration.build(pieces["model"])
+        abstract = jax.eval_shape(model.init, jax.random.key(0))
+        restored = checkpoints.restore_parameters({"ema": abstract}, checkpoint)
         return cls(
             model,
             restored.state["ema"],

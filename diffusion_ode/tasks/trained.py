@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from diffusion_ode import documents, processes
-from diffusion_ode.checkpoints.checkpoints import Checkpoints, Restored
+from diffusion_ode.checkpoints.stored import Restored, StoredCheckpoints
 from diffusion_ode.documents import Document
 from diffusion_ode.errors import UserError
 from diffusion_ode.tasks.run import Run
@@ -73,8 +73,8 @@ def _in_workdir(run: Run, wanted: Mapping[str, Any], report: Callable[[str], Non
             f"{run.workdir} holds no checkpoint: train first with"
             f" `{run.next_command()}`, or name another --workdir."
         )
-    with Checkpoints(folder, best_by="bpd", report=report, read_only=True) as checkpoints:
-        return checkpoints.restore_parameters(wanted, _step(run.checkpoint))
+    checkpoints = StoredCheckpoints(folder, best_by="bpd", report=report)
+    return checkpoints.restore_parameters(wanted, _step(run.checkpoint))
 
 
 def _elsewhere(run: Run, wanted: Mapping[str, Any], report: Callable[[str], None]) -> Restored:

@@ -10,9 +10,9 @@ import jax
 import numpy as np
 import optax
 
-from diffusion_ode.checkpoints.checkpoints import Checkpoints, Restored
 from diffusion_ode.checkpoints.reference import ReferenceCheckpoint, read_reference
 from diffusion_ode.checkpoints.state_dict import StateDict
+from diffusion_ode.checkpoints.stored import Restored, StoredCheckpoints
 from diffusion_ode.errors import UserError
 from diffusion_ode.networks.unet import UNet
 from diffusion_ode.networks.unet_sizes import unet_sizes
@@ -72,8 +72,7 @@ class Workdir:
                 f"{self.workdir} holds no checkpoints to start from: train there first, or name"
                 " another folder by --init_from=WORKDIR[@STEP]."
             )
-        with Checkpoints(folder, read_only=True) as checkpoints:
-            return checkpoints.restore_parameters(wanted, self.step)
+        return StoredCheckpoints(folder).restore_parameters(wanted, self.step)
 
 
 @dataclass(frozen=True)

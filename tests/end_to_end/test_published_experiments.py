@@ -16,7 +16,7 @@ import pytest
 
 from data.prepare import convert_published
 from diffusion_ode import configuration, documents
-from diffusion_ode.checkpoints.checkpoints import Checkpoints
+from diffusion_ode.checkpoints.stored import StoredCheckpoints
 from tests.data.conftest import MAKERS
 from tests.published_checkpoint import random_trees, small_model, write_published
 
@@ -74,9 +74,8 @@ class Results:
         experiment = configuration.build(documents.read(self.workdir / "config.json"))
         abstract = experiment.train.program(experiment).abstract_state
         names = ("step", "first_step", "optimizer")
-        with Checkpoints(self.workdir / "checkpoints", read_only=True) as checkpoints:
-            wanted = {name: getattr(abstract, name) for name in names}
-            state = checkpoints.restore_parameters(wanted).state
+        wanted = {name: getattr(abstract, name) for name in names}
+        state = StoredCheckpoints(self.workdir / "checkpoints").restore_parameters(wanted).state
         return int(state["step"]), int(state["first_step"]), int(state["optimizer"][0].count)
 
     def logged_steps(self) -> list[int]:

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from diffusion_ode.checkpoints.checkpoints import Checkpoints
+from diffusion_ode.checkpoints.stored import StoredCheckpoints
 from diffusion_ode.errors import UserError
 from diffusion_ode.tasks.train import Train
 from diffusion_ode.training.sharding import Mesh
@@ -36,9 +36,9 @@ def test_metrics_are_logged_by_their_names(trained_workdir):
 
 
 def test_checkpoint_knows_the_data_it_was_made_from(trained_workdir):
-    with Checkpoints(trained_workdir / "checkpoints", read_only=True) as checkpoints:
-        assert checkpoints.read_document()["call"] == "Experiment"
-        assert checkpoints.list_steps() == [2]
+    checkpoints = StoredCheckpoints(trained_workdir / "checkpoints")
+    assert checkpoints.read_document()["call"] == "Experiment"
+    assert checkpoints.list_steps() == [2]
 
 
 def test_batch_that_does_not_fit_the_devices_is_refused_before_anything_is_written(tmp_path):

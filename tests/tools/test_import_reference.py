@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from diffusion_ode import configuration, documents
-from diffusion_ode.checkpoints.checkpoints import Checkpoints
+from diffusion_ode.checkpoints.stored import StoredCheckpoints
 from diffusion_ode.tools.import_reference import import_reference, main
 from experiments import registry
 from experiments.conversion import from_document, to_document
@@ -33,8 +33,7 @@ def test_workdir_holds_everything_of_the_published_checkpoint(published, tmp_pat
     document = documents.read(workdir / "config.json")
     experiment = configuration.build(document)
     program = experiment.train.program(experiment)
-    with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
-        restored = checkpoints.restore(program.abstract_state)
+    restored = StoredCheckpoints(workdir / "checkpoints").restore(program.abstract_state)
     assert (restored.step, restored.document) == (600, document)
     assert restored.data_state == {"next_index": 0}
     state = restored.state
