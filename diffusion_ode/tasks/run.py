@@ -4,14 +4,12 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from diffusion_ode import documents, processes
 from diffusion_ode.documents import Document
 from diffusion_ode.tasks.outcome import Outcome
-
-if TYPE_CHECKING:
-    from diffusion_ode.tasks.experiment import Experiment
+from diffusion_ode.tasks.subject import Subject
 
 
 class Recorder(Protocol):
@@ -58,7 +56,7 @@ class Run:
       recorder: takes facts about this launch that are worth keeping.
     """
 
-    experiment: "Experiment"
+    experiment: Subject
     document: Document
     name: str
     workdir: Path

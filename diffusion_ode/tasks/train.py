@@ -3,7 +3,6 @@
 import contextlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
@@ -26,6 +25,7 @@ from diffusion_ode.solvers.control import FixedSteps
 from diffusion_ode.solvers.heun import Heun
 from diffusion_ode.tasks.outcome import Outcome
 from diffusion_ode.tasks.run import Run
+from diffusion_ode.tasks.subject import Subject
 from diffusion_ode.training.beginning import begin, check_changes
 from diffusion_ode.training.interruption import Interruption
 from diffusion_ode.training.loop import Intervals, TrainLoop
@@ -38,9 +38,6 @@ from diffusion_ode.training.state import TrainState
 from diffusion_ode.training.step import ExponentialAverage
 from diffusion_ode.training.warm_start import WarmStart
 from diffusion_ode.training.workdir_lock import workdir_lock
-
-if TYPE_CHECKING:
-    from diffusion_ode.tasks.experiment import Experiment
 
 
 def _quick_sampler() -> OdeSampler:
@@ -167,7 +164,7 @@ class Train:
                 next_flags=["--task=evaluate"],
             )
 
-    def program(self, experiment: "Experiment", placement: Placement | None = None) -> TrainProgram:
+    def program(self, experiment: Subject, placement: Placement | None = None) -> TrainProgram:
         """The compiled side of this training.
 
         Args:
@@ -198,7 +195,7 @@ class Train:
         profiler.announce(int(state.step) - int(state.first_step), self.num_steps)
         return profiler
 
-    def _picture(self, experiment: "Experiment", ema) -> np.ndarray:
+    def _picture(self, experiment: Subject, ema) -> np.ndarray:
         key = stream_key(self.seed, "pictures")
         ema = processes.on_this_process(ema)
         drawn = drawn_in_order(

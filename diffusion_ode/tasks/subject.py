@@ -1,0 +1,60 @@
+"""What a task works on: the part of an experiment that is no task's own settings."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from diffusion_ode.process.model import Model
+from diffusion_ode.training.sharding import Mesh
+
+
+@runtime_checkable
+class Data(Protocol):
+    """Where images come from and how training sees them: what the tasks need of it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(height, width, channels)."""
+        ...
+
+    @property
+    def levels(self) -> int:
+        """Values run from 0 to levels − 1."""
+        ...
+
+    def load(self, data_dir: Path | None = None) -> Any:
+        """The images; raises UserError, which says how to get them, where they are not."""
+        ...
+
+    def train_batches(
+        self, images: Any, *, batch_size: int, seed: int, rows: np.ndarray | None = None
+    ) -> Any:
+        """Endless shuffled batches with `get_state` and `set_state`: these rows of each, or all."""
+        ...
+
+    def test_batches(self, images: Any, *, batch_size: int, **limits: Any) -> Iterable[Any]:
+        """The test images in order, each once, the last batch padded and masked."""
+        ...
+
+
+class Subject(Protocol):
+    """A model, its data, and how the devices are used; an Experiment is one."""
+
+    @property
+    def model(self) -> Model: ...
+
+    @property
+    def data(self) -> Data: ...
+
+    @property
+    def mesh(self) -> Mesh: ...
+
+    @property
+    def after_training(self) -> tuple[str, ...]:
+        """The tasks that run when training ends."""
+        ...
