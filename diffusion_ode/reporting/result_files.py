@@ -135,7 +135,7 @@ class PerExampleFile(PerExampleRows):
         if lines and tuple(lines[0].split(",")) != self.columns:
             raise UserError(
                 f"{self._path} has the columns {lines[0]}, but this evaluation writes "
-                f"{','.join(self.columns)}: move the file away, or evaluate as it was begun"
+                f"{','.join(self.columns)}: move the file away, or evaluate as it was begun."
             )
         return dict(self._parse(number, line) for number, line in enumerate(lines[1:], start=2))
 
@@ -147,8 +147,8 @@ class PerExampleFile(PerExampleRows):
             return int(index), [float(value) for value in values]
         except ValueError:
             raise UserError(
-                f"line {number} of {self._path} is {line[:60]!r} and no row of "
-                f"{len(self.columns)} numbers: mend the line or move the file away"
+                f"Line {number} of {self._path} is {line[:60]!r} and no row of "
+                f"{len(self.columns)} numbers: mend the line, or move the file away."
             ) from None
 
 
@@ -165,10 +165,10 @@ def read_table(path: Path) -> dict[str, np.ndarray]:
         table = {name: values[:, k] for k, name in enumerate(header)}
         return {**table, "index": table["index"].astype(np.int64)}
     except FileNotFoundError:
-        raise UserError(f"{path} does not exist: run --task=evaluate first") from None
+        raise UserError(f"{path} does not exist: run --task=evaluate first.") from None
     except (ValueError, KeyError) as failure:
         raise UserError(
-            f"{path} is no table of results ({failure}): move it away and evaluate again"
+            f"{path} is no table of results ({failure}): move it away and evaluate again."
         ) from None
 
 
@@ -185,6 +185,6 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text())
     except FileNotFoundError:
-        raise UserError(f"{path} does not exist: run the task that writes it first") from None
+        raise UserError(f"{path} does not exist: run the task that writes it first.") from None
     except ValueError as failure:
-        raise UserError(f"{path} is no JSON ({failure}): restore or remove it") from None
+        raise UserError(f"{path} is no JSON ({failure}): restore or remove it.") from None

@@ -78,7 +78,7 @@ class Evaluate:
             check_count(
                 "evaluate.num_images", self.num_images, "give a number of images, or None for all"
             )
-        check_count("evaluate.num_importance", self.num_importance, "K counts the draws per image")
+        check_count("evaluate.num_importance", self.num_importance, "give draws per image")
         if self.name is not None and not re.fullmatch(r"[\w.-]+", self.name):
             raise UserError(
                 f"evaluate.name = {self.name!r} is no name of a folder: use letters, digits, '.',"

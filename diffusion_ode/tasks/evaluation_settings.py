@@ -36,10 +36,12 @@ class EvaluationSettings:
             return
         before = documents.read(self._path)
         if before != self._settings:
-            changes = documents.difference(
-                before["dict"]["evaluate"], self._settings["dict"]["evaluate"]
-            )
-            what = "; ".join(map(str, changes)) or "another checkpoint or data set"
+            match before:
+                case {"dict": {"evaluate": {"call": str(), "arguments": dict()} as evaluate}}:
+                    changes = documents.difference(evaluate, self._settings["dict"]["evaluate"])
+                    what = "; ".join(map(str, changes)) or "another checkpoint or data set"
+                case _:
+                    what = f"{self._path.name} is damaged"
             raise UserError(
                 f"{self._path.parent} holds an evaluation under other settings ({what}): give this"
                 " one a name of its own by --set evaluate.name=…"

@@ -38,7 +38,7 @@ class ExponentialAverage:
 
     def __post_init__(self):
         if not 0.0 <= self.decay < 1.0:
-            raise UserError(f"decay = {self.decay} is not in [0, 1): an average must move.")
+            raise UserError(f"decay = {self.decay} is not in [0, 1): give a number below 1.")
 
     def update(self, ema, parameters, step):
         decay = jnp.asarray(self.decay)

@@ -75,7 +75,7 @@ def test_other_columns_are_refused_and_the_file_left_alone(tmp_path):
 def test_a_line_in_the_middle_that_is_no_row_is_named(tmp_path):
     path = tmp_path / "per_example.csv"
     path.write_text("index,bpd\n0,1.5\nhello\n1,2\n")
-    with pytest.raises(UserError, match=r"line 3 .*'hello'"):
+    with pytest.raises(UserError, match=r"Line 3 .*'hello'"):
         PerExampleFile(path, ("bpd",))
 
 

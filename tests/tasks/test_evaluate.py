@@ -98,6 +98,14 @@ def test_evaluation_under_other_settings_wants_another_name(evaluated, trained_w
         made.evaluate.run(run_in(trained_workdir, made))
 
 
+def test_damaged_settings_are_no_traceback(workdir):
+    (workdir / "evaluations" / NAME).mkdir(parents=True)
+    (workdir / "evaluations" / NAME / "settings.json").write_text("[]")
+    made = experiment()
+    with pytest.raises(UserError, match=r"settings\.json is damaged"):
+        made.evaluate.run(run_in(workdir, made))
+
+
 def test_image_whose_solve_runs_out_of_steps_is_named_and_left_out(workdir):
     stingy = PIController(1e-2, 1e-2, 1e-2, max_steps=3)
     made = experiment(ode=OdeLikelihood(controller=stingy, lanes=4), error_images=0)
