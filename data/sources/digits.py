@@ -1,6 +1,9 @@
 """The handwritten digits that come inside scikit-learn: real scans, no download."""
 
 import dataclasses
+import gzip
+import importlib.util
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,7 @@ from data.source import ImageData, describe_images
 
 NUM_IMAGES = 1797
 NUM_TEST = 297
+_TABLE = "datasets/data/digits.csv.gz"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,15 +30,7 @@ class Digits:
 
     def load(self, data_dir: Path | None = None) -> ImageData:
         del data_dir  # They live in scikit-learn's own folder.
-        try:
-            from sklearn.datasets import load_digits
-        except ImportError as error:
-            raise UserError(
-                "The digits come inside scikit-learn, which is not installed: "
-                "`pip install scikit-learn`."
-            ) from error
-        rows, _ = load_digits(return_X_y=True)
-        values = np.asarray(rows)
+        values = _rows()[:, :-1]  # the last column says which digit it is
         if values.shape != (NUM_IMAGES, 64) or values.min() < 0 or values.max() >= self.levels:
             raise DamagedData(
                 f"scikit-learn's digits have shape {values.shape} and values up to "
@@ -44,3 +40,23 @@ class Digits:
         images = values.astype(np.uint8).reshape(-1, *self.shape)
         train, test = images[:-NUM_TEST], images[-NUM_TEST:]
         return describe_images(self, train, test)
+
+
+def _rows() -> np.ndarray:
+    """The table in scikit-learn's folder, read without importing scikit-learn: that takes longer
+    than all else that comes before the first training step but compiling.
+    """
+    spec = importlib.util.find_spec("sklearn")
+    if spec is None or spec.origin is None:
+        raise UserError(
+            "The digits come inside scikit-learn, which is not installed: "
+            "`pip install scikit-learn`."
+        )
+    path = Path(spec.origin).parent / _TABLE
+    try:
+        with gzip.open(path, "rt") as table:
+            return np.loadtxt(table, delimiter=",", ndmin=2)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise DamagedData(
+            f"{path} is missing or damaged ({error}): install scikit-learn anew."
+        ) from error

@@ -101,6 +101,7 @@ class UNet(nn.Module):
             h = ResidualBlock(self.features, self.dropout, name=names.block)(h, condition)
             return h if names.attention is None else AttentionBlock(name=names.attention)(h)
 
+        @jax.jit  # equal blocks are traced once; the compiler sees through it
         def applied(weights, h):
             block = ResidualBlock(self.features, self.dropout, dtype, parent=None)
             h = block.apply({"params": weights.block}, h, condition, weights.dropout_key)

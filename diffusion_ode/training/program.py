@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,9 +96,15 @@ class TrainProgram:
         """A NumPy batch of this process → what the compiled step takes."""
         return self.placement.place_batch({name: batch[name] for name in self.abstract_batch})
 
-    def _initial(self) -> TrainState:
-        key = stream_key(self.seed, "parameters")
-        return initial_state(self.model, self.objective, self.optimizer, key)
+    @functools.cached_property
+    def _initial(self) -> Callable[[], TrainState]:
+        """Compiled, so that its shapes and its values come of one tracing."""
+
+        def initial():
+            key = stream_key(self.seed, "parameters")
+            return initial_state(self.model, self.objective, self.optimizer, key)
+
+        return jax.jit(initial)
 
 
 @dataclass(frozen=True)
