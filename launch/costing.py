@@ -16,7 +16,7 @@ from diffusion_ode.training.program import TrainProgram
 
 _WIDTH = 80
 _GIGABYTE = 1e9
-_SMALL = 2**20  # bytes: collectives below it are the metrics' and the smallest arrays'
+_SMALL = 0.02  # of all bytes: collectives below it are the metrics' and the smallest arrays'
 _MOST_ROWS = 8
 
 
@@ -91,10 +91,11 @@ def compiled_for(experiment: Experiment, topology: str) -> Iterator[str]:
             f"  {flops.total / len(devices):.3g} FLOP on each by formula; XLA counts"
             f" {step.flops:.3g}, loops once"
         )
-    large = [row for row in step.collectives if row.total_bytes >= _SMALL]
+    everything = sum(row.total_bytes for row in step.collectives)
+    large = [row for row in step.collectives if row.total_bytes >= _SMALL * everything]
     yield "  sent between devices, each step" + ("" if step.collectives else ": nothing")
     for row in large[:_MOST_ROWS]:
-        yield f"    {row.count} × {row.kind} of {row.bytes / 1e6:,.1f} MB among {row.devices}"
+        yield f"    {row.count} × {row.kind} of {row.bytes / 1e6:,.2f} MB among {row.devices}"
     rest = [row for row in step.collectives if row not in large[:_MOST_ROWS]]
     if rest:
         total = sum(row.total_bytes for row in rest)

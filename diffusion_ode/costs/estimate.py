@@ -1,23 +1,29 @@
 """How long a training would take on a device that is not there."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 
 from diffusion_ode.backend import compiling_for
 from diffusion_ode.costs.devices import Device
 from diffusion_ode.costs.flops import train_step_flops
-from diffusion_ode.costs.memory import StepBytes, train_step_bytes
+from diffusion_ode.costs.memory import StepBytes, activation_bytes, train_step_bytes
+from diffusion_ode.networks.block_loop import Unrolled
 from diffusion_ode.networks.precision import Bfloat16
+from diffusion_ode.networks.rematerialization import KeepAll
 from diffusion_ode.training.program import TrainProgram
 
 UTILISATION = 0.4
 """Assumed: the share of its peak that a device reaches in convolutions of these widths."""
 REACHED_BANDWIDTH = 0.8
 """Assumed: the share of its peak that a memory or a network reaches."""
-# XLA's own count of the bytes that a step reads and writes is ten times those it keeps, for blocks
-# with and without attention, to first and second order.
+# XLA's own count of the bytes that a step reads and writes is ten times those that an unrolled
+# network keeps, for blocks with and without attention, to first and second order; on its CPU
+# backend, which leaves more operations apart than others do: an upper bound.
 _TRAFFIC = 10.0
+# What is computed again is written and read again: one more pass beside three.
+_TRAFFIC_AGAIN = 4.0 / 3.0
 # Parameter, average, two moments and gradient are read; the first four are written.
 _STATE_TRAFFIC = 9
 _FLOAT32 = 4
@@ -70,8 +76,7 @@ def estimate(program: TrainProgram, device: Device) -> Estimate | None:
     peak = device.bfloat16 if half else device.float32
     devices = program.placement.mesh.size
     computed = (flops.model + flops.recomputed) / (devices * peak * UTILISATION)
-    moved = _TRAFFIC * size.activations * program.accumulation
-    moved += _STATE_TRAFFIC * size.parameters
+    moved = _traffic(program) + _STATE_TRAFFIC * size.parameters
     return Estimate(
         devices=devices,
         compute=computed,
@@ -80,6 +85,14 @@ def estimate(program: TrainProgram, device: Device) -> Estimate | None:
         size=size,
         fits=size.total <= device.memory,
     )
+
+
+def _traffic(program: TrainProgram) -> float:
+    """Bytes of activations that one device reads and writes, whether it keeps them or not."""
+    network: Any = program.model.network
+    kept = activation_bytes(program, network.clone(remat=KeepAll(), loop=Unrolled()))
+    again = 1.0 if isinstance(network.remat, KeepAll) else _TRAFFIC_AGAIN
+    return _TRAFFIC * again * kept * program.accumulation
 
 
 def sent_bytes(program: TrainProgram) -> float:

@@ -18,6 +18,7 @@ from diffusion_ode.costs.flops import directions, known
 from diffusion_ode.networks.block_loop import ByPlatform, Scanned
 from diffusion_ode.networks.rematerialization import KeepAll, KeepInputs, KeepProducts
 from diffusion_ode.networks.unet import UNet
+from diffusion_ode.process.model import Model
 from diffusion_ode.training.program import TrainProgram
 
 _FLOAT32 = 4  # bytes of a parameter, and of all that belongs to it
@@ -88,16 +89,13 @@ def train_step_bytes(program: TrainProgram) -> StepBytes | None:
     model, state = program.model, program.abstract_state
     if not known(model.network):
         return None
-    devices = program.placement.mesh.size
-    images = program.batch_size // devices
-    if platform() != "cpu":  # there XLA goes through all parts of a batch side by side
-        images //= program.accumulation
+    images, along = _images_at_once(program), directions(model, program.objective)
     whole = _FLOAT32 * sum(leaf.size for leaf in jax.tree.leaves(state.parameters))
     blocks = [
         _Block(images * kept, _FLOAT32 * parameters)
-        for kept, parameters in _kept(model, directions(model, program.objective))
+        for kept, parameters in _kept(model, model.network, along)
     ]
-    working = images * _working(program)
+    working = images * _working(model, model.network, along)
     gathered = whole if program.placement.mesh.shape["fsdp"] > 1 else 0
     summed = whole if program.accumulation > 1 else 0
     return StepBytes(
@@ -110,6 +108,20 @@ def train_step_bytes(program: TrainProgram) -> StepBytes | None:
         activations=round(sum(block.kept for block in blocks) + working),
         temporary=round(gathered + summed + _worst(blocks, whole) + working),
     )
+
+
+def activation_bytes(program: TrainProgram, network: UNet) -> float:
+    """On each device, kept and in use, if the program's network were this one."""
+    along = directions(program.model, program.objective)
+    kept = sum(bytes_kept for bytes_kept, _ in _kept(program.model, network, along))
+    return _images_at_once(program) * (kept + _working(program.model, network, along))
+
+
+def _images_at_once(program: TrainProgram) -> int:
+    """That a device keeps activations of."""
+    images = program.batch_size // program.placement.mesh.size
+    # XLA's CPU backend goes through all parts of a batch side by side.
+    return images if platform() == "cpu" else images // program.accumulation
 
 
 @dataclass(frozen=True)
@@ -131,9 +143,8 @@ def _worst(blocks: list[_Block], gradients: int) -> float:
     return max(worst, float(gradients))
 
 
-def _kept(model, along: int) -> Iterator[tuple[float, int]]:
+def _kept(model: Model, network: UNet, along: int) -> Iterator[tuple[float, int]]:
     """Bytes that each block of the network keeps for one image, and the block's parameters."""
-    network: UNet = model.network
     height, width, _ = model.pixels.shape
     features, size = network.features, _itemsize(network)
     unit = height * width * features * size
@@ -169,13 +180,10 @@ def _kept(model, along: int) -> Iterator[tuple[float, int]]:
     yield (1 + along + counted(table.stage)) * unit, 0
 
 
-def _working(program: TrainProgram) -> float:
+def _working(model: Model, network: UNet, along: int) -> float:
     """Bytes in use at once for one image while the gradient goes through a block."""
-    model = program.model
-    network: Any = model.network
     height, width, _ = model.pixels.shape
-    unit = height * width * network.features * _itemsize(network)
-    return _WORKING * (1 + directions(model, program.objective)) * unit
+    return _WORKING * (1 + along) * height * width * network.features * _itemsize(network)
 
 
 def _block_parameters(features: int, inputs: int) -> int:

@@ -80,10 +80,9 @@ def slice_devices(topology: str) -> Sequence[Any]:
     try:
         return topologies.get_topology_desc(topology, "tpu").devices
     except Exception as error:  # JAX and libtpu raise several kinds
-        reason = re.sub(r"^[A-Z_]+: ", "", str(error).splitlines()[0]).rstrip(".")
         raise UserError(
-            f"There is no TPU slice {topology!r} ({reason}): give a kind and its chips, such as"
-            " v5e:2x4, v5e:16x16, v5p:2x2x1 or v6e:4x4."
+            f"There is no TPU slice {topology!r}{_reason(str(error))}: give a kind and its chips,"
+            " such as v5e:2x4, v5e:16x16, v5p:2x2x1 or v6e:4x4."
         ) from error
 
 
@@ -121,6 +120,12 @@ def compile_for_slice(program: TrainProgram) -> TargetStep:
 def _elements(leaf) -> int:
 
     return math.prod(leaf.sharding.shard_shape(leaf.shape))
+
+
+def _reason(message: str) -> str:
+    """Why, in libtpu's words, where they help; a regular expression does not."""
+    words = re.sub(r"^[A-Z_]+: ", "", message.split("\n")[0]).rstrip(".")
+    return f" ({words})" if "layout" in words else ""
 
 
 def _exhausted(message: str) -> str:

@@ -57,11 +57,12 @@ def small(**settings):
 
 # The last ones take long, and a variation of each is among the first.
 CASES = {
-    "attention": {"network": small(attention=True)},
+    "attention, recomputed": {"network": small(attention=True, remat=KeepInputs())},
     "second order": {"network": small(), "objective": SECOND_ORDER},
-    "recomputed": {"network": small(remat=KeepInputs())},
 }
 LONG = {
+    "attention": {"network": small(attention=True)},
+    "recomputed": {"network": small(remat=KeepInputs())},
     "wider": {"network": small(features=64, blocks=2), "shape": (16, 16, 3), "batch": 8},
     "no dropout": {"network": small(blocks=2, dropout=0.0), "objective": SECOND_ORDER},
     "products kept": {"network": small(attention=True, remat=KeepProducts())},
