@@ -14,6 +14,7 @@ import jax
 from diffusion_ode.networks.rematerialization import KeepInputs, KeepProducts
 from diffusion_ode.networks.unet import UNet
 from diffusion_ode.objectives.objective import Objective
+from diffusion_ode.objectives.second_order_flow_matching import SecondOrderFlowMatching
 from diffusion_ode.objectives.trace_residual import ExactTraceResidual
 from diffusion_ode.process.model import Model
 from diffusion_ode.training.program import TrainProgram
@@ -108,15 +109,17 @@ def known(network: Any) -> TypeGuard[UNet]:
     return isinstance(network, UNet)
 
 
-def directions(model: Model, objective: Objective) -> int:
-    """Along how many directions an objective differentiates the network."""
-    residual = getattr(objective, "residual", None)
+def directions(model: Model, objective: Objective) -> float:
+    """Along how many directions an objective differentiates the network, per image on average."""
+    if not isinstance(objective, SecondOrderFlowMatching):
+        return 0.0
+    residual, shape = objective.residual, (1, *model.pixels.shape)
     if isinstance(residual, ExactTraceResidual):
-        return model.pixels.dimensions
-    if residual is None:
-        return 0
-    shape = (1, *model.pixels.shape)
-    return len(jax.eval_shape(lambda key: residual.draw_probes(key, shape), jax.random.key(0)))
+        number = model.pixels.dimensions
+    else:
+        key = jax.random.key(0)
+        number = len(jax.eval_shape(lambda key: residual.draw_probes(key, shape), key))
+    return number / getattr(objective, "every", 1)
 
 
 def parts(network: UNet, shape: tuple[int, int, int]) -> Iterator[Part]:

@@ -143,7 +143,7 @@ def _worst(blocks: list[_Block], gradients: int) -> float:
     return max(worst, float(gradients))
 
 
-def _kept(model: Model, network: UNet, along: int) -> Iterator[tuple[float, int]]:
+def _kept(model: Model, network: UNet, along: float) -> Iterator[tuple[float, int]]:
     """Bytes that each block of the network keeps for one image, and the block's parameters."""
     height, width, _ = model.pixels.shape
     features, size = network.features, _itemsize(network)
@@ -180,7 +180,7 @@ def _kept(model: Model, network: UNet, along: int) -> Iterator[tuple[float, int]
     yield (1 + along + counted(table.stage)) * unit, 0
 
 
-def _working(model: Model, network: UNet, along: int) -> float:
+def _working(model: Model, network: UNet, along: float) -> float:
     """Bytes in use at once for one image while the gradient goes through a block."""
     height, width, _ = model.pixels.shape
     return _WORKING * (1 + along) * height * width * network.features * _itemsize(network)
