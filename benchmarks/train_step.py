@@ -2,129 +2,192 @@
 
     python -m benchmarks.train_step [--exp=digits_vp] [--rounds=20] [--set PATH=VALUE …]
 
-Prints a markdown table of medians, each as a ratio to its baseline measured in the same run:
+Prints a markdown table of medians of runs in turn, each as a ratio to its baseline, with the bytes
+that the compiled step needs beside its arguments:
 
 - the experiment's training step against the gradient of the network's squared output on the same
   batch, with the same dropout;
-- the second-order step against the first-order one;
+- what of it is not the network: times, noise, optimiser, average, metrics;
+- second-order steps against the first-order one: with the published single probe in forward mode;
+  the same where blocks are recomputed or where only every second image has the second-order term;
+  with two independent probes; and, as baseline, reverse over reverse with the reconstruction term
+  in the loss;
 - the share of a step that is spent waiting for input.
 """
 
-import argparse
 import time
+from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
 
 from benchmarks.measuring import machine, markdown_table, medians
+from benchmarks.programs import Stepper, experiment_of, flags, megabytes, random_batch
+from diffusion_ode.inference.variational_bound import GaussianEnds
+from diffusion_ode.networks.rematerialization import KeepProducts
+from diffusion_ode.objectives.flow_matching import FlowMatching, diffusion_weight
+from diffusion_ode.objectives.objective import LossTerms
 from diffusion_ode.objectives.second_order_flow_matching import SecondOrderFlowMatching
+from diffusion_ode.objectives.trace_residual import (
+    Identity,
+    IndependentProbes,
+    Residual,
+    SingleProbe,
+    squared_residual,
+)
+from diffusion_ode.process.model import Model, squared_norm
 from diffusion_ode.training.program import TrainProgram
-from experiments import registry
-from launch.building import build
-from launch.overrides import override
 
 
 def main() -> None:
     """Measures and prints."""
-    flags = _flags()
-    config = override(registry.configuration_of(registry.find(flags.exp)), flags.set)
-    experiment = build(config)
+    arguments = flags(__doc__, rounds=20).parse_args()
+    experiment = experiment_of(arguments.exp, arguments.set)
     program = experiment.train.program(experiment)
-    images = experiment.data.load()
-    batches = experiment.data.train_batches(images, batch_size=program.batch_size, seed=0)
-    batch = program.place(next(batches))
+    objectives = _objectives(program)
+    steps = {name: Stepper.of(program, **changes) for name, changes in objectives.items()}
+    bare, bare_bytes = _bare(program)
+    seconds = medians({"bare": bare, **steps}, arguments.rounds)
+    size = {"bare": bare_bytes, **{name: step.temporary_bytes for name, step in steps.items()}}
 
-    second = TrainProgram(
-        **{**vars_of(program), "objective": SecondOrderFlowMatching(program.objective.times)}
+    def row(what, name, baseline, unit):
+        share = seconds[name] / seconds[baseline]
+        memory = size[name] / size[baseline]
+        return [
+            what,
+            f"{1e3 * seconds[name]:.1f}",
+            f"{share:.2f} × {unit}",
+            megabytes(size[name]),
+            f"{memory:.2f} × {unit}",
+        ]
+
+    batches = experiment.data.train_batches(
+        experiment.data.load(), batch_size=program.batch_size, seed=0
     )
-    seconds = medians(
-        {
-            "bare": _bare(program, batch),
-            "first": _stepper(program, batch),
-            "second": _stepper(second, batch),
-        },
-        flags.rounds,
-    )
-    waiting = _waiting(batches, program, flags.rounds)
-    print(f"{flags.exp}, batch {program.batch_size}: {machine()}\n")
+    waiting = _waiting(batches, steps["first"], arguments.rounds)
+    rest = seconds["rest"] / seconds["first"]
+    order = "first order"
+    print(f"{arguments.exp}, batch {program.batch_size}: {machine()}\n")
     print(
         markdown_table(
-            ["", "milliseconds", "ratio"],
+            ["", "ms", "", "temporary MB", ""],
             [
-                ["bare forward and backward", f"{1e3 * seconds['bare']:.1f}", ""],
+                row("bare forward and backward", "bare", "bare", "bare"),
+                row("training step", "first", "bare", "bare"),
                 [
-                    "training step",
-                    f"{1e3 * seconds['first']:.1f}",
-                    f"{seconds['first'] / seconds['bare']:.3f} × bare",
+                    "… all but the network",
+                    f"{1e3 * seconds['rest']:.2f}",
+                    f"{100 * rest:.1f} % of a step",
+                    "",
+                    "",
                 ],
-                [
-                    "second-order step",
-                    f"{1e3 * seconds['second']:.1f}",
-                    f"{seconds['second'] / seconds['first']:.2f} × first order",
-                ],
+                row("second-order step, one probe", "second", "first", order),
+                row("… products kept only", "recomputed", "first", order),
+                row("… on every second image", "every second", "first", order),
+                row("… two independent probes", "independent", "first", order),
+                row("baseline: reverse over reverse", "reverse", "first", order),
                 [
                     "waiting for input",
                     f"{1e3 * waiting:.2f}",
                     f"{100 * waiting / seconds['first']:.2f} % of a step",
+                    "",
+                    "",
                 ],
             ],
         )
     )
 
 
-def vars_of(program: TrainProgram) -> dict:
-    """The program's fields, to make a variation of it."""
-    return {name: getattr(program, name) for name in program.__dataclass_fields__}
+def _objectives(program: TrainProgram) -> dict[str, dict]:
+    """The steps to compare, by the fields of the program in which they differ."""
+    times, model = program.objective.times, program.model
+    second = SecondOrderFlowMatching(times, residual=SingleProbe())
+    steps = {
+        "first": {"objective": FlowMatching(times)},
+        "rest": {"objective": WithoutNetwork(times)},
+        "second": {"objective": second},
+        "every second": {
+            "objective": SecondOrderFlowMatching(times, residual=SingleProbe(), every=2)
+        },
+        "independent": {"objective": SecondOrderFlowMatching(times, residual=IndependentProbes())},
+        "reverse": {"objective": ReverseOverReverse(times)},
+    }
+    if hasattr(model.network, "remat"):
+        network = model.network.clone(remat=KeepProducts())
+        recomputed = Model(
+            model.path, model.schedule, model.parameterization, network, model.pixels
+        )
+        steps["recomputed"] = {"objective": second, "model": recomputed}
+    return steps
 
 
-def _bare(program: TrainProgram, batch):
+@dataclass(frozen=True)
+class WithoutNetwork(FlowMatching):
+    """The step's other work: a loss that touches every parameter, and draws all that is drawn."""
+
+    def loss(self, model, parameters, images, flag, draws, dropout_key):
+        del flag, dropout_key
+        x = model.pixels.encode(images)
+        z = model.noised(x, draws.gamma, draws.noise)
+        error = z - model.target(x, draws.gamma, draws.noise)
+        touched = sum(jnp.sum(leaf) for leaf in jax.tree.leaves(parameters))
+        diffusion = diffusion_weight(model, draws) * squared_norm(error) + 1e-9 * touched
+        return LossTerms(diffusion, {"diffusion": diffusion})
+
+
+@dataclass(frozen=True)
+class ReverseProbe(SingleProbe):
+    """`SingleProbe` with vᵀJ in reverse mode, so that its gradient is reverse over reverse."""
+
+    def estimate(self, network, z, target, identity: Identity, probes):
+        output, pullback = jax.vjp(network, z)
+        (along,) = pullback(probes[0])
+        trace = jnp.sum(probes[0] * along, axis=(1, 2, 3))
+        return Residual(output, squared_residual(trace, output, target, identity))
+
+
+@dataclass(frozen=True)
+class ReverseOverReverse(SecondOrderFlowMatching):
+    """The baseline: reverse mode twice, and the terms without gradient in the loss as well."""
+
+    residual: SingleProbe = field(default_factory=ReverseProbe)
+
+    def loss(self, model, parameters, images, flag, draws, dropout_key):
+        terms = super().loss(model, parameters, images, flag, draws, dropout_key)
+        ends = GaussianEnds()
+        without_gradient = ends.reconstruction(model, images, draws.noise) + ends.prior(
+            model, images
+        )
+        return LossTerms(terms.loss + without_gradient, terms.parts)
+
+
+def _bare(program: TrainProgram):
     """The gradient of the network's mean squared output: what no training step can do without."""
-    model = program.model
-    parameters = model.init(jax.random.key(0))
+    model, batch = program.model, random_batch(program)
+    parameters = jax.jit(model.init)(jax.random.key(0))
     z = jax.random.normal(jax.random.key(1), batch["image"].shape)
     gamma = jnp.linspace(model.schedule.gamma_0, model.schedule.gamma_1, len(z))
     key = jax.random.key(2)
 
-    @jax.jit
     def gradient(parameters):
         def loss(parameters):
             return jnp.mean(model.predict(parameters, z, gamma, batch["flag"], key) ** 2)
 
         return jax.grad(loss)(parameters)
 
-    return lambda: gradient(parameters)
+    compiled = jax.jit(gradient).lower(parameters).compile()
+    return lambda: compiled(parameters), compiled.memory_analysis().temp_size_in_bytes
 
 
-def _stepper(program: TrainProgram, batch):
-    state, step = program.fresh_state(), program.compile_step()
-
-    def advance():
-        nonlocal state
-        state, metrics = step(state, batch)
-        return state, metrics
-
-    return advance
-
-
-def _waiting(batches, program: TrainProgram, rounds: int) -> float:
+def _waiting(batches, step: Stepper, rounds: int) -> float:
     """Median seconds that `next` takes when a step has run since the last one."""
-    advance = _stepper(program, program.place(next(batches)))
-    jax.block_until_ready(advance())
     waits = []
-    for _ in range(rounds):
-        jax.block_until_ready(advance())
+    for _ in range(rounds + 1):
+        jax.block_until_ready(step())
         start = time.perf_counter()
         next(batches)
         waits.append(time.perf_counter() - start)
-    return sorted(waits)[len(waits) // 2]
-
-
-def _flags() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--exp", default="digits_vp")
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE")
-    return parser.parse_args()
+    return sorted(waits[1:])[rounds // 2]
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ class SingleProbe:
     def estimate(self, network, z, target, identity, probes):
         output, along = jax.jvp(network, (z,), probes)
         trace = _inner(probes[0], along)
-        return Residual(output, jnp.square(_residual(trace, output, target, identity)))
+        return Residual(output, squared_residual(trace, output, target, identity))
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,12 @@ class ExactTraceResidual:
 
         trace = jax.lax.map(diagonal, jnp.arange(dimensions), batch_size=self.chunk).sum(axis=0)
         output = network(z)
-        return Residual(output, jnp.square(_residual(trace, output, target, identity)))
+        return Residual(output, squared_residual(trace, output, target, identity))
+
+
+def squared_residual(trace, output, target, identity: Identity) -> PerImage:
+    """R² from an estimate of the trace."""
+    return jnp.square(_residual(trace, output, target, identity))
 
 
 def _residual(trace, output, target, identity: Identity) -> PerImage:

@@ -1,0 +1,73 @@
+"""Training steps for the benchmarks: an experiment's own, and variations of it."""
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from diffusion_ode.training.program import TrainProgram
+from experiments import registry
+from launch.building import build
+from launch.overrides import override
+
+
+def experiment_of(name: str, settings: Sequence[str] = ()) -> Any:
+    """A registered experiment with settings as `--set` takes them, built."""
+    return build(override(registry.configuration_of(registry.find(name)), settings))
+
+
+def program_of(name: str, settings: Sequence[str] = ()) -> TrainProgram:
+    """The compiled side of its training."""
+    experiment = experiment_of(name, settings)
+    return experiment.train.program(experiment)
+
+
+@dataclass
+class Stepper:
+    """A compiled step that is called over and over on one batch.
+
+    Attributes:
+      program: what it is of.
+      temporary_bytes: that the compiled step needs beside its arguments and results.
+    """
+
+    program: TrainProgram
+    temporary_bytes: int
+    _state: Any
+    _step: Any
+    _batch: Any
+
+    @classmethod
+    def of(cls, program: TrainProgram, **changes: Any) -> "Stepper":
+        """The step of a program, or of a variation of it in some fields."""
+        program = dataclasses.replace(program, **changes)
+        step = program.compile_step()
+        temporary = step.executable.memory_analysis().temp_size_in_bytes
+        return cls(program, temporary, program.fresh_state(), step, random_batch(program))
+
+    def __call__(self):
+        self._state, metrics = self._step(self._state, self._batch)
+        return self._state, metrics
+
+
+def random_batch(program: TrainProgram):
+    """Images of random levels: no step is faster on them than on others."""
+    shape, levels = program.abstract_batch["image"].shape, program.model.pixels.levels
+    image = jax.random.randint(jax.random.key(0), shape, 0, levels).astype("uint8")
+    return {"image": image, "flag": jax.numpy.zeros(shape[0])}
+
+
+def flags(description: str | None, *, rounds: int, exp: str = "digits_vp"):
+    """A parser of the flags that all benchmarks of steps have."""
+    parser = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
+    parser.add_argument("--exp", default=exp)
+    parser.add_argument("--rounds", type=int, default=rounds)
+    parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE")
+    return parser
+
+
+def megabytes(size: float) -> str:
+    return f"{size / 1e6:.1f}"
