@@ -3,6 +3,7 @@
 In four dimensions there are sixteen Rademacher probes: expectations over them are exact sums.
 """
 
+import dataclasses
 import itertools
 
 import jax
@@ -19,6 +20,9 @@ from diffusion_ode.objectives.trace_residual import (
     IndependentProbes,
     SingleProbe,
 )
+from diffusion_ode.process.model import Model
+from diffusion_ode.process.pixels import Pixels
+from diffusion_ode.process.schedule import LinearSchedule
 from tests.gaussian_oracle import (
     PARAMETERIZATIONS,
     PATHS,
@@ -28,6 +32,7 @@ from tests.gaussian_oracle import (
     name_of,
     noised_variance,
 )
+from tests.small_network import SmallNetwork
 
 N = 4
 SHAPE = (2, 2, 1)
@@ -146,10 +151,32 @@ def test_residuals_error_carries_no_gradient():
     assert jax.grad(squared)(scale) == pytest.approx(expected, rel=1e-4)
 
 
+def test_second_term_on_every_second_image_counts_twofold_and_leaves_the_first_as_it_is():
+    model = Model(
+        PATHS[0], LinearSchedule(-4.0, 4.0), PARAMETERIZATIONS[0], SmallNetwork(), Pixels(SHAPE, 5)
+    )
+    parameters = model.init(jax.random.key(0))
+    images, flag = jnp.arange(16).reshape(4, *SHAPE) % 5, jnp.zeros(4)
+    whole = SecondOrderFlowMatching(residual=SingleProbe())
+    draws = whole.draw(model, images, jax.random.key(1), ())
+
+    def parts(every):
+        objective = dataclasses.replace(whole, every=every)
+        return objective.loss(model, parameters, images, flag, draws, None).parts
+
+    expected, found = parts(1), parts(2)
+    assert np.allclose(found["diffusion"], expected["diffusion"], rtol=1e-5)
+    second = np.asarray(expected["second_order"])
+    assert np.allclose(found["second_order"], [2 * second[0], 0, 2 * second[2], 0], rtol=1e-4)
+    with pytest.raises(UserError, match="every = 3 does not divide the 4 images"):
+        parts(3)
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
         (lambda: SecondOrderFlowMatching(weight=-0.1), "weight = -0.1"),
+        (lambda: SecondOrderFlowMatching(every=0), "every = 0"),
         (lambda: SecondOrderFlowMatching(weight=float("nan")), "weight = nan"),
         (lambda: ExactTraceResidual(0), "chunk = 0"),
     ],
