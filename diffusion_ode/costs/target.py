@@ -78,6 +78,8 @@ def slice_devices(topology: str) -> Sequence[Any]:
     from jax.experimental import topologies
 
     try:
+        if not topology:
+            raise ValueError  # libtpu would take the machine's own
         return topologies.get_topology_desc(topology, "tpu").devices
     except Exception as error:  # JAX and libtpu raise several kinds
         raise UserError(
