@@ -173,14 +173,18 @@ class Vote:
         return before is not None and bool(before)
 
 
-def leave(status: int) -> NoReturn:
+def leave(status: int, last: bool | None = None) -> NoReturn:
     """Ends this process at once, without a farewell that would wait for others which cannot come.
 
     Called where something has gone wrong here, and perhaps in the other processes, too.
+
+    Args:
+      status: of the process.
+      last: whether the others are let go first; None: if it leads several.
     """
     sys.stdout.flush()
     sys.stderr.flush()
-    if count() > 1 and is_leader():
+    if last if last is not None else (count() > 1 and is_leader()):
         time.sleep(_LEADERS_PATIENCE)
     os._exit(status)
 

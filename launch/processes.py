@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 from diffusion_ode import processes
 from diffusion_ode.errors import UserError
 
-FAILED = 1
+FAILED, REFUSED = 1, 2
 WAIT_FOR_PEERS = 300  # seconds; JAX's own patience
 # JAX ends a process that waited in vain from within, with a trace of C++: we must be there first.
 _AHEAD_OF_JAX = 60  # seconds
@@ -44,9 +44,10 @@ def join(given: Peers | None, patience: int) -> None:
     Args:
       given: by flags; None asks the cluster's environment.
       patience: seconds; if the others are not there by then, the process ends with one sentence.
+        So it does if there is no device for it: nothing can be asked of JAX any more then.
 
     Raises:
-      UserError: the environment cannot be understood, or there is no device for this process.
+      UserError: the environment cannot be understood, or the coordinator's port is taken.
     """
     peers = given or peers_of_cluster(os.environ, patience)
     if peers is None or peers.count == 1:
@@ -74,8 +75,8 @@ def join(given: Peers | None, patience: int) -> None:
                 initialization_timeout=patience + _AHEAD_OF_JAX,
             )
         jax.local_devices()  # made known to each other now, all waiting for all
-    except (RuntimeError, ValueError, OSError, LookupError) as error:
-        raise UserError(_no_start(peers, error)) from error
+    except Exception as error:  # JAX asserts, too, that there is a device
+        _refuse(peers, error)
     finally:
         overdue.cancel()
 
@@ -177,12 +178,16 @@ def _give_up(peers: Peers, patience: int) -> None:
     os._exit(FAILED)
 
 
-def _no_start(peers: Peers, error: Exception) -> str:
-    return (
-        f"{str(peers).capitalize()} cannot start ({_first_line(error)}): start no more processes"
+def _refuse(peers: Peers, error: Exception) -> NoReturn:
+    reason = _first_line(error) if str(error) else "JAX has no device for it"
+    print(
+        f"{str(peers).capitalize()} cannot start ({reason}): start no more processes"
         " than there are devices, each with its own --process_id and all with one"
-        " --coordinator=HOST:PORT."
+        " --coordinator=HOST:PORT.",
+        file=sys.stderr,
+        flush=True,
     )
+    processes.leave(REFUSED, last=peers.index == 0)
 
 
 def _first_line(error: Exception) -> str:

@@ -66,6 +66,7 @@ class Interruption:
         self._end = end
         self._vote = processes.Vote()
         self._elsewhere = False
+        self._speaks = processes.is_leader()  # asked now: later JAX may be busy
         self._signal: signal.Signals | None = None
         self._announced = False
         self._sigints = 0
@@ -183,7 +184,7 @@ class Interruption:
         status, outcome = INTERRUPTED_STATUS, "interrupted"
         try:
             cleanup()
-            if processes.is_leader():
+            if self._speaks:
                 print("Interrupted; run the same command to go on.", file=sys.stderr)
         except BaseException as failure:
             status, outcome = 1, f"failed: {failure}"
