@@ -110,9 +110,10 @@ def _step(program: TrainProgram, flops: StepFlops, row: Estimate) -> Iterator[st
     yield f"a step of {program.batch_size} images, by formula"
     yield (
         f"  {_flop(flops.total)}: {_flop(flops.model)} in products ({passes:g} × the forward pass),"
-        f" {_flop(flops.recomputed)} again"
+        f" {_flop(flops.elementwise)} elsewhere"
     )
-    yield f"    ({type(network.remat).__name__}), {_flop(flops.elementwise)} elementwise"
+    if flops.recomputed:
+        yield f"    {_flop(flops.recomputed)} of products again ({type(network.remat).__name__})"
     mesh = program.placement.mesh.shape
     yield (
         f"  on each device of {row.devices} (mesh data {mesh['data']} × fsdp {mesh['fsdp']}),"
@@ -149,7 +150,8 @@ def _wrapped(text: str) -> list[str]:
 
 
 def _gigabytes(size: float) -> str:
-    return f"{size / _GIGABYTE:.3g}" if size >= 1e7 else f"{size / _GIGABYTE:.2g}"
+    gigabytes = size / _GIGABYTE
+    return f"{gigabytes:,.0f}" if gigabytes >= 100 else f"{gigabytes:.3g}"
 
 
 def _flop(number: float) -> str:
