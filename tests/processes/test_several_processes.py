@@ -24,7 +24,7 @@ from tests.processes import small_experiment
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = small_experiment.NUM_STEPS
 SMALL = ("--exp=tests.processes.small_experiment:small",)
-PATIENCE = 300  # seconds; a busy machine's
+PATIENCE = 600  # seconds; a busy machine's
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,13 +38,17 @@ class Ended:
 class Launch:
     """One command in one or several processes."""
 
-    def __init__(self, workdir: Path, *flags: str, count: int = 2, experiment=SMALL):
-        command = [sys.executable, "launch/run.py", *experiment, f"--workdir={workdir}", *flags]
+    def __init__(self, workdir: Path, *flags: str, count: int = 2, flag_of_the_second: str = ""):
+        command = [sys.executable, "launch/run.py", *SMALL, f"--workdir={workdir}", *flags]
         several = [f"--coordinator=localhost:{free_port()}", f"--num_processes={count}"]
         self.workdir = workdir
         self.processes = [
             subprocess.Popen(
-                [*command, *((*several, f"--process_id={index}") if count > 1 else ())],
+                [
+                    *command,
+                    *((*several, f"--process_id={index}") if count > 1 else ()),
+                    *((flag_of_the_second,) if index and flag_of_the_second else ()),
+                ],
                 cwd=ROOT,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -148,6 +152,15 @@ def test_one_process_judges_and_draws_the_same(together, tmp_path):
     for column, values in mine.items():
         np.testing.assert_allclose(theirs[column], values, rtol=1e-5, err_msg=column)
     np.testing.assert_array_equal(also_drawn, drawn)
+
+
+def test_processes_with_other_requests_are_refused_in_one_sentence(tmp_path):
+    ended = Launch(tmp_path / "run", flag_of_the_second="--set=train.seed=1").end()
+    assert ended.statuses == [2, 2]
+    assert ended.outputs[0].startswith("The request is not the same in process 0 and process 1:")
+    assert len(ended.outputs[0].splitlines()) == 1
+    assert ended.outputs[1] == ""
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.long
