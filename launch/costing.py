@@ -109,7 +109,7 @@ def _step(program: TrainProgram, flops: StepFlops, row: Estimate) -> Iterator[st
     size = row.size
     yield f"a step of {program.batch_size} images, by formula"
     yield (
-        f"  {_flop(flops.total)}: {_flop(flops.model)} in products ({passes:g} × the forward pass),"
+        f"  {_flop(flops.total)}: {_flop(flops.model)} in products ({passes:g} × forward),"
         f" {_flop(flops.elementwise)} elsewhere"
     )
     if flops.recomputed:

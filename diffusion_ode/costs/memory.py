@@ -183,7 +183,13 @@ def _kept(model: Model, network: UNet, along: float) -> Iterator[tuple[float, in
 def _working(model: Model, network: UNet, along: float) -> float:
     """Bytes in use at once for one image while the gradient goes through a block."""
     height, width, _ = model.pixels.shape
-    return _WORKING * (1 + along) * height * width * network.features * _itemsize(network)
+    unit = height * width * network.features * _itemsize(network)
+    again = 0.0
+    if not isinstance(network.remat, KeepAll) and platform() != "cpu":
+        # The block that is computed again is there with all that it would have kept.
+        plain = network.clone(remat=KeepAll())
+        again = max(kept for kept, _ in _kept(model, plain, along))
+    return _WORKING * (1 + along) * unit + again
 
 
 def _block_parameters(features: int, inputs: int) -> int:
