@@ -79,7 +79,8 @@ def _speed(workdir: Path, images: int, rounds: int) -> None:
     truth = reference(posed, workdir)
     tight = OdeLikelihood().controller.tightened(0.25)
     runs = {
-        "SciPy RK45 on the host, one state": HostScipy(posed.model, posed.parameters),
+        "SciPy RK45 on the host, one state, 1e-5": HostScipy(posed.model, posed.parameters),
+        "the same, 1e-3": HostScipy(posed.model, posed.parameters, 1e-3),
         "lanes, default": Lanes.by_default(),
         "lanes, a quarter of its tolerance": Lanes(
             OdeLikelihood().solver, tight, OdeLikelihood().variable, OdeLikelihood().lanes

@@ -10,7 +10,7 @@ from nbformat.v4 import new_code_cell
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "docs"
 
 SMALL = """
-COUNT, OTHERS = 6, 2
+COUNT, RANKED, OTHERS = 6, 2, 2
 QUICK = [
     "--set", "train.num_steps=2", "--set", "train.batch_size=4", "--set", "after_training=()",
     "--set", "model.network.features=32", "--set", "model.network.blocks=1",
