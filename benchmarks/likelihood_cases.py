@@ -143,9 +143,9 @@ class Lanes:
 class HostScipy:
     """The way it is usually done, written here from its description.
 
-    SciPy's RK45 on the host, by default rtol = atol = 1e-5; the whole batch with its log-densities is one
-    state with one step size; the trace by one reverse-mode product; γ is the time. Fair in that
-    the network is compiled once.
+    SciPy's RK45 on the host, by default with rtol = atol = 1e-5; the whole batch with its
+    log-densities is one state with one step size; the trace by one reverse-mode product; γ is the
+    time. Fair in that the network is compiled once.
     """
 
     def __init__(self, model: Model, parameters: Any, tolerance: float = 1e-5):
