@@ -14,6 +14,12 @@ from diffusion_ode.errors import UserError
 DATA, CONFIG, FACTS = "data", "config", "facts"  # the items' folders, beside the arrays'
 _FILE = "metadata"  # the name that Orbax's JSON handler gives its only file
 _SHOWN = 3
+_MISSING = {
+    DATA: f"the state of its data ({DATA}/{_FILE}) is missing",
+    # The workdir's may be another by now: the seal tells.
+    CONFIG: f"its config is missing: copy the workdir's config.json to {CONFIG}/{_FILE} in it",
+    FACTS: f"the facts about it ({FACTS}/{_FILE}) are missing",
+}
 
 
 @dataclass(frozen=True)
@@ -51,8 +57,7 @@ def read_records(folder: Path) -> Records:
         DamagedCheckpoint: one is missing, is no JSON, or is not what was saved.
     """
     with raise_unless_damage():
-        items = (DATA, CONFIG, FACTS)
-        records = {item: json.loads((folder / item / _FILE).read_text()) for item in items}
+        records = {item: _record(folder, item) for item in (DATA, CONFIG, FACTS)}
         facts = records[FACTS]
         if facts.pop("seal") != _seal(records):
             raise DamagedCheckpoint("its records are not what was saved")
@@ -61,6 +66,13 @@ def read_records(folder: Path) -> Records:
             for name, (dtype, shape, digest) in facts.pop("leaves").items()
         }
     return Records(records[DATA], records[CONFIG], facts, leaves)
+
+
+def _record(folder: Path, item: str) -> Any:
+    try:
+        return json.loads((folder / item / _FILE).read_text())
+    except FileNotFoundError as missing:
+        raise DamagedCheckpoint(_MISSING[item]) from missing
 
 
 def check_fit(

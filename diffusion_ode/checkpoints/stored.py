@@ -136,7 +136,8 @@ class StoredCheckpoints:
             raise UserError(
                 f"{self.directory} holds no checkpoint: train first, or mend --workdir."
             )
-        reasons = listed(f"{k}: {why}" for k, why in damaged.items())
+        same = len(set(damaged.values())) == 1  # then it is said once
+        reasons = damaged[max(damaged)] if same else listed(f"{k}: {v}" for k, v in damaged.items())
         raise UserError(
             f"Every checkpoint in {self.directory} is damaged ({reasons}) and nothing was changed: "
             "restore the folder from a copy, or start again in another --workdir."

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import json
 import os
 import resource
 import shutil
@@ -98,7 +99,7 @@ def truncate_largest(folder: Path, step: int):
 
 def damage_record(folder: Path, step: int):
     record = folder / str(step) / "data" / "metadata"
-    record.write_text(record.read_text().replace("30", "31"))
+    record.write_text(record.read_text().replace("0", "1"))
 
 
 def remove_facts(folder: Path, step: int):
@@ -171,10 +172,11 @@ def test_a_second_quarantine_of_one_step_overwrites_nothing(folder):
 
 
 def test_if_all_are_damaged_nothing_changes_and_the_user_is_told(folder):
-    for step in (1, 2, 3):
-        empty_folder(folder, step)
+    empty_folder(folder, 1)
+    damage_record(folder, 2)
+    empty_folder(folder, 3)
     with pytest.raises(
-        UserError, match=r"Every checkpoint .* \(3: No such file or directory: metadata; 2: "
+        UserError, match=r"Every checkpoint .* \(3: the state of its data .* is missing; 2: its rec"
     ):
         Checkpoints(folder, report=lambda _: None).restore(abstract())
     assert sorted(f.name for f in folder.parent.iterdir()) == ["checkpoints"]
@@ -382,3 +384,19 @@ def test_restoring_goes_onto_the_shardings_asked_for(tmp_path):
     subprocess.run(
         [sys.executable, "-c", SHARDED, str(tmp_path)], check=True, timeout=120, cwd=ROOT
     )
+
+
+def test_missing_config_is_named_and_the_workdirs_own_takes_its_place(folder):
+    for step in (1, 2, 3):
+        (folder / str(step) / "config" / "metadata").rename(folder.parent / f"{step}.json")
+    stored = StoredCheckpoints(folder)
+    copy_it = r"its config is missing: copy the workdir's config\.json to config/metadata"
+    with pytest.raises(
+        UserError, match=rf"^Every checkpoint in \S+ is damaged \({copy_it} in it\)"
+    ):
+        stored.read_document()
+    with pytest.raises(UserError, match=rf"^Checkpoint 2 .*{copy_it}"):
+        stored.read_document(2)
+    text = json.dumps(json.loads((folder.parent / "3.json").read_text()), indent=2)
+    (folder / "3" / "config" / "metadata").write_text(text)
+    assert_is(stored.restore(abstract()), 3)
