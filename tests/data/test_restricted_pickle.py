@@ -8,6 +8,7 @@ import operator
 import os
 import pickle
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -130,6 +131,66 @@ def test_small_pickle_cannot_fill_the_memory_or_take_forever():
         laughs = [laughs]
     with pytest.raises(DamagedData, match="nested too deeply"):
         load(pickle.dumps(laughs), "batch")
+
+
+def _tripled(depth: int) -> bytes:
+    """A tuple of three times the same tuple, and so on: 3 ** depth leaves, in 3 bytes a level."""
+    return b"\x85" + b"22\x87" * depth
+
+
+_TRIPLED = b"K\x01" + _tripled(40)
+
+
+@pytest.mark.parametrize(
+    "content",
+    {
+        "as a key": b"\x80\x04}" + _TRIPLED + b"K\x01s.",
+        "as one of many keys": b"\x80\x04}(K\x02K\x02" + _TRIPLED + b"K\x01u.",
+        "as a key of a dict made at once": b"(" + _TRIPLED + b"K\x01d.",
+        "added to a set": b"\x80\x04\x8f(" + _TRIPLED + b"\x90.",
+        "in a frozenset": b"\x80\x04(" + _TRIPLED + b"\x91.",
+        "in a called set": b"\x80\x02cbuiltins\nset\n](" + _TRIPLED + b"e\x85R.",
+        "as a shape": pickle.dumps(np.zeros((3, 4), np.uint8), 4).replace(
+            b"K\x03K\x04\x86", _TRIPLED
+        ),
+        "as a state": b"cnumpy\ndtype\nU\x02u1\x85R" + _TRIPLED + b"b.",
+        "a text encoded over and over": b"c_codecs\nencode\nq\x00X"
+        + (10**6).to_bytes(4, "little")
+        + b"a" * 10**6
+        + b"q\x01](h\x00h\x01\x85R"
+        + b"h\x00h\x01\x85R" * 10**5
+        + b"e.",
+        "a list made a set over and over": b"cbuiltins\nset\nq\x00]("
+        + b"K\x01" * 10**5
+        + b"eq\x01]("
+        + b"h\x00h\x01\x85R" * 10**5
+        + b"e.",
+        "a list as arguments over and over": b"cnumpy\nndarray\nq\x00("
+        + b"K\x01" * 10**5
+        + b"tq\x01]("
+        + b"h\x00h\x01R" * 10**5
+        + b"e.",
+    }.items(),
+    ids=lambda item: item[0],
+)
+def test_small_pickle_that_unfolds_without_end_is_refused_at_once(content):
+    """In a process of its own, so that a reader that hangs, or fills the memory, is ended."""
+    script = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))\n"
+        "from data import DamagedData\n"
+        "from data.formats.restricted_pickle import load\n"
+        "try: load(sys.stdin.buffer.read(), 'batch')\n"
+        "except DamagedData as error: print(error)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", script],
+        input=content[1],
+        capture_output=True,
+        timeout=20,
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+    )
+    assert b"batch contains" in ended.stdout, ended.stderr.decode()
+    assert len(ended.stdout) < 500
 
 
 def test_pickle_of_python_2_is_read():
