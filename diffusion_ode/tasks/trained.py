@@ -11,6 +11,7 @@ from diffusion_ode.checkpoints.stored import Restored, StoredCheckpoints
 from diffusion_ode.documents import Document
 from diffusion_ode.errors import UserError
 from diffusion_ode.tasks.run import Run
+from diffusion_ode.training.beginning import makes_another_run
 from diffusion_ode.training.origins import parse_origin
 from diffusion_ode.training.sharding import Mesh, Placement
 from diffusion_ode.typing import Parameters
@@ -74,7 +75,9 @@ def _in_workdir(run: Run, wanted: Mapping[str, Any], report: Callable[[str], Non
             f" `{run.next_command()}`, or name another --workdir."
         )
     checkpoints = StoredCheckpoints(folder, best_by="bpd", report=report)
-    return checkpoints.restore_parameters(wanted, _step(run.checkpoint))
+    restored = checkpoints.restore_parameters(wanted, _step(run.checkpoint))
+    _refuse_other_model(run, restored.document, f"Checkpoint {restored.step} of {run.workdir}")
+    return restored
 
 
 def _elsewhere(run: Run, wanted: Mapping[str, Any], report: Callable[[str], None]) -> Restored:
@@ -86,19 +89,25 @@ def _elsewhere(run: Run, wanted: Mapping[str, Any], report: Callable[[str], None
             " run's step is --init_from=WORKDIR@STEP."
         )
     restored = parse_origin(run.init_from).restore(run.experiment.model, wanted)
-    if restored.document:
-        _refuse_other_model(run, restored.document)
+    _refuse_other_model(run, restored.document, run.init_from)
     report(f"the parameters are those of {run.init_from}, step {restored.step}")
     return restored
 
 
-def _refuse_other_model(run: Run, document: Document) -> None:
-    """Another path or parameterisation fits the same parameters, and gives wrong figures."""
-    for change in documents.difference(document, run.document):
-        if change.path.split(".")[0] == "model" and change.before and change.after:
+def _refuse_other_model(run: Run, document: Document, source: str) -> None:
+    """Another path or parameterisation fits the same parameters, and gives wrong figures.
+
+    Args:
+      run: whose model it shall be.
+      document: of the experiment that the parameters were trained in; empty if they came without.
+      source: where they come from, for the sentence.
+    """
+    changes = documents.difference(document, run.document) if document else []
+    for change in changes:
+        if change.path.split(".")[0] == "model" and makes_another_run(change):
             raise UserError(
-                f"{run.init_from} was trained with another model ({change.path} was"
-                f" {change.before}, now {change.after}): give the --set or --exp that it had."
+                f"{source} was trained with another model ({change.path} was {change.before}, now"
+                f" {change.after}): give the --set or --exp that it had."
             )
 
 

@@ -89,5 +89,6 @@ def makes_another_run(change: Change) -> bool:
 
     A field that only one side has is another version's, whose default is the old behaviour.
     """
-    fixed = change.path.startswith(_FIXED) and not change.path.startswith(_COMPUTATION)
+    path = f"{change.path}."  # `model` itself is as fixed as what is in it
+    fixed = path.startswith(_FIXED) and not path.startswith(_COMPUTATION)
     return bool(fixed and change.before and change.after)

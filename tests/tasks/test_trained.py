@@ -9,6 +9,8 @@ import pytest
 
 from diffusion_ode.configuration import document_of
 from diffusion_ode.errors import UserError
+from diffusion_ode.networks.precision import Bfloat16
+from diffusion_ode.process.straight_path import StraightPath
 from diffusion_ode.tasks.run import Run
 from diffusion_ode.tasks.trained import trained
 from diffusion_ode.tools.import_reference import import_reference
@@ -61,6 +63,19 @@ def test_another_runs_average_is_used_if_its_model_is_the_same(other_run, tmp_pa
     assert_average(trained(run(tmp_path, model, init_from=f"{other_run}@600"), print))
     with pytest.raises(UserError, match=r"another model \(model.pixels.shape was"):
         trained(run(tmp_path, init_from=str(other_run)), print)
+
+
+def test_workdir_without_its_config_is_no_other_models(other_run, tmp_path):
+    """The checkpoint has a config of its own; how a network is computed may differ from it."""
+    (other_run / "config.json").unlink()
+    model = of_large_images()
+    model = dataclasses.replace(model, network=model.network.clone(precision=Bfloat16()))
+    here = dataclasses.replace(run(tmp_path, model), workdir=other_run)
+    assert_average(trained(here, print))
+    straight = dataclasses.replace(model, path=StraightPath())
+    here = dataclasses.replace(run(tmp_path, straight), workdir=other_run)
+    with pytest.raises(UserError, match=r"Checkpoint 600 .*model.path was Var.* now Straight"):
+        trained(here, print)
 
 
 def test_checkpoint_of_the_workdir_and_from_elsewhere_exclude_each_other(published, tmp_path):
