@@ -1,5 +1,8 @@
 """The exceptions that mean: the user can mend this."""
 
+import contextlib
+from collections.abc import Iterator
+
 
 class UserError(ValueError):
     """A mistake of the user's.
@@ -17,14 +20,29 @@ class DamagedData(UserError):
     """A file that is not what it should be: truncated, altered, hostile or of another kind.
 
     The text names the file, what was expected of it, what was found and the remedy.
+
+    Attributes:
+        finding: the text without its remedy, where only a caller knows that; see `remedied`.
     """
 
+    finding: str | None = None
 
-def damaged(
-    file: object,
-    found: str,
-    expected: str,
-    remedy: str = "get it anew (`python -m data.prepare NAME` without --from says where)",
-) -> DamagedData:
+
+def damaged(file: object, found: str, expected: str, remedy: str | None = None) -> DamagedData:
     """The sentence for a file that is not what it should be: file, finding, rule and remedy."""
-    return DamagedData(f"{file} {found}, where {expected} is expected: {remedy}.")
+    finding = f"{file} {found}, where {expected} is expected"
+    error = DamagedData(f"{finding}: {remedy or 'save it anew'}.")
+    if remedy is None:
+        error.finding = finding
+    return error
+
+
+@contextlib.contextmanager
+def remedied(remedy: str) -> Iterator[None]:
+    """Where a reader of a format finds damage, what the user of this data set can do about it."""
+    try:
+        yield
+    except DamagedData as error:
+        if error.finding is None:
+            raise
+        raise DamagedData(f"{error.finding}: {remedy}.") from error

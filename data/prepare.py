@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from data.download import check_published, download
-from data.errors import UserError
+from data.errors import UserError, remedied
 from data.location import DEFAULT_DATA_DIR, ENVIRONMENT_VARIABLE, resolve_data_dir
 from data.recipe import Recipe
 from data.source import ImageData, Source
@@ -80,6 +80,11 @@ def convert_published(
     recipe: Recipe, path: Path | None, data_dir: Path, report: Report = lambda _: None
 ) -> None:
     """Check, read and store a published data set; see `prepare`."""
+    with remedied(recipe.remedy):
+        _convert_published(recipe, path, data_dir, report)
+
+
+def _convert_published(recipe: Recipe, path: Path | None, data_dir: Path, report: Report) -> None:
     if path is None:
         installed = [place for place in recipe.places if place.is_dir()]
         path = installed[0] if installed else download(recipe, data_dir, report)

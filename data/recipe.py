@@ -92,6 +92,11 @@ class Recipe:
                 return file
         return None
 
+    @property
+    def remedy(self) -> str:
+        """What to do about a file of it that is damaged."""
+        return f"get it anew (`python -m data.prepare {self.name}` without --from says where)"
+
     def missing(self, data_dir: Path, why: str = "") -> MissingData:
         """One sentence: what is not there (and why), what to get, where, and what to type then."""
         files = " and ".join(file.describe() for file in self.files)

@@ -102,6 +102,8 @@ def open_prepared(
     """
     folder = data_dir / (name or source.name)
     remedy = f"remove {folder} and prepare it again (`python -m data.prepare {source.name}`)"
+    if name is not None:  # A user's own, of which that command knows nothing.
+        remedy = f"remove {folder}: it is prepared again when it is next used"
     file = folder / MANIFEST_FILE
     try:
         manifest = Manifest.from_json(json.loads(file.read_text()))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.errors import DamagedData, UserError, damaged
+from data.errors import UserError, damaged, remedied
 from data.formats.numpy_file import open_npy, read_npz
 from data.source import ImageData, describe_images
 
@@ -13,7 +13,7 @@ from data.source import ImageData, describe_images
 TEST_FRACTION = 0.1
 # An .npz is unpacked into memory (an .npy is mapped, whatever its size).
 MAX_UNPACKED_BYTES = 16 << 30
-REMEDY = "save it with np.save or np.savez"
+REMEDY = "save it anew with np.save or np.savez"
 # Names under which an .npz may hold all images, in order of preference.
 IMAGE_KEYS = ("images", "data", "arr_0")
 
@@ -83,14 +83,12 @@ class ArrayFile:
 def _read(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise UserError(f"There is no file {path}: set data.source.path to an .npy or .npz file.")
-    if path.suffix == ".npz":
-        return read_npz(path, str(path), max_bytes=MAX_UNPACKED_BYTES)
-    if path.suffix != ".npy":
+    if path.suffix not in (".npy", ".npz"):
         raise UserError(f"{path} is neither .npy nor .npz: {REMEDY}.")
-    try:
+    with remedied(REMEDY):
+        if path.suffix == ".npz":
+            return read_npz(path, str(path), max_bytes=MAX_UNPACKED_BYTES)
         return {"images": open_npy(path)}
-    except DamagedData as error:
-        raise UserError(f"{error} Or {REMEDY}.") from error
 
 
 def _all_images(arrays: dict[str, np.ndarray], label: str) -> np.ndarray:

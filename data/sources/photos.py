@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from data.checksum import file_checksum
-from data.errors import UserError, damaged
+from data.errors import UserError, damaged, remedied
 from data.formats import picture
 from data.location import resolve_data_dir
 from data.source import ImageData
@@ -16,6 +16,7 @@ from data.store import Conversion, Report, convert, is_prepared, open_prepared
 PATCH_SIZES = (16, 32)
 DEFAULT_PATCH_SIZE = 32
 
+_REMEDY = "install scikit-learn and scikit-image anew"
 _SKLEARN = ("sklearn", "datasets/images")
 _SKIMAGE = ("skimage", "data")
 
@@ -97,14 +98,14 @@ def _locate(photograph: _Photograph) -> Path:
         )
     path = Path(spec.submodule_search_locations[0]) / folder / name
     if not path.is_file():
-        remedy = "install scikit-learn and scikit-image anew"
-        raise damaged(path, "is missing", f"a photograph of {package}'s wheel", remedy)
+        raise damaged(path, "is missing", f"a photograph of {package}'s wheel", _REMEDY)
     return path
 
 
 def _cut(file: Path, size: int, steps_per_patch: int) -> np.ndarray:
     """All patches uint8 [n, size, size, 3] on a grid with `size / steps_per_patch` between them."""
-    image = picture.decode(file, str(file), formats=("PNG", "JPEG"))
+    with remedied(_REMEDY):
+        image = picture.decode(file, str(file), formats=("PNG", "JPEG"))
     step = size // steps_per_patch
     windows = np.lib.stride_tricks.sliding_window_view(image, (size, size), axis=(0, 1))
     grid = windows[::step, ::step]  # [rows, columns, 3, size, size]

@@ -93,6 +93,7 @@ def test_truncated_and_empty_files_are_refused(form, damage, make_published, tmp
     with pytest.raises(DamagedData, match=r"where .* is expected: get it anew") as caught:
         convert_published(made.recipe, made.path, tmp_path / "data")
     assert victim.name in str(caught.value)
+    assert f"`python -m data.prepare {made.recipe.name}` without --from" in str(caught.value)
     assert not (tmp_path / "data" / made.recipe.name).exists()
 
 
