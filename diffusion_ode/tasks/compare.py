@@ -1,9 +1,10 @@
 """The task that compares two evaluated models, image by image."""
 
+import hashlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,7 +16,14 @@ from diffusion_ode.reporting.result_table import with_error
 from diffusion_ode.tasks.outcome import Outcome
 from diffusion_ode.tasks.run import Run
 
-_TWO_SIDED_95 = 1.96  # of the normal distribution: there are hundreds of images
+_CONFIDENCE = 0.95
+# What must be alike for two figures to be of one kind: a key of "ode" in `result.json`, its name.
+_KIND = {
+    "dequantization": "dequantisation",
+    "num_importance": "K =",
+    "combination": "a combination of draws",
+}
+_DIGITS = 6  # of a hash: enough to tell the few models of one user
 
 
 @dataclass(frozen=True)
@@ -42,28 +50,40 @@ class Compare:
         theirs = _newest(Path(other).expanduser(), mine.name.partition("-")[2])
         here, there = read_json(mine / "result.json"), read_json(theirs / "result.json")
         _check_same_data(here, there, run.workdir, other)
+        _check_same_kind(here, there, mine, theirs)
 
-        difference = _paired(mine, theirs, here)
+        pairs = _paired(mine, theirs, here)
+        difference = pairs.here - pairs.there
         mean, error = float(np.mean(difference)), standard_error(difference)
-        interval = (mean - _TWO_SIDED_95 * error, mean + _TWO_SIDED_95 * error)
+        reach = _quantile(len(difference)) * error
+        interval = (mean - reach, mean + reach)
         result = {
             "data": here["data"],
-            "this": {"workdir": str(run.workdir), "bpd": here["ode"]["bpd"]},
-            "other": {"workdir": other, "bpd": there["ode"]["bpd"]},
+            "this": {
+                "workdir": str(run.workdir),
+                "evaluation": mine.name,
+                "bpd": float(np.mean(pairs.here)),
+            },
+            "other": {
+                "workdir": other,
+                "evaluation": theirs.name,
+                "bpd": float(np.mean(pairs.there)),
+            },
             "difference": mean,
             "standard_error": error,
             "confidence_interval_95": interval,
             "num_images": len(difference),
+            "left_out": pairs.left_out,
             "images_better_here": float(np.mean(difference < 0.0)),
         }
         run.begin()
-        path = run.workdir / "comparisons" / f"{mine.name}-with-{Path(other).name}.json"
+        path = run.workdir / "comparisons" / f"{mine.name}-with-{_label(theirs)}.json"
         if processes.is_leader():
             write_json(path, result)
         return Outcome(
             rows=[
-                ("this model", f"{here['ode']['bpd']:.4f} bpd ({mine})"),
-                ("other model", f"{there['ode']['bpd']:.4f} bpd ({theirs})"),
+                ("this model", f"{result['this']['bpd']:.4f} bpd ({mine})"),
+                ("other model", f"{result['other']['bpd']:.4f} bpd ({theirs})"),
                 ("difference, paired", f"{with_error(mean, error)} bpd"),
                 ("95 % interval", f"{interval[0]:+.4f} to {interval[1]:+.4f} bpd"),
                 ("verdict", _verdict(interval)),
@@ -72,6 +92,7 @@ class Compare:
                     f"{len(difference)}, of which {100 * result['images_better_here']:.0f} % are"
                     " coded shorter here",
                 ),
+                *[("", f"{count} left out: {why}") for why, count in pairs.left_out.items()],
             ],
             written=[("comparison", path)],
         )
@@ -102,22 +123,76 @@ def _check_same_data(here: dict[str, Any], there: dict[str, Any], workdir: Path,
             )
 
 
-def _paired(mine: Path, theirs: Path, here: dict[str, Any]) -> np.ndarray:
-    """Bits per dimension here minus there, of the images that both have, converged."""
-    values = []
+def _check_same_kind(here: dict[str, Any], there: dict[str, Any], mine: Path, theirs: Path):
+    """Bounds of different kinds differ without any difference between the models."""
+    for key, what in _KIND.items():
+        ours, others = (result["ode"].get(key, "unknown") for result in (here, there))
+        alone = key == "combination" and here["ode"]["num_importance"] == 1  # nothing to combine
+        if ours != others and not alone:
+            _refuse_unlike(f"{what} {ours}", f"{what} {others}", mine, theirs)
+    quirks = [", ".join(sorted(result.get("quirks", []))) or "none" for result in (here, there)]
+    if quirks[0] != quirks[1]:
+        _refuse_unlike(f"the quirks {quirks[0]}", f"the quirks {quirks[1]}", mine, theirs)
+
+
+def _refuse_unlike(ours: str, others: str, mine: Path, theirs: Path):
+    raise UserError(
+        f"{mine} was evaluated with {ours} and {theirs} with {others}: such figures are never"
+        " compared; evaluate both alike."
+    )
+
+
+class _Pairs(NamedTuple):
+    """Bits per dimension [n] of the images in common, and how many others there are, by reason."""
+
+    here: np.ndarray
+    there: np.ndarray
+    left_out: dict[str, int]
+
+
+def _paired(mine: Path, theirs: Path, here: dict[str, Any]) -> _Pairs:
+    """Code lengths of the images whose solves converged in both evaluations."""
+    rows, values = [], []
     for folder in (mine, theirs):
         table = read_table(folder / "per_example.csv")
-        converged = table["converged"] > 0.0
-        values.append(
-            dict(zip(table["index"][converged], table["log_likelihood"][converged], strict=True))
-        )
-    common = sorted(values[0].keys() & values[1].keys())
+        sound = table["converged"] > 0.0
+        rows.append(set(table["index"].tolist()))
+        pairs = zip(table["index"][sound].tolist(), table["log_likelihood"][sound], strict=True)
+        values.append(dict(pairs))
+    both, common = rows[0] & rows[1], sorted(values[0].keys() & values[1].keys())
     if len(common) < 2:
         raise UserError(
-            f"{mine} and {theirs} have {len(common)} images in common: evaluate both on more."
+            f"{mine} and {theirs} have {len(common)} converged images in common: evaluate both on"
+            " more."
         )
-    nats = np.asarray([values[1][index] - values[0][index] for index in common])
-    return units.bits_per_dimension(nats, math.prod(here["data"]["shape"]))
+    failed = [both - value.keys() for value in values]
+    left_out = {
+        "evaluated here only": len(rows[0] - rows[1]),
+        "evaluated there only": len(rows[1] - rows[0]),
+        "not converged here": len(failed[0] - failed[1]),
+        "not converged there": len(failed[1] - failed[0]),
+        "not converged in both": len(failed[0] & failed[1]),
+    }
+    scale = -math.prod(here["data"]["shape"])  # a longer code is a smaller likelihood
+    codes = [
+        units.bits_per_dimension(np.asarray([value[index] for index in common]), scale)
+        for value in values
+    ]
+    return _Pairs(codes[0], codes[1], {why: count for why, count in left_out.items() if count})
+
+
+def _quantile(n: int) -> float:
+    """Of Student's t with n − 1 degrees of freedom: the standard error is itself an estimate."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(n - 1, 0.5 + 0.5 * _CONFIDENCE))
+
+
+def _label(evaluation: Path) -> str:
+    """A name for the other model that no other folder shares, even if its last part does."""
+    place = evaluation.resolve()
+    digest = hashlib.sha256(str(place).encode()).hexdigest()[:_DIGITS]
+    return f"{place.parents[1].name}-{digest}"
 
 
 def _verdict(interval: tuple[float, float]) -> str:

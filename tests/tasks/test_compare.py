@@ -1,0 +1,97 @@
+"""Comparing two evaluations: only of one kind, on the same images, and saying on which."""
+
+import json
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from diffusion_ode.errors import UserError
+from diffusion_ode.reporting.result_files import PerExampleFile
+from diffusion_ode.tasks.compare import Compare
+from tests.tasks.conftest import experiment, run_in
+
+DIMENSIONS = 64
+
+
+def evaluated(workdir, bits, failed=(), quirks=(), **ode):
+    """A folder as an evaluation leaves it; `bits` by image, of which `failed` did not converge."""
+    folder = workdir / "evaluations" / "7-uniform-k1"
+    with PerExampleFile(folder / "per_example.csv", ("log_likelihood", "converged")) as table:
+        for index, value in bits.items():
+            nats = -value * DIMENSIONS * np.log(2.0)
+            table.append([index], log_likelihood=[nats], converged=[index not in failed])
+    result = {
+        "data": {"name": "d", "fingerprint": "f", "split": "test", "shape": [8, 8, 1]},
+        "ode": {"bpd": 99.0, "dequantization": "uniform", "num_importance": 1, **ode},
+        "quirks": list(quirks),
+    }
+    (folder / "result.json").write_text(json.dumps(result))
+    return workdir
+
+
+def compared(here, there):
+    outcome = Compare().run(run_in(here, experiment(), **{"with": str(there)}))
+    return outcome, json.loads(outcome.written[0][1].read_text())
+
+
+def test_means_are_over_the_same_images_and_the_others_are_counted_by_reason(tmp_path):
+    here = evaluated(tmp_path / "a", {0: 2.0, 1: 2.5, 2: 3.5, 3: 9.0, 5: 9.0}, failed={3})
+    there = evaluated(tmp_path / "b", {0: 2.5, 1: 2.5, 2: 4.5, 3: 9.0, 4: 9.0})
+    outcome, result = compared(here, there)
+    assert result["num_images"] == 3
+    assert result["this"]["bpd"] == pytest.approx(8.0 / 3)
+    assert result["other"]["bpd"] == pytest.approx(9.5 / 3)
+    assert result["difference"] == pytest.approx(-0.5)
+    assert result["left_out"] == {
+        "evaluated here only": 1,
+        "evaluated there only": 1,
+        "not converged here": 1,
+    }
+    assert ("", "1 left out: not converged here") in outcome.rows
+
+
+def test_interval_is_students(tmp_path):
+    here = evaluated(tmp_path / "a", dict(enumerate([2.0, 2.5, 3.5])))
+    there = evaluated(tmp_path / "b", dict(enumerate([2.5, 2.5, 4.5])))
+    interval = compared(here, there)[1]["confidence_interval_95"]
+    differences = [-0.5, 0.0, -1.0]
+    expected = stats.ttest_1samp(differences, 0.0).confidence_interval(0.95)
+    np.testing.assert_allclose(interval, expected)
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"dequantization": "truncated_normal"}, "dequantisation uniform .* truncated_normal"),
+        ({"num_importance": 20}, "K = 1 and .* K = 20"),
+        ({"quirks": ["unit_prior"]}, "the quirks none and .* the quirks unit_prior"),
+    ],
+)
+def test_figures_of_another_kind_are_refused_naming_both(tmp_path, other, said):
+    bits = {0: 2.0, 1: 3.0}
+    here, there = evaluated(tmp_path / "a", bits), evaluated(tmp_path / "b", bits, **other)
+    with pytest.raises(UserError, match=f"{said}: such figures are never compared"):
+        compared(here, there)
+    assert not (here / "comparisons").exists()
+
+
+def test_how_draws_are_combined_matters_only_if_there_are_several(tmp_path):
+    bits = {0: 2.0, 1: 3.0}
+    ways = {"a": "importance_weighted", "b": "averaged_draws"}
+    one = [evaluated(tmp_path / name, bits, combination=way) for name, way in ways.items()]
+    compared(*one)
+    several = [
+        evaluated(tmp_path / "k" / name, bits, combination=way, num_importance=4)
+        for name, way in ways.items()
+    ]
+    with pytest.raises(UserError, match=r"draws importance_weighted and .* averaged_draws"):
+        compared(*several)
+
+
+def test_two_others_of_the_same_last_name_do_not_share_a_file(tmp_path):
+    bits = {0: 2.0, 1: 3.0}
+    here = evaluated(tmp_path / "here", bits)
+    for place in "xy":
+        compared(here, evaluated(tmp_path / place / "run", bits))
+    assert len(list((here / "comparisons").glob("7-uniform-k1-with-run-*.json"))) == 2
