@@ -37,7 +37,7 @@ from diffusion_ode.tasks.evaluation_settings import EvaluationSettings
 from diffusion_ode.tasks.outcome import Outcome
 from diffusion_ode.tasks.run import Run
 from diffusion_ode.tasks.trained import Trained, trained
-from diffusion_ode.training.beginning import check_fingerprint
+from diffusion_ode.training.data_identity import DataIdentity, check_data
 from diffusion_ode.training.interruption import Interruption
 from diffusion_ode.training.randomness import stream_key
 
@@ -105,7 +105,8 @@ class Evaluate:
         ):
             source = trained(run, console.print)
             images = run.load_data()
-            check_fingerprint(source.facts, images.fingerprint, f"checkpoint {source.step}")
+            identity = DataIdentity(images.manifest.name, images.fingerprint)
+            check_data(source.facts, identity, f"checkpoint {source.step}", console.print)
             test = images.test[: self.num_images]
             run.experiment.model.pixels.check(test)
             source.lanes_sharding(self.ode.lanes)  # refused now, not when all is compiled

@@ -27,6 +27,7 @@ from diffusion_ode.tasks.outcome import Outcome
 from diffusion_ode.tasks.run import Run
 from diffusion_ode.tasks.subject import Subject
 from diffusion_ode.training.beginning import begin, check_changes
+from diffusion_ode.training.data_identity import DataIdentity
 from diffusion_ode.training.interruption import Interruption
 from diffusion_ode.training.loop import Intervals, TrainLoop
 from diffusion_ode.training.optimizer import AdamW
@@ -99,6 +100,7 @@ class Train:
             processes.together(lambda: check_changes(run.config_changes(), console.print))
 
             images = run.load_data()
+            data = DataIdentity(images.manifest.name, images.fingerprint)
             program = self.program(run.experiment)
             _introduce(console, run, program, images)
 
@@ -119,7 +121,7 @@ class Train:
             console.print("preparing the state …")
             with interruption.immediately(checkpoints.wait):
                 beginning = begin(
-                    program, checkpoints, self.warm_start, run.init_from, images.fingerprint
+                    program, checkpoints, self.warm_start, run.init_from, data, console.print
                 )
                 run.begin(
                     data_fingerprint=images.fingerprint, mesh=dict(program.placement.mesh.shape)
@@ -146,7 +148,7 @@ class Train:
                 interruption=interruption,
                 intervals=Intervals(self.log_every, self.checkpoint_every, self.pictures_every),
                 document=run.document,
-                facts={"data": images.manifest.name, "data_fingerprint": images.fingerprint},
+                facts=data.facts(),
                 draw_picture=lambda ema: self._picture(run.experiment, ema),
                 utilisation=utilisation(program),
                 profiler=profiler,

@@ -27,6 +27,7 @@ from diffusion_ode.tasks.evaluate import Evaluate
 from diffusion_ode.tasks.experiment import Experiment
 from diffusion_ode.tasks.sample import Sample
 from diffusion_ode.tasks.train import Train
+from diffusion_ode.training.data_identity import DataIdentity
 from diffusion_ode.training.sharding import Mesh
 from diffusion_ode.training.warm_start import WarmStart
 from diffusion_ode.training.workdir_lock import workdir_lock
@@ -114,7 +115,9 @@ def _write(experiment: Experiment, found: ReferenceCheckpoint, workdir: Path) ->
         if checkpoints.list_steps():
             raise UserError(f"{workdir} holds checkpoints already: give another WORKDIR.")
         state = start.begin(train.program(experiment), f"reference:{found.path}")
-        facts = {"imported_from": str(found.path.absolute())}
+        # Of which images they really were, nothing is known.
+        data = DataIdentity(experiment.data.name)
+        facts = {"imported_from": str(found.path.absolute()), **data.facts()}
         checkpoints.save(found.step, state, {"next_index": 0}, document, facts=facts)
         checkpoints.wait()
         documents.write(document, workdir / "config.json")
@@ -148,7 +151,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"Cannot write {options.workdir}: {error}; choose another WORKDIR.", file=sys.stderr)
         return REFUSED
-    print(f"step {imported.step} is in {options.workdir}; evaluate it with")
+    print(f"step {imported.step} is in {options.workdir}")
+    print(f"its data are known by name only: {imported.data}")
+    print("evaluate it with")
     print(f"  {_evaluation(imported, options)}")
     return 0
 

@@ -6,6 +6,11 @@ from typing import Any, NamedTuple
 from diffusion_ode.checkpoints.checkpoints import Checkpoints
 from diffusion_ode.documents import Change
 from diffusion_ode.errors import UserError
+from diffusion_ode.training.data_identity import (
+    DataIdentity,
+    check_data,
+    check_data_of_source,
+)
 from diffusion_ode.training.program import TrainProgram
 from diffusion_ode.training.state import TrainState
 from diffusion_ode.training.warm_start import WarmStart
@@ -29,7 +34,8 @@ def begin(
     checkpoints: Checkpoints,
     warm_start: WarmStart,
     init_from: str | None,
-    fingerprint: str,
+    data: DataIdentity,
+    say: Callable[[str], None],
 ) -> Beginning:
     """The moment from which a run goes on.
 
@@ -38,33 +44,26 @@ def begin(
       checkpoints: of this run's own workdir; they come first.
       warm_start: what else it may start from.
       init_from: as asked for on the command line; comes before the experiment's own source.
-      fingerprint: of the data.
+      data: that were loaded.
+      say: takes a sentence about data that are others than the source's, or known by name only.
 
     Raises:
       UserError: a checkpoint does not fit, or was made from other data.
     """
     if checkpoints.agreed_steps():
         restored = checkpoints.restore(program.abstract_state)
-        check_fingerprint(restored.facts, fingerprint, f"checkpoint {restored.step}")
+        check_data(restored.facts, data, f"checkpoint {restored.step}", say)
         sentence = f"resuming at step {restored.step}"
         if init_from:
             sentence += f" of this workdir's own checkpoints; --init_from={init_from} is not used"
         return Beginning(restored.state, restored.data_state, sentence)
     source = init_from or warm_start.source
     if source is not None:
-        state = warm_start.begin(program, source)
+        taken = warm_start.restore(program, source)
+        check_data_of_source(taken.facts, data, source, say, asked_for=init_from is not None)
+        state = warm_start.state(program, taken)
         return Beginning(state, None, f"starting warm from {source}, step {int(state.step)}")
     return Beginning(program.fresh_state(), None, "starting fresh")
-
-
-def check_fingerprint(facts: dict[str, Any], fingerprint: str, what: str) -> None:
-    """Refuses to go on with data that a checkpoint was not made from."""
-    trained_on = facts.get("data_fingerprint")
-    if trained_on is not None and trained_on != fingerprint:
-        raise UserError(
-            f"The {what} was made from the data {trained_on}, but the data now are {fingerprint}:"
-            " restore those data, or train in another --workdir."
-        )
 
 
 def check_changes(changes: Sequence[Change], say: Callable[[str], None]) -> None:

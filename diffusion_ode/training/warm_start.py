@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from diffusion_ode.checkpoints.stored import Restored
 from diffusion_ode.errors import UserError
 from diffusion_ode.training.origins import parse_origin
 from diffusion_ode.training.program import TrainProgram
@@ -42,14 +43,26 @@ class WarmStart:
             )
 
     def begin(self, program: TrainProgram, source: str) -> TrainState:
-        """The first state of a run that goes on from `source`.
+        """The first state of a run that goes on from `source`, whatever that was trained on.
+
+        Raises:
+          UserError: there is no such checkpoint, or it does not fit.
+        """
+        return self.state(program, self.restore(program, source))
+
+    def restore(self, program: TrainProgram, source: str) -> Restored:
+        """What is taken over, with the facts about the checkpoint.
 
         Raises:
           UserError: there is no such checkpoint, or it does not fit.
         """
         fields = [name for name in ("parameters", "ema", "optimizer", "step") if self._takes(name)]
         wanted = {name: getattr(program.abstract_state, name) for name in fields}
-        taken: dict[str, Any] = dict(parse_origin(source).restore(program.model, wanted).state)
+        return parse_origin(source).restore(program.model, wanted)
+
+    def state(self, program: TrainProgram, restored: Restored) -> TrainState:
+        """The first state with what `restore` gave, whose arrays it holds."""
+        taken: dict[str, Any] = dict(restored.state)
         if "parameters" not in taken:
             taken["parameters"] = _copies(taken["ema"])
         if "ema" not in taken:

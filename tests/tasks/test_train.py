@@ -6,10 +6,14 @@ import json
 import numpy as np
 import pytest
 
+from diffusion_ode.checkpoints.checkpoints import Checkpoints
 from diffusion_ode.checkpoints.stored import StoredCheckpoints
 from diffusion_ode.errors import UserError
 from diffusion_ode.tasks.train import Train
+from diffusion_ode.training.beginning import begin
+from diffusion_ode.training.data_identity import DataIdentity
 from diffusion_ode.training.sharding import Mesh
+from diffusion_ode.training.warm_start import WarmStart
 from tests.tasks.conftest import experiment, run_in
 
 
@@ -56,6 +60,31 @@ def test_a_warm_start_from_nowhere_is_refused_before_anything_is_written(tmp_pat
     with pytest.raises(UserError, match="holds no checkpoints to start from"):
         made.train.run(run)
     assert not list(tmp_path.iterdir())
+
+
+def beginning_on(data, tmp_path, warm_start, init_from, say):
+    made = experiment()
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    return begin(made.train.program(made), checkpoints, warm_start, init_from, data, say)
+
+
+def test_a_run_goes_on_from_its_parent_on_the_same_data_only(trained_workdir, tmp_path):
+    parents = WarmStart(source=str(trained_workdir))
+    images = experiment().data.load()
+    same = DataIdentity(images.manifest.name, images.fingerprint)
+    assert beginning_on(same, tmp_path, parents, None, pytest.fail).state.step == 2
+    other = DataIdentity("others", "0123456789abcdef")
+    with pytest.raises(UserError, match=r"was trained on digits \(.*data now are others \(0123"):
+        beginning_on(other, tmp_path, parents, None, pytest.fail)
+
+
+def test_a_run_told_to_start_from_other_data_does_and_says_so(trained_workdir, tmp_path):
+    said = []
+    other = DataIdentity("others", "0123456789abcdef")
+    start = beginning_on(other, tmp_path, WarmStart(), str(trained_workdir), said.append)
+    assert start.state.step == 2
+    fingerprint = experiment().data.load().fingerprint
+    assert said == [f"starting on other data: digits ({fingerprint}) → others (0123456789abcdef)"]
 
 
 @pytest.mark.parametrize("field", ["num_steps", "accumulation", "log_every", "num_pictures"])

@@ -1,6 +1,8 @@
 """A published checkpoint becomes a workdir that is like any other."""
 
+import dataclasses
 import json
+from types import SimpleNamespace
 
 import fiddle as fdl
 import jax
@@ -8,8 +10,14 @@ import numpy as np
 import pytest
 
 from diffusion_ode import configuration, documents
+from diffusion_ode.checkpoints.checkpoints import Checkpoints
 from diffusion_ode.checkpoints.stored import StoredCheckpoints
+from diffusion_ode.errors import UserError
+from diffusion_ode.tasks.run import Run
 from diffusion_ode.tools.import_reference import import_reference, main
+from diffusion_ode.training.beginning import begin
+from diffusion_ode.training.data_identity import DataIdentity
+from diffusion_ode.training.warm_start import WarmStart
 from experiments import registry
 from experiments.conversion import from_document, to_document
 from launch.overrides import override
@@ -70,6 +78,52 @@ def test_command_says_what_to_type_next(published, tmp_path, capsys):
     assert "--exp=cifar10_vp" in said
     assert "--set=model.network.features=32" in said
     assert "noise_prediction()" in said
+    assert "data are known by name only: cifar10" in said
+
+
+@pytest.fixture(scope="module")
+def imported(published, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("imported")
+    import_reference(published[0], workdir, data="imagenet32_new")
+    return workdir
+
+
+class OldImages:
+    """Images of the same shape, with as much as is asked of them before an evaluation begins."""
+
+    name = "imagenet32_old"
+    shape = (32, 32, 3)
+    levels = 256
+
+    def load(self, data_dir):
+        del data_dir
+        return SimpleNamespace(manifest=self, fingerprint="0123456789abcdef")
+
+
+def test_imported_run_goes_on_with_data_of_its_datas_name_only(imported):
+    experiment = configuration.build(documents.read(imported / "config.json"))
+    program = experiment.train.program(experiment)
+    both = r"from the data imagenet32_new, but the data now are imagenet32_old \(0123456789abcdef\)"
+    with Checkpoints(imported / "checkpoints") as checkpoints:
+
+        def resume_on(name, say):
+            data = DataIdentity(name, "0123456789abcdef")
+            return begin(program, checkpoints, WarmStart(), None, data, say)
+
+        said = []
+        assert resume_on("imagenet32_new", said.append).state.step == 600
+        assert said == ["the data of checkpoint 600 are known by name only: imagenet32_new"]
+        with pytest.raises(UserError, match=both):
+            resume_on("imagenet32_old", pytest.fail)
+
+
+def test_imported_run_is_not_evaluated_on_data_of_another_name(imported):
+    document = documents.read(imported / "config.json")
+    experiment = configuration.build(document)
+    run = Run(dataclasses.replace(experiment, data=OldImages()), document, "x", imported)
+    with pytest.raises(UserError, match=r"imagenet32_new, but the data now are imagenet32_old \("):
+        experiment.evaluate.run(run)
+    assert not (imported / "evaluations").exists()
 
 
 def test_taken_workdir_and_other_files_are_refused_in_one_sentence(published, tmp_path, capsys):
