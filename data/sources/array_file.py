@@ -63,6 +63,9 @@ class ArrayFile:
             train, test = arrays["train"], arrays["test"]
         else:
             images = _all_images(arrays, self.path)
+            _check(images, self.path)
+            if len(images) == 1:
+                raise damaged(self.path, "has one image", "one to train and one to test on", REMEDY)
             num_test = self.num_test
             if num_test is None:
                 num_test = max(1, round(len(images) * TEST_FRACTION))
@@ -102,6 +105,8 @@ def _all_images(arrays: dict[str, np.ndarray], label: str) -> np.ndarray:
 
 
 def _check(images: np.ndarray, label: str) -> None:
+    if images.shape[:1] == (0,):
+        raise damaged(label, "has no images", "at least one of each split", REMEDY)
     if images.dtype != np.uint8 or images.ndim != 4 or 0 in images.shape:
         found = f"has {images.dtype} of shape {images.shape}"
         remedy = f"{REMEDY} as uint8, grey images with a last axis of 1"

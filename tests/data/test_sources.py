@@ -109,6 +109,8 @@ def test_array_files_that_are_not_images_are_refused(tmp_path):
     cases = [
         (np.zeros((4, 3, 3, 1)), "uint8 of shape"),
         (np.zeros((4, 3, 3), np.uint8), "last axis of 1"),
+        (np.zeros((0, 3, 3, 1), np.uint8), "has no images"),
+        (np.zeros((1, 3, 3, 1), np.uint8), "has one image, where one to train and one to test"),
         (np.array([{}], dtype=object), "without pickles"),
     ]
     for array, message in cases:
