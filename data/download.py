@@ -6,6 +6,7 @@ import shutil
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import NamedTuple
 
 from data.checksum import file_checksum, gzip_content_checksum
 from data.errors import damaged
@@ -51,19 +52,42 @@ def _fetch(url: str, path: Path) -> None:
         partial.rename(path)
 
 
-def check_published(path: Path, file: PublishedFile | None) -> str:
-    """A file's checksum; DamagedData if it is not the one published under its name."""
+class Checked(NamedTuple):
+    """A file's checksum, and whether it is a published one."""
+
+    checksum: str
+    published: bool
+
+
+def check_published(path: Path, recipe: Recipe) -> Checked:
+    """A file's checksum, compared with the published ones.
+
+    A file under another than its official name is known by its size: a file of a published size
+    that is not the published one is damaged just as well.
+
+    Raises:
+        DamagedData: it is not the file published under its name, or of its size.
+    """
+    file = recipe.published(path.name)
     if file is None:
-        return file_checksum(path)
+        size = path.stat().st_size
+        candidates = (file for file in recipe.files + recipe.other_files if file.checksum)
+        file = next((file for file in candidates if file.num_bytes == size), None)
+        if file is None:
+            return Checked(file_checksum(path), False)
+    return _compare(path, file)
+
+
+def _compare(path: Path, file: PublishedFile) -> Checked:
     content = file.content
     if content and gzip_content_checksum(path, max_bytes=MAX_UNPACKED_BYTES) == content:
-        return content
+        return Checked(content, True)
     size = path.stat().st_size
     if file.num_bytes is not None and size != file.num_bytes:
         raise damaged(path, f"has {size} bytes", f"{file.num_bytes}, as published,")
     if file.checksum is None:
-        return file_checksum(path)
+        return Checked(file_checksum(path), False)
     checksum = file_checksum(path, file.checksum.partition(":")[0])
     if checksum != file.checksum:
         raise damaged(path, f"has checksum {checksum}", f"{file.checksum}, as published,")
-    return checksum
+    return Checked(checksum, True)

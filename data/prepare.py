@@ -21,6 +21,8 @@ from data.store import Conversion, Report, convert, is_prepared, open_prepared
 
 USER_ERROR = 2
 INTERRUPTED = 75
+# A folder of TFRecords has dozens of files.
+MAX_NAMES_SHOWN = 3
 
 PUBLISHED: dict[str, tuple[Callable[[], Source], Recipe]] = {
     "cifar10": (cifar10.Cifar10, cifar10.RECIPE),
@@ -89,22 +91,28 @@ def _convert_published(recipe: Recipe, path: Path | None, data_dir: Path, report
         installed = [place for place in recipe.places if place.is_dir()]
         path = installed[0] if installed else download(recipe, data_dir, report)
     if not path.exists():
-        raise UserError(f"There is no {path}: {recipe.missing(data_dir)}")
+        raise recipe.not_there(path, data_dir)
     reading = recipe.read(path)
-    report(f"checking {', '.join(file.name for file in reading.files)}")
-    sources = tuple(
-        (file.name, check_published(file, recipe.published(file.name))) for file in reading.files
-    )
+    report(f"checking {_some([file.name for file in reading.files])}")
+    checked = {file.name: check_published(file, recipe) for file in reading.files}
+    unknown = [name for name, check in checked.items() if not check.published]
+    if unknown:
+        report(f"not checked against a published checksum: {_some(unknown)}")
     conversion = Conversion(
         name=recipe.name,
         shape=recipe.shape,
         levels=recipe.levels,
         counts={"train": recipe.num_train, "test": recipe.num_test},
         blocks={"train": reading.train, "test": reading.test},
-        sources=sources,
+        sources=tuple((name, check.checksum) for name, check in checked.items()),
         origin=str(path),
     )
     convert(conversion, data_dir, report)
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - MAX_NAMES_SHOWN
+    return ", ".join(names[:MAX_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def describe(images: ImageData) -> str:

@@ -2,12 +2,12 @@
 
 import dataclasses
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from data.errors import MissingData
+from data.errors import MissingData, damaged
 from data.location import resolve_data_dir
 
 # A piece of a split that can be decoded on its own, to uint8 [m,h,w,c]. Conversion goes on at the
@@ -99,6 +99,19 @@ class Recipe:
 
     def missing(self, data_dir: Path, why: str = "") -> MissingData:
         """One sentence: what is not there (and why), what to get, where, and what to type then."""
+        return MissingData(
+            f"The data set {self.name} is not prepared in {data_dir}{why}: "
+            f"{self._how_to_get(data_dir)}."
+        )
+
+    def not_there(self, path: Path, data_dir: Path) -> MissingData:
+        """One sentence: a path from which it was to be read is not there, and what would be."""
+        return MissingData(
+            f"There is no {path}: give the folder or file that holds {self.name}, or "
+            f"{self._how_to_get(data_dir)}."
+        )
+
+    def _how_to_get(self, data_dir: Path) -> str:
         files = " and ".join(file.describe() for file in self.files)
         if self.other_files:
             files += f" (or else {' and '.join(file.name for file in self.other_files)})"
@@ -106,11 +119,23 @@ class Recipe:
         where = (
             "" if data_dir == resolve_data_dir() else f" --data_dir {shlex.quote(str(data_dir))}"
         )
-        return MissingData(
-            f"The data set {self.name} is not prepared in {data_dir}{why}: get {files} from "
-            f"{self.page}, then type "
-            f"`python -m data.prepare {self.name} --from {given}{where}`."
+        return (
+            f"get {files} from {self.page}, then type "
+            f"`python -m data.prepare {self.name} --from {given}{where}`"
         )
+
+
+def folder_of(path: Path, names: Sequence[str]) -> Path:
+    """The folder itself, or, of a data set in several files, that of the one which is named.
+
+    Raises DamagedData for a file that has none of the names: its folder is not to be searched.
+    """
+    if path.is_dir():
+        return path
+    if path.name not in names:
+        remedy = "give one of them, or their folder"
+        raise damaged(path, "is another file", " or ".join(names), remedy)
+    return path.parent
 
 
 def _readable_size(num_bytes: int) -> str:

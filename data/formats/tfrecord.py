@@ -28,11 +28,20 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _SHARD = re.compile(r"(?:^|-)(?P<split>[A-Za-z0-9_]+)\.tfrecord-(?P<number>\d+)-of-(?P<count>\d+)$")
 
 
+def files(folder: Path) -> Iterator[Path]:
+    """The TFRecord files in a folder and where `tensorflow_datasets` has them below.
+
+    Not all that is below: a folder may be the home of a user, or hold all that is temporary.
+    """
+    for level in ("", "*/", "*/*/"):  # As of DATA_SET/CONFIG/VERSION.
+        yield from folder.glob(f"{level}*.tfrecord-*")
+
+
 def shards(folder: Path) -> dict[str, list[Path]]:
     """Per split, its TFRecord files in order; a file that is missing is damage."""
     found: dict[str, dict[int, Path]] = {}
     counts: dict[str, int] = {}
-    for file in sorted(folder.rglob("*.tfrecord-*")):
+    for file in sorted(files(folder)):
         match = _SHARD.search(file.name)
         if match is None:
             continue
@@ -41,10 +50,10 @@ def shards(folder: Path) -> dict[str, list[Path]]:
             raise damaged(folder, f"has two files number {number} of {split}", "one version only")
         found[split][number] = file
         counts[split] = int(match["count"])
-    for split, files in found.items():
-        if sorted(files) != list(range(counts[split])):
-            raise damaged(folder, f"has {len(files)} files of {split}", f"all {counts[split]}")
-    return {split: [files[number] for number in sorted(files)] for split, files in found.items()}
+    for split, parts in found.items():
+        if sorted(parts) != list(range(counts[split])):
+            raise damaged(folder, f"has {len(parts)} files of {split}", f"all {counts[split]}")
+    return {split: [parts[number] for number in sorted(parts)] for split, parts in found.items()}
 
 
 def blocks_of_records(path: Path) -> Iterator[list[bytes]]:

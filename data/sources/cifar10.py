@@ -41,11 +41,11 @@ class Cifar10:
 def read(path: Path) -> Reading:
     """The images at a path: an archive of either kind, its unpacked folder, or TFRecords."""
     if path.is_dir():
-        if has_tfrecords(path):
-            return read_tfrecords(path, Cifar10.shape)
         for file in RECIPE.files + RECIPE.other_files:
             if (path / file.name).is_file():
                 return _read_archive(path / file.name)
+        if has_tfrecords(path):
+            return read_tfrecords(path, Cifar10.shape)
         return _read_folder(path)
     return _read_archive(path)
 

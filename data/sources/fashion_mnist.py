@@ -6,7 +6,7 @@ from pathlib import Path
 
 from data.errors import damaged
 from data.formats.idx import read_idx_images
-from data.recipe import PublishedFile, Reading, Recipe
+from data.recipe import PublishedFile, Reading, Recipe, folder_of
 from data.source import ImageData
 from data.sources.tfrecords import has_tfrecords, read_tfrecords
 from data.store import open_published
@@ -34,8 +34,9 @@ class FashionMnist:
 
 def read(path: Path) -> Reading:
     """The idx files of images in a folder, gzipped or not (the labels are not needed)."""
-    folder = path if path.is_dir() else path.parent
-    if has_tfrecords(folder):
+    names = [name + end for name in (TRAIN_FILE, TEST_FILE) for end in ("", ".gz")]
+    folder = folder_of(path, names)
+    if not any((folder / name).is_file() for name in names) and has_tfrecords(path):
         return read_tfrecords(folder, FashionMnist.shape)
     train, test = _find(folder, TRAIN_FILE), _find(folder, TEST_FILE)
     load = functools.partial(read_idx_images, max_bytes=MAX_UNPACKED_BYTES)

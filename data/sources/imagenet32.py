@@ -19,7 +19,7 @@ from data.formats import picture, restricted_pickle
 from data.formats.archive import Member, folder_members, tar_members, zip_members
 from data.formats.numpy_file import read_npz
 from data.formats.planes import check_rows, images_from_planes
-from data.recipe import Block, PublishedFile, Reading, Recipe
+from data.recipe import Block, PublishedFile, Reading, Recipe, folder_of
 from data.source import ImageData
 from data.sources.tfrecords import has_tfrecords, read_tfrecords
 from data.store import open_published
@@ -54,16 +54,12 @@ class ImageNet32New:
         return open_published(self, RECIPE_NEW, data_dir)
 
 
-def _folder_of(path: Path) -> Path:
-    """The data sets come in two files: naming one of them names the folder of both."""
-    return path if path.is_dir() else path.parent
-
-
 def read_old(path: Path) -> Reading:
     """The PNG files in the two tar archives of a folder, in the archives' order; or TFRecords."""
-    folder = _folder_of(path)
-    train, test = folder / "train_32x32.tar", folder / "valid_32x32.tar"
-    if not train.is_file() and has_tfrecords(folder):
+    names = ("train_32x32.tar", "valid_32x32.tar")
+    folder = folder_of(path, names)
+    train, test = (folder / name for name in names)
+    if not train.is_file() and has_tfrecords(path):
         return read_tfrecords(folder, SHAPE)
     for file in (train, test):
         if not file.is_file():
@@ -99,10 +95,10 @@ TEST_PLACES = ("Imagenet32_val.zip", "Imagenet32_val_npz.zip")
 
 def read_new(path: Path) -> Reading:
     """The batches in a folder's zip archives, pickled or npz, or unpacked; or TFRecords."""
-    folder = _folder_of(path)
+    folder = folder_of(path, TRAIN_PLACES + TEST_PLACES)
     train = _batches(folder, TRAIN_PLACES, TRAIN_BATCH)
     test = _batches(folder, TEST_PLACES, TEST_BATCH)
-    if train is None and test is None and has_tfrecords(folder):
+    if train is None and test is None and has_tfrecords(path):
         return read_tfrecords(folder, SHAPE)
     for found, places in ((train, TRAIN_PLACES), (test, TEST_PLACES)):
         if found is None:

@@ -18,8 +18,8 @@ TEST_SPLITS = ("test", "validation", "valid", "val")
 
 
 def has_tfrecords(folder: Path) -> bool:
-    """Whether there are TFRecord files in a folder or below."""
-    return next(folder.rglob("*.tfrecord-*"), None) is not None
+    """Whether there are TFRecord files in a folder or up to two levels below."""
+    return next(tfrecord.files(folder), None) is not None
 
 
 def read_tfrecords(folder: Path, shape: tuple[int, int, int]) -> Reading:

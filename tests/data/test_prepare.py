@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from data import MissingData, UserError
-from data.checksum import gzip_content_checksum
+from data.checksum import file_checksum, gzip_content_checksum
 from data.download import download
 from data.errors import DamagedData
 from data.prepare import convert_published, main, prepare
 from data.recipe import PublishedFile
 from data.sources import cifar10, fashion_mnist
+from data.sources.tfrecords import has_tfrecords
 from data.store import is_prepared
 
 ROOT = Path(__file__).parents[2]
@@ -46,6 +47,8 @@ def test_path_that_is_not_there_says_what_to_get(name, tmp_path, capsys):
     status = main([name, "--from", str(tmp_path / "nothing"), "--data_dir", str(tmp_path)])
     error = capsys.readouterr().err
     assert status == 2 and error.count("\n") == 1
+    assert error.startswith(f"There is no {tmp_path / 'nothing'}: give the folder or file")
+    assert "is not prepared" not in error
     assert f"{tmp_path / 'nothing'}" in error and f"`python -m data.prepare {name} --from " in error
 
 
@@ -116,3 +119,44 @@ def test_file_packed_anew_is_known_by_its_content(compressed, make_published, tm
     other = tuple(dataclasses.replace(file, content="sha256:0") for file in files)
     with pytest.raises(DamagedData, match="as published"):
         convert_published(dataclasses.replace(recipe, files=other), made.path, tmp_path / "else")
+
+
+def test_file_under_another_name_is_known_by_its_size_and_else_called_unchecked(
+    make_published, tmp_path
+):
+    made = make_published("cifar10-binary")
+    size = made.path.stat().st_size
+    official = PublishedFile("official.tar.gz", size, file_checksum(made.path))
+
+    def reported(folder: str, **changes) -> list[str]:
+        said = []
+        file = dataclasses.replace(official, **changes)
+        recipe = dataclasses.replace(made.recipe, files=(file,))
+        convert_published(recipe, made.path, tmp_path / folder, said.append)
+        return [message for message in said if "not checked" in message]
+
+    assert reported("right") == []
+    with pytest.raises(DamagedData, match=r"has checksum sha256:.*as published"):
+        reported("altered", checksum="sha256:0")
+    unchecked = [f"not checked against a published checksum: {made.path.name}"]
+    assert reported("larger", num_bytes=size + 1) == unchecked
+    assert reported("unpublished", num_bytes=None, checksum=None) == unchecked
+
+
+@pytest.mark.parametrize("name", ["imagenet32_old", "imagenet32_new", "fashion_mnist"])
+def test_file_that_is_none_of_the_data_sets_is_refused(name, tmp_path, capsys):
+    """Its folder, which might be /tmp, is not searched in its stead."""
+    file = tmp_path / "anything.zip"
+    file.write_bytes(b"")
+    (tmp_path / f"{name}-train.tfrecord-00000-of-00001").write_bytes(b"")
+    status = main([name, "--from", str(file), "--data_dir", str(tmp_path / "data")])
+    error = capsys.readouterr().err
+    assert status == 2 and error.startswith(f"{file} is another file, where ")
+    assert error.endswith(": give one of them, or their folder.\n") and error.count("\n") == 1
+
+
+def test_tfrecords_are_looked_for_two_levels_below_and_no_deeper(tmp_path):
+    deep = tmp_path / "1" / "2" / "3"
+    deep.mkdir(parents=True)
+    (deep / "cifar10-train.tfrecord-00000-of-00001").write_bytes(b"")
+    assert has_tfrecords(tmp_path / "1") and not has_tfrecords(tmp_path)
