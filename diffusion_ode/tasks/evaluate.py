@@ -1,5 +1,6 @@
 """The task that measures likelihoods."""
 
+import contextlib
 import dataclasses
 import functools
 import re
@@ -40,6 +41,7 @@ from diffusion_ode.tasks.trained import Trained, trained
 from diffusion_ode.training.data_identity import DataIdentity, check_data
 from diffusion_ode.training.interruption import Interruption
 from diffusion_ode.training.randomness import stream_key
+from diffusion_ode.training.workdir_lock import workdir_lock
 
 _BOUND_BATCH = 128  # images whose bound is computed at once, just ahead of their solves
 _COLUMNS = ("log_likelihood", "nfe", "converged", "reconstruction", "prior", "diffusion")
@@ -102,6 +104,7 @@ class Evaluate:
             Console(silent=not processes.is_leader()) as console,
             Interruption(console.print, run.recorder.end) as interruption,
             interruption.immediately(lambda: None),
+            contextlib.ExitStack() as stack,
         ):
             source = trained(run, console.print)
             images = run.load_data()
@@ -111,16 +114,16 @@ class Evaluate:
             run.experiment.model.pixels.check(test)
             source.lanes_sharding(self.ode.lanes)  # refused now, not when all is compiled
             folder = run.workdir / "evaluations" / f"{source.step}-{self._name()}"
-            settings = EvaluationSettings(folder, run, source)
+            data = f"{images.manifest.name} ({images.fingerprint})"
+            settings = EvaluationSettings(folder, run, source, data)
+            another_name = "evaluate under a name of its own by --set evaluate.name=…"
+            stack.enter_context(workdir_lock(folder, run.command_line, another_name))
             processes.by_leader(settings.check)
             run.begin(data_fingerprint=images.fingerprint, checkpoint=source.step)
             console.log_to(run.log_path)
             processes.by_leader(settings.write)
 
-            console.print(
-                f"evaluating step {source.step} on {len(test)} test images of"
-                f" {images.manifest.name} ({images.fingerprint})"
-            )
+            console.print(f"evaluating step {source.step} on {len(test)} test images of {data}")
             judge = self._with_quirks()
             console.print("compiling …")
             start = time.perf_counter()
@@ -148,6 +151,7 @@ class Evaluate:
                 "ode": {
                     "dequantization": short_name(self.ode.dequantization),
                     "num_importance": self.num_importance,
+                    "combination": short_name(self.ode.combination),
                     "error_images": min(self.error_images, len(test)),
                     **figures["ode"],
                 },
@@ -157,7 +161,7 @@ class Evaluate:
                 "config": run.document,
                 "devices": sorted({device.device_kind for device in jax.devices()}),
                 "seconds": time.perf_counter() - start,
-                "images_per_second": evaluated / seconds,
+                "images_per_second": evaluated / seconds if evaluated else None,
                 "compilation_seconds": compiling.seconds,
             }
             if processes.is_leader():

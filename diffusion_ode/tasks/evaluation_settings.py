@@ -1,47 +1,58 @@
 """An evaluation that was interrupted goes on, but never under other settings."""
 
 from pathlib import Path
+from typing import Any
 
 from diffusion_ode import documents
 from diffusion_ode.errors import UserError
 from diffusion_ode.tasks.run import Run
 from diffusion_ode.tasks.trained import Trained
 
+# No row depends on them: a longer prefix of the same test set is the same evaluation, gone further,
+# and the standard error's parts are found anew.
+_FREE = ("num_images", "error_images")
+# Nor on how a network is computed, as long as it is in the same precision.
+_COMPUTATION = ("model.network.remat", "model.network.loop")
+
 
 class EvaluationSettings:
-    """What an evaluation's figures depend on, kept as `settings.json` in its folder."""
+    """What an evaluation's rows depend on, kept as `settings.json` in its folder.
 
-    def __init__(self, folder: Path, run: Run, source: Trained):
-        evaluate = dict(run.document["arguments"]["evaluate"])
-        # A longer prefix of the same test set is the same evaluation, gone further.
+    Args:
+      folder: of the evaluation.
+      run: whose evaluation it is.
+      source: the parameters that are judged.
+      data: that were loaded: their name and fingerprint.
+    """
+
+    def __init__(self, folder: Path, run: Run, source: Trained, data: str):
+        arguments = run.document["arguments"]
+        evaluate = dict(arguments["evaluate"])
         evaluate["arguments"] = {
-            name: value for name, value in evaluate["arguments"].items() if name != "num_images"
+            name: value for name, value in evaluate["arguments"].items() if name not in _FREE
         }
         self._path = folder / "settings.json"
         self._settings = {
-            "dict": {
-                "checkpoint": source.facts["digest"],
-                "data": source.facts.get("data_fingerprint"),
-                "evaluate": evaluate,
-            }
+            "checkpoint": source.facts["digest"],
+            "data": data,
+            "model": arguments["model"],
+            "evaluate": evaluate,
         }
 
     def check(self) -> None:
         """Refuses to go on with an evaluation that was begun under others.
 
         Raises:
-          UserError: says what differs.
+          UserError: says what differs, with both sides.
         """
         if not self._path.exists():
             return
-        before = documents.read(self._path)
-        if before != self._settings:
-            match before:
-                case {"dict": {"evaluate": {"call": str(), "arguments": dict()} as evaluate}}:
-                    changes = documents.difference(evaluate, self._settings["dict"]["evaluate"])
-                    what = "; ".join(map(str, changes)) or "another checkpoint or data set"
-                case _:
-                    what = f"{self._path.name} is damaged"
+        match documents.read(self._path):
+            case {"dict": dict() as before}:
+                what = "; ".join(self._differences(before))
+            case _:
+                what = f"{self._path.name} is damaged"
+        if what:
             raise UserError(
                 f"{self._path.parent} holds an evaluation under other settings ({what}): give this"
                 " one a name of its own by --set evaluate.name=…"
@@ -49,4 +60,14 @@ class EvaluationSettings:
 
     def write(self) -> None:
         """Keeps them for whoever goes on with it."""
-        documents.write(self._settings, self._path)
+        documents.write({"dict": self._settings}, self._path)
+
+    def _differences(self, before: dict[str, Any]) -> list[str]:
+        then, now = ({"call": "", "arguments": which} for which in (before, self._settings))
+        return [
+            f"its {change.path} was not recorded"
+            if change.before is None and change.path in self._settings
+            else str(change)
+            for change in documents.difference(then, now)
+            if change.path not in _COMPUTATION
+        ]

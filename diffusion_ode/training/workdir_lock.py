@@ -1,4 +1,4 @@
-"""One writer per workdir: a second launcher is refused, naming the first."""
+"""One writer per folder: a second launcher is refused, naming the first."""
 
 import contextlib
 import datetime
@@ -15,11 +15,14 @@ from diffusion_ode.errors import UserError
 from diffusion_ode.files import Held, held
 
 LOCK_NAME = ".lock"
+_REMEDY = "choose another --workdir"
 
 
 @contextlib.contextmanager
-def workdir_lock(workdir: Path, command: str | None = None) -> Iterator[None]:
-    """Hold `workdir` for writing (the training task; evaluation and sampling need no lock).
+def workdir_lock(
+    workdir: Path, command: str | None = None, remedy: str = _REMEDY
+) -> Iterator[None]:
+    """Hold `workdir` for writing: a training the whole one, an evaluation its own folder in it.
 
     The kernel frees it with the process, however that ends, so a `kill -9` leaves nothing to clean
     up. Whoever holds it has written itself into the file. In the end the file is removed, and the
@@ -29,18 +32,19 @@ def workdir_lock(workdir: Path, command: str | None = None) -> Iterator[None]:
     Args:
         workdir: made if it does not exist.
         command: the command line to show to a second launcher; this process's by default.
+        remedy: what that one may do instead.
 
     Raises:
         UserError: another launch holds it, or a process of this one does not see it.
     """
     with contextlib.ExitStack() as stack:
-        processes.by_leader(lambda: stack.enter_context(_locked(workdir, command)))
+        processes.by_leader(lambda: stack.enter_context(_locked(workdir, command, remedy)))
         processes.together(lambda: _check_seen(workdir / LOCK_NAME))
         yield
 
 
 @contextlib.contextmanager
-def _locked(workdir: Path, command: str | None) -> Iterator[None]:
+def _locked(workdir: Path, command: str | None, remedy: str) -> Iterator[None]:
     made = [folder for folder in (workdir, *workdir.parents) if not folder.exists()]
     workdir.mkdir(parents=True, exist_ok=True)
     path = workdir / LOCK_NAME
@@ -56,7 +60,7 @@ def _locked(workdir: Path, command: str | None) -> Iterator[None]:
                     for folder in made:
                         folder.rmdir()
     except Held as holder:
-        raise UserError(_refusal(workdir, holder.content)) from None
+        raise UserError(_refusal(workdir, holder.content, remedy)) from None
 
 
 def _check_seen(path: Path) -> None:
@@ -78,7 +82,7 @@ def _this_process(command: str | None) -> str:
     )
 
 
-def _refusal(workdir: Path, content: bytes) -> str:
+def _refusal(workdir: Path, content: bytes, remedy: str) -> str:
     try:
         holder = json.loads(content)
         who = (
@@ -88,4 +92,4 @@ def _refusal(workdir: Path, content: bytes) -> str:
     except (ValueError, KeyError, TypeError):
         # The holder is between taking the lock and writing its name.
         who = "another process"
-    return f"{workdir} is in use by {who}: wait for it, stop it, or choose another --workdir."
+    return f"{workdir} is in use by {who}: wait for it, stop it, or {remedy}."

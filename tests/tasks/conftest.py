@@ -1,5 +1,6 @@
 """An experiment that trains and evaluates in a blink, and a run of it."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -53,7 +54,9 @@ def experiment(**evaluate) -> Experiment:
 
 def run_in(workdir: Path, made: Experiment, **options) -> Run:
     """A run whose document holds what the tasks compare, without a config library."""
-    evaluate = {"call": "Evaluate", "arguments": {"settings": repr(made.evaluate)}}
+    others = repr(dataclasses.replace(made.evaluate, error_images=0))
+    settings = {"error_images": made.evaluate.error_images, "others": others}
+    evaluate = {"call": "Evaluate", "arguments": settings}
     document = {"call": "Experiment", "arguments": {"evaluate": evaluate, "model": "small"}}
     command = ("launch/run.py", "--exp=small")
     return Run(made, document, "small", workdir, command, options=options)

@@ -11,6 +11,7 @@ from diffusion_ode.inference.likelihood import OdeLikelihood
 from diffusion_ode.inference.reference_quirks import ReferenceQuirks
 from diffusion_ode.solvers.control import PIController
 from diffusion_ode.tasks.compare import Compare
+from diffusion_ode.training.workdir_lock import workdir_lock
 from tests.tasks.conftest import LOOSE, experiment, run_in
 
 NAME = "2-truncated_normal-k1"
@@ -90,6 +91,26 @@ def test_interrupted_evaluation_goes_on_where_it_was(evaluated, workdir):
     for index, row in whole.items():
         assert float(again[index]["log_likelihood"]) == pytest.approx(float(row["log_likelihood"]))
     assert (folder / "per_example.csv").read_text().startswith("".join(lines[:4]))
+
+
+def test_finished_evaluation_states_no_speed_and_takes_other_error_images(evaluated, workdir):
+    folder = workdir / "evaluations" / NAME
+    folder.mkdir(parents=True)
+    for name in ("settings.json", "per_example.csv"):
+        (folder / name).write_text((evaluated / name).read_text())
+    made = experiment(error_images=0)
+    outcome = made.evaluate.run(run_in(workdir, made))
+    assert result_of(folder)["images_per_second"] is None
+    assert "speed" not in dict(outcome.rows)
+    assert (folder / "per_example.csv").read_text() == (evaluated / "per_example.csv").read_text()
+
+
+def test_two_evaluations_never_write_one_folder_at_once(workdir):
+    made = experiment()
+    refused = pytest.raises(UserError, match=r"`python first`.*name of its own by --set eval")
+    with workdir_lock(workdir / "evaluations" / NAME, "python first"), refused:
+        made.evaluate.run(run_in(workdir, made))
+    assert [path.name for path in workdir.iterdir()] == ["checkpoints"]
 
 
 def test_evaluation_under_other_settings_wants_another_name(evaluated, trained_workdir):

@@ -1,0 +1,55 @@
+"""Rows of one evaluation are of one model, one checkpoint, one data set and one way."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from diffusion_ode.errors import UserError
+from diffusion_ode.tasks.evaluation_settings import EvaluationSettings
+from diffusion_ode.tasks.run import Run
+
+
+def call(name, **arguments):
+    return {"call": f"m:{name}", "arguments": arguments}
+
+
+def run(tmp_path, path="Straight", loop=False, **evaluate):
+    model = call("Model", path=call(path), network=call("UNet", loop=loop))
+    document = call("Experiment", model=model, evaluate=call("Evaluate", **evaluate))
+    return Run(SimpleNamespace(), document, "x", tmp_path)
+
+
+def settings(tmp_path, data="old (1)", digest="sha256:ab", **changed):
+    source = SimpleNamespace(facts={"digest": digest})  # as of a published file: no data known
+    return EvaluationSettings(tmp_path, run(tmp_path, **changed), source, data)
+
+
+def test_it_goes_on_if_nothing_differs_that_a_row_depends_on(tmp_path):
+    settings(tmp_path, num_images=4, error_images=32, seed=0).write()
+    settings(tmp_path, num_images=8, error_images=0, seed=0, loop=True).check()
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"data": "new (2)"}, r"data: 'old \(1\)' → 'new \(2\)'"),
+        ({"digest": "sha256:cd"}, "checkpoint: 'sha256:ab' → 'sha256:cd'"),
+        ({"path": "Curved"}, r"model.path: Straight\(\) → Curved\(\)"),
+        ({"seed": 1}, "evaluate.seed: 0 → 1"),
+    ],
+)
+def test_rows_of_another_kind_are_refused_naming_both(tmp_path, changed, said):
+    settings(tmp_path, seed=0).write()
+    with pytest.raises(UserError, match=f"{said}.*a name of its own"):
+        settings(tmp_path, **{"seed": 0, **changed}).check()
+
+
+def test_settings_that_do_not_say_which_model_are_not_gone_on_with(tmp_path):
+    settings(tmp_path).write()
+    path = tmp_path / "settings.json"
+    before = json.loads(path.read_text())
+    del before["dict"]["model"]
+    path.write_text(json.dumps(before))
+    with pytest.raises(UserError, match="its model was not recorded"):
+        settings(tmp_path).check()
