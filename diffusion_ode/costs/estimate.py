@@ -70,13 +70,13 @@ def estimate(program: TrainProgram, device: Device) -> Estimate | None:
     """A step of a training, its mesh made of such devices; None if its network is unknown."""
     with compiling_for(device.platform):
         flops, size = train_step_flops(program), train_step_bytes(program)
-    if flops is None or size is None:
-        return None
+        if flops is None or size is None:
+            return None
+        moved = _traffic(program) + _STATE_TRAFFIC * size.parameters
     half = isinstance(getattr(program.model.network, "precision", None), Bfloat16)
     peak = device.bfloat16 if half else device.float32
     devices = program.placement.mesh.size
     computed = (flops.model + flops.recomputed) / (devices * peak * UTILISATION)
-    moved = _traffic(program) + _STATE_TRAFFIC * size.parameters
     return Estimate(
         devices=devices,
         compute=computed,

@@ -168,6 +168,18 @@ def test_more_devices_take_less_time_until_the_network_is_the_bound():
     assert step(8).device_hours(1000) > step(1).device_hours(1000)
 
 
+def test_accumulation_moves_as_many_bytes_in_smaller_parts():
+    network, h100 = small(), find_device("h100")
+
+    def step(accumulation):
+        placement = Mesh().imagine(2)
+        return estimate(program(placement, network, accumulation=accumulation), h100)
+
+    whole, parts = step(1), step(4)
+    assert parts.memory == pytest.approx(whole.memory)
+    assert parts.size.activations == pytest.approx(whole.size.activations / 4, rel=1e-3)
+
+
 def test_nothing_is_said_of_an_unknown_network():
     strange = program(Mesh().imagine(), small())
     model = dataclasses.replace(strange.model, network=object())
