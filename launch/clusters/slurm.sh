@@ -26,8 +26,11 @@ INTERRUPTED=75
 cd "${SLURM_SUBMIT_DIR:?submit this with sbatch}"
 source "${DIFFUSION_ODE_ENVIRONMENT:-.venv}/bin/activate"
 
-# No addresses are needed: JAX reads SLURM's variables. One process that fails ends the others.
-srun --kill-on-bad-exit=1 python launch/run.py --wait_for_peers=600 "$@"
+# No addresses are needed: JAX reads SLURM's variables. Not --kill-on-bad-exit=1: it would kill the
+# first process, which leaves seconds after the others, and with it the status 75 that all ended
+# with. Instead those that outlive the first one to end by more than a minute are killed; srun's
+# status is the highest of all, so that only a run of which every process saved is queued again.
+srun --kill-on-bad-exit=0 --wait=60 python launch/run.py --wait_for_peers=600 "$@"
 status=$?
 
 if [[ $status -eq $INTERRUPTED ]]; then
