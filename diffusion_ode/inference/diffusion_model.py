@@ -17,6 +17,8 @@ from diffusion_ode.inference.sampling import OdeSampler, Sampler, drawn_in_order
 from diffusion_ode.process.model import Model
 from diffusion_ode.typing import Key, Parameters
 
+_SEEDS = 1 << 32  # as many differ without 64-bit types
+
 
 @dataclasses.dataclass(frozen=True)
 class LogProbability:
@@ -140,7 +142,7 @@ class DiffusionModel:
     def log_prob(
         self,
         images: np.ndarray,
-        key: Key | None = None,
+        key: Key | int = 0,
         *,
         num_importance: int = 1,
         likelihood: OdeLikelihood | None = None,
@@ -149,7 +151,8 @@ class DiffusionModel:
 
         Args:
           images: levels, whole numbers 0..V−1, [n, h, w, c] or one image [h, w, c].
-          key: of dequantisation and probes; a fixed one by default, so that figures repeat.
+          key: of dequantisation and probes, or its seed; a fixed one by default, so that figures
+            repeat.
           num_importance: K, draws per image.
           likelihood: another one than the model's own.
 
@@ -163,7 +166,7 @@ class DiffusionModel:
                 self.model,
                 self.parameters,
                 enumerate(levels),
-                jax.random.key(0) if key is None else key,
+                _key(key),
                 num_importance=num_importance,
             )
         )
@@ -180,7 +183,7 @@ class DiffusionModel:
     def sample(
         self,
         num_images: int,
-        key: Key,
+        key: Key | int,
         *,
         with_log_prob: bool = False,
         sampler: Sampler | None = None,
@@ -189,14 +192,14 @@ class DiffusionModel:
 
         Args:
           num_images: n.
-          key: of the noise.
+          key: of the noise, or its seed.
           with_log_prob: also judge the drawn images, by `log_prob`.
           sampler: another one than the model's own.
         """
         check_count("num_images", num_images, "ask for at least one image")
         numbers: Iterable[int] = range(num_images)
         drawn = drawn_in_order(
-            (sampler or self.sampler).draw(self.model, self.parameters, numbers, key)
+            (sampler or self.sampler).draw(self.model, self.parameters, numbers, _key(key))
         )
         images = np.stack([sample.image for sample in drawn]).astype(self.model.pixels.dtype)
         converged = np.asarray([sample.converged for sample in drawn], bool)
@@ -206,6 +209,22 @@ class DiffusionModel:
             converged=converged,
             log_probability=self.log_prob(images).where(converged) if with_log_prob else None,
         )
+
+
+def _key(key: Key | int) -> Key:
+    """The key, or that of a seed.
+
+    Raises:
+      UserError: it is neither.
+    """
+    if isinstance(key, jax.Array):
+        return key
+    if isinstance(key, bool) or not isinstance(key, int | np.integer) or not 0 <= key < _SEEDS:
+        raise UserError(
+            f"key = {key} is neither a key nor a seed from 0 to 2³² − 1: give jax.random.key(0), or"
+            " the seed 0 alone."
+        )
+    return jax.random.key(int(key))
 
 
 def _pieces(document: Any, folder: Path) -> dict[str, Any]:
