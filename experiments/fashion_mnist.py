@@ -6,7 +6,7 @@ from experiments.registry import experiment
 from experiments.systems import GENTLE, I_DODE, THEOREM, finetuned, small, straight
 
 
-@experiment(data="fashion_mnist")
+@experiment(data="fashion_mnist", source=I_DODE)
 def fashion_mnist_vp() -> fdl.Config:
     """An hour on two cores takes a small variance-preserving diffusion ODE well below what
     independent pixels (4.587 bpd) and lossless WebP (4.051 bpd) take for clothes.

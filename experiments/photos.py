@@ -6,7 +6,7 @@ from experiments.registry import experiment
 from experiments.systems import GENTLE, I_DODE, THEOREM, finetuned, small, straight
 
 
-@experiment(data="photos")
+@experiment(data="photos", source=I_DODE)
 def photos_vp() -> fdl.Config:
     """What five photographs teach a small variance-preserving diffusion ODE about 32×32 patches
     codes patches of two others far better than independent pixels do (7.787 bpd), within an hour
@@ -35,7 +35,7 @@ def photos_sp_finetune(config: fdl.Config) -> fdl.Config:
     return finetuned(config, "photos_sp", num_steps=300, learning_rate=GENTLE)
 
 
-@experiment(data="photos_16")
+@experiment(data="photos_16", source=I_DODE)
 def photos_16_vp() -> fdl.Config:
     """Patches of 16×16 are learnt in a quarter of the time of photos_vp, and cost more bits per
     dimension: there is less around a pixel to foretell it from.

@@ -34,11 +34,12 @@ class Experiment:
 
     def __post_init__(self):
         pixels = self.model.pixels
-        if (tuple(pixels.shape), pixels.levels) != (tuple(self.data.shape), self.data.levels):
+        shape, levels = tuple(self.data.shape), self.data.levels
+        if (tuple(pixels.shape), pixels.levels) != (shape, levels):
             raise UserError(
                 f"The model is for images of shape {tuple(pixels.shape)} with {pixels.levels} "
-                f"levels, the data {self.data.name} has {tuple(self.data.shape)} with "
-                f"{self.data.levels}: set model.pixels to those of the data."
+                f"levels, the data {self.data.name} has {shape} with {levels}: give "
+                f"--set 'model.pixels=pixels(shape={shape}, levels={levels})'."
             )
         for name in self.after_training:
             if registry.find(name).name == "train":

@@ -148,7 +148,10 @@ def test_wrong_settings_are_refused_before_anything_is_written(refusal, outside)
     said = refusal("--exp=outside:tiny", "--set=model.schedule.gamma_0=9")
     assert said.startswith("gamma_0 = 9.0 is not below")
     said = refusal("--exp=outside:tiny", "--set=model.pixels.levels=256")
-    assert "set model.pixels to those of the data" in said
+    pixels = "model.pixels=pixels(shape=(8, 8, 1), levels=17)"
+    assert f"give --set '{pixels}'" in said
+    said = refusal("--exp=outside:tiny", f"--set={pixels}", "--set=after_training=('smple',)")
+    assert "did you mean sample" in said
     said = refusal("--exp=outside:tiny", "--set=after_training=('smple',)")
     assert "did you mean sample" in said
     assert not (outside / "runs").exists()
