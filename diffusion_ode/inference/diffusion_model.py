@@ -22,7 +22,10 @@ _SEEDS = 1 << 32  # as many differ without 64-bit types
 
 @dataclasses.dataclass(frozen=True)
 class LogProbability:
-    """Log-likelihoods of n images, each a lower bound on log P(k) in expectation over its draws.
+    """Log-likelihoods of n images.
+
+    Each is a lower bound on log P(k) in expectation over its draws, with the exception that
+    `DiffusionModel.log_prob` names.
 
     Attributes:
       nats: [n]; NaN where the solve did not converge.
@@ -149,6 +152,9 @@ class DiffusionModel:
     ) -> LogProbability:
         """Log-likelihoods of images by the probability-flow ODE.
 
+        K > 1 draws weighted by an estimated trace give no code lengths: they are biased towards too
+        few bits (see `OdeLikelihood`). Give K = 1, or a likelihood with ExactTrace().
+
         Args:
           images: levels, whole numbers 0..V−1, [n, h, w, c] or one image [h, w, c].
           key: of dequantisation and probes, or its seed; a fixed one by default, so that figures
@@ -172,7 +178,6 @@ class DiffusionModel:
         )
         converged = np.asarray([result.converged for result in results], bool)
         nats = np.asarray([result.log_likelihood for result in results], np.float64)
-        nats = np.where(converged, nats, np.nan)
         return LogProbability(
             nats=nats,
             bits_per_dimension=units.bits_per_dimension(-nats, self.model.pixels.dimensions),

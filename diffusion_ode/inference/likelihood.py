@@ -56,7 +56,8 @@ class ImageLikelihood(NamedTuple):
 
     Attributes:
       index: its position in the split.
-      log_likelihood: a lower bound on log P(k) in expectation, nats.
+      log_likelihood: nats, NaN if it has not converged; a lower bound on log P(k) in expectation,
+        if `OdeLikelihood.gives_code_lengths`.
       nfe: evaluations of the network, over all draws.
       converged: whether every draw's solve reached the end within its tolerances, at a finite
         density.
@@ -72,8 +73,11 @@ class ImageLikelihood(NamedTuple):
 class OdeLikelihood:
     """log P(k) ≥ logsumexp_i(log p0(z_i) + w_i) − log K over K dequantised draws z_i.
 
-    In expectation the bound does not decrease with K. All K draws of an image share one probe of
-    the trace: independent ones would bias the logsumexp upwards.
+    With the exact trace it is a lower bound in expectation, which does not decrease with K. With an
+    estimated one it is so for K = 1 only: the logsumexp of K > 1 draws prefers those whose trace
+    erred upwards, and so exceeds log P(k) by more, the more K is. All K draws of an image share one
+    probe, which takes from the bias what is common to their errors, and leaves what differs from
+    z_i to z_i (docs/mathematics.md, section 7).
 
     Args:
       dequantization: from density to code length.
@@ -112,6 +116,11 @@ class OdeLikelihood:
                 " ExactTrace()."
             )
         self.controller.check(self.solver, np.dtype(np.float64))
+
+    def gives_code_lengths(self, num_importance: int) -> bool:
+        """Whether K draws give a lower bound on log P(k) in expectation: see above."""
+        weighted = num_importance > 1 and self.combination.exponentiates
+        return self.divergence.exact or not weighted
 
     def of_images(
         self,
@@ -204,11 +213,12 @@ class _Draw(NamedTuple):
 
 def _combined(index: int, draws: list[_Draw], combination: DrawCombination) -> ImageLikelihood:
     log_likelihood = combination(np.asarray([draw.log_weight for draw in draws]))
+    converged = all(draw.converged for draw in draws) and math.isfinite(log_likelihood)
     return ImageLikelihood(
         index=index,
-        log_likelihood=log_likelihood,
+        log_likelihood=log_likelihood if converged else math.nan,
         nfe=sum(draw.nfe for draw in draws),
-        converged=all(draw.converged for draw in draws) and math.isfinite(log_likelihood),
+        converged=converged,
     )
 
 

@@ -33,6 +33,16 @@ class Divergence(Protocol):
     estimate a smooth function of time, which an adaptive solver needs.
     """
 
+    @property
+    def exact(self) -> bool:
+        """Whether the trace is the same for every probe, in any number of dimensions."""
+        ...
+
+    @property
+    def in_words(self) -> str:
+        """What it is, as a table of results says it: two or three words."""
+        ...
+
     def draw_probe(self, key: jax.Array, shape: tuple[int, ...]) -> Probe:
         """The probe of one example of that shape (no batch axis); depends on its key alone."""
         ...

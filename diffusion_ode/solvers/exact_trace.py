@@ -1,6 +1,7 @@
 """The exact trace of a Jacobian."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,8 @@ class ExactTrace:
     There is nothing to draw: the probe of one example is an empty array.
     """
 
+    exact: ClassVar[bool] = True
+    in_words: ClassVar[str] = "exact trace"
     chunk: int | None = None
 
     def __post_init__(self) -> None:

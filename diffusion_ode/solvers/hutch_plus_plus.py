@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +25,7 @@ class HutchPlusPlus:
     The probe of one example is an array [2, r, *shape]: S, normal, and the vectors g of signs.
     """
 
+    exact: ClassVar[bool] = False
     probes: int = 3
 
     def __post_init__(self) -> None:
@@ -32,6 +34,10 @@ class HutchPlusPlus:
                 f"probes is {self.probes}, but Hutch++ divides them in three equal parts: give a "
                 "positive multiple of 3, or take HutchinsonTrace."
             )
+
+    @property
+    def in_words(self) -> str:
+        return f"Hutch++ of {self.probes}"
 
     def draw_probe(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         dimensions, rank = math.prod(shape), self.probes // 3

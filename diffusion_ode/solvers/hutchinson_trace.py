@@ -1,6 +1,7 @@
 """Hutchinson's estimate of a trace."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -21,11 +22,16 @@ class HutchinsonTrace:
     The probe of one example is an array [probes, *shape].
     """
 
+    exact: ClassVar[bool] = False
     probes: int = 1
     distribution: ProbeDistribution = _RADEMACHER
 
     def __post_init__(self) -> None:
         check_probes(self.probes)
+
+    @property
+    def in_words(self) -> str:
+        return "1 probe" if self.probes == 1 else f"{self.probes} probes"
 
     def draw_probe(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         return self.distribution.draw(key, self.probes, shape)
