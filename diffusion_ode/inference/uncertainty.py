@@ -6,69 +6,153 @@ from dataclasses import dataclass
 
 import numpy as np
 
+_RESOLVED = 2.0  # standard errors above zero: what is nearer to it may be nothing
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a mean's standard error, estimated from few images and so itself uncertain.
+
+    Attributes:
+      value: the part; None if it cannot be told from nothing, its square being within two standard
+        errors of zero.
+      standard_error: of `value`, or None.
+      num_images: that were drawn again to find it.
+    """
+
+    value: float | None
+    standard_error: float | None
+    num_images: int
+
+
+@dataclass(frozen=True)
+class SolverError:
+    """Difference to solves of the same draws at a tenth of the tolerance, over some images.
+
+    Attributes:
+      mean: by which the figure is off on the average, with its sign.
+      standard_error: of `mean`; None for a single image.
+      rms: of an image's difference, signs aside.
+      num_images: over how many.
+    """
+
+    mean: float
+    standard_error: float | None
+    rms: float
+    num_images: int
+
 
 @dataclass(frozen=True)
 class Uncertainty:
     """Standard errors of a mean over n images, in the unit of the values.
 
-    `total` is what one reports: the spread of the values over √n. Its square is the sum of the
-    squares of the three parts below it; `solver` is no part of it, being the same for all images.
+    `total` is what one reports: the spread of the values over √n. Its square is the sum of those of
+    the three parts below it, as far as they are resolved; a part is None if nothing was drawn again
+    to find it. `solver` is no further part: what differs from image to image is in the spread
+    already, and its mean is an error of the figure which no number of images takes away.
 
     Attributes:
       total: of the mean.
-      images: what stays if nothing else were drawn: that other test images might have been chosen.
+      images: what stays if nothing else were drawn: that other test images might have been chosen,
+        with the solver's error of each.
       dequantization: from the noise within a level's bin.
       probes: from the estimate of the trace.
-      solver: mean difference to solves at a tenth of the tolerance, with its sign.
+      solver: the solver's error.
     """
 
     total: float
-    images: float | None = None
-    dequantization: float | None = None
-    probes: float | None = None
-    solver: float | None = None
+    images: Part | None = None
+    dequantization: Part | None = None
+    probes: Part | None = None
+    solver: SolverError | None = None
 
 
 Values = Mapping[int, float]
 """A value for each image, by its index."""
 
 
+@dataclass(frozen=True)
+class _Variance:
+    """Estimated variance of a mean, its standard error (of the variance), and from how many."""
+
+    value: float
+    standard_error: float
+    num_images: int
+
+    def part(self) -> Part:
+        # A negated comparison, so that an unknown error (NaN) resolves nothing.
+        if not self.value >= _RESOLVED * self.standard_error or self.value <= 0.0:
+            return Part(None, None, self.num_images)
+        root = math.sqrt(self.value)
+        return Part(root, self.standard_error / (2.0 * root), self.num_images)
+
+
 def uncertainty(
     values: Values,
     redrawn_dequantization: Values,
-    redrawn_probes: Values,
+    redrawn_probes: Values | None,
     tightened: Values,
 ) -> Uncertainty:
     """Parts of the standard error of the mean of `values`.
 
     The last three are of a subset of the images, done again with just one thing changed. Two
     independent draws x, x′ differ by E(x − x′)² = 2 Var, so half the mean square is the variance
-    that a draw brings to one image; over n images it brings Var/n to the mean.
+    that a draw brings to one image; over n images it brings Var/n to the mean. The images' own part
+    is what is left of the whole, so its error is that of all three.
 
     Args:
       values: of all images.
       redrawn_dequantization: with other noise within the bins.
-      redrawn_probes: with other probes.
+      redrawn_probes: with other probes; None if the trace is exact, and has none.
       tightened: at a tenth of the tolerance.
     """
     everything = np.asarray(list(values.values()))
     total = standard_error(everything)
-
-    def part(again: Values) -> float | None:
-        differences = _differences(values, again)
-        if len(differences) == 0:
-            return None
-        return math.sqrt(0.5 * float(np.mean(np.square(differences))) / len(everything))
-
-    dequantization, probes = part(redrawn_dequantization), part(redrawn_probes)
-    drawn = (dequantization or 0.0) ** 2 + (probes or 0.0) ** 2
-    solver = _differences(values, tightened)
+    dequantization = _of_draws(values, redrawn_dequantization)
+    probes = None if redrawn_probes is None else _of_draws(values, redrawn_probes)
+    images = None
+    if dequantization and (probes or redrawn_probes is None) and math.isfinite(total):
+        images = _what_is_left(everything, [dequantization, *([probes] if probes else [])])
     return Uncertainty(
         total=total,
-        images=math.sqrt(max(total**2 - drawn, 0.0)) if math.isfinite(total) else None,
-        dequantization=dequantization,
-        probes=probes,
-        solver=float(np.mean(solver)) if len(solver) else None,
+        images=images and images.part(),
+        dequantization=dequantization and dequantization.part(),
+        probes=probes and probes.part(),
+        solver=_solver_error(_differences(values, tightened)),
+    )
+
+
+def _of_draws(values: Values, again: Values) -> _Variance | None:
+    """What drawing one thing brings to the mean's variance; None if it was not drawn again."""
+    differences = _differences(values, again)
+    if len(differences) == 0:
+        return None
+    of_one_image = 0.5 * np.square(differences)
+    error = standard_error(of_one_image) / len(values)
+    return _Variance(float(np.mean(of_one_image)) / len(values), error, len(differences))
+
+
+def _what_is_left(everything: np.ndarray, drawn: list[_Variance]) -> _Variance:
+    n = len(everything)
+    squares = np.square(everything - np.mean(everything))
+    variance = float(np.sum(squares)) / (n - 1) / n
+    errors = [standard_error(squares) / n, *(each.standard_error for each in drawn)]
+    return _Variance(
+        variance - sum(each.value for each in drawn),
+        math.hypot(*errors),
+        min(each.num_images for each in drawn),
+    )
+
+
+def _solver_error(differences: np.ndarray) -> SolverError | None:
+    if len(differences) == 0:
+        return None
+    error = standard_error(differences)
+    return SolverError(
+        mean=float(np.mean(differences)),
+        standard_error=error if math.isfinite(error) else None,
+        rms=math.sqrt(float(np.mean(np.square(differences)))),
+        num_images=len(differences),
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 SCREEN_WIDTH = 80
 _GAP = "  "
 _CUT = "…"
+_NAMED = 4  # of five digits each, with a count, they fit beside a label
 
 
 def result_table(
@@ -37,6 +38,13 @@ def result_table(
 def with_error(value: float, standard_error: float, digits: int = 4) -> str:
     """A value and its standard error, e.g. `2.1470 ± 0.0121`."""
     return f"{value:.{digits}f} ± {standard_error:.{digits}f}"
+
+
+def some_images(indices: Sequence[int]) -> str:
+    """Names the first few images, and counts the others: `images 3, 7, 12, 40 and 5 more`."""
+    few = ", ".join(map(str, indices[:_NAMED]))
+    more = f" and {len(indices) - _NAMED} more" if len(indices) > _NAMED else ""
+    return f"image{'s' if len(indices) > 1 else ''} {few}{more}"
 
 
 def _fitted(cell: str, width: int, right: bool) -> str:

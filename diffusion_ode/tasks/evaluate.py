@@ -29,6 +29,7 @@ from diffusion_ode.reporting.result_files import PerExampleFile, PerExampleRows,
 from diffusion_ode.reporting.running_mean import RunningMean
 from diffusion_ode.tasks.evaluation_result import (
     Rows,
+    code_length,
     code_lengths,
     figures_of,
     in_words,
@@ -153,6 +154,8 @@ class Evaluate:
                     "num_importance": self.num_importance,
                     "combination": short_name(self.ode.combination),
                     "error_images": min(self.error_images, len(test)),
+                    "trace": self.ode.divergence.in_words,
+                    **code_length(judge.ode, judge.num_importance, self.quirks),
                     **figures["ode"],
                 },
                 "bound": figures["bound"],
@@ -244,8 +247,12 @@ class Evaluate:
             "other probes": (self.ode, noise, stream_key(self.seed, "other probes")),
             "a tenth of the tolerance": (tight, noise, probes),
         }
+        if self.ode.divergence.exact:
+            del variations["other probes"]  # there are none
         count = min(self.error_images, len(test))
-        again: list[dict[int, float]] = []
+        scale = -model.pixels.dimensions  # a longer code is a smaller likelihood
+        to_bpd = lambda nats: {k: units.bits_per_dimension(v, scale) for k, v in nats.items()}  # noqa: E731
+        again: dict[str, dict[int, float]] = {}
         for what, (ode, noise_key, probe_key) in variations.items():
             progress = Progress(console, f"again with {what}, image", count)
             values: dict[int, float] = {}
@@ -263,12 +270,15 @@ class Evaluate:
                     values[int(image["index"])] = float(image["log_likelihood"])
                 progress.update(len(values))
             progress.end()
-            again.append(values)
+            again[what] = to_bpd(values)
         converged = rows["converged"] > 0.0
         mine = dict(zip(rows["index"][converged], rows["log_likelihood"][converged], strict=True))
-        scale = -model.pixels.dimensions  # a longer code is a smaller likelihood
-        to_bpd = lambda nats: {k: units.bits_per_dimension(v, scale) for k, v in nats.items()}  # noqa: E731
-        return uncertainty(to_bpd(mine), *map(to_bpd, again))
+        return uncertainty(
+            to_bpd(mine),
+            redrawn_dequantization=again["other noise within the bins"],
+            redrawn_probes=again.get("other probes"),
+            tightened=again["a tenth of the tolerance"],
+        )
 
 
 def _rows_so_far(path: Path) -> PerExampleRows:

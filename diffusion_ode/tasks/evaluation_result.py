@@ -1,5 +1,6 @@
 """What an evaluation has found: as `result.json`, and in plain words."""
 
+import dataclasses
 import math
 import re
 from collections.abc import Mapping
@@ -9,9 +10,11 @@ import numpy as np
 
 from diffusion_ode import units
 from diffusion_ode.errors import UserError
+from diffusion_ode.inference.likelihood import OdeLikelihood
+from diffusion_ode.inference.reference_quirks import ReferenceQuirks
 from diffusion_ode.inference.uncertainty import Uncertainty, standard_error
 from diffusion_ode.reporting.progress import duration
-from diffusion_ode.reporting.result_table import with_error
+from diffusion_ode.reporting.result_table import some_images, with_error
 
 _QUANTILES = (0.05, 0.5, 0.95)  # of the network evaluations
 _BOUND_TERMS = {"recon": "reconstruction", "prior": "prior", "diffusion": "diffusion"}
@@ -25,7 +28,7 @@ def figures_of(rows: Rows, parts: Uncertainty, dimensions: int) -> dict[str, dic
 
     Args:
       rows: of `per_example.csv`.
-      parts: of the ODE figure's standard error.
+      parts: of the ODE figure's standard error; one that is not resolved has the value None.
       dimensions: N.
 
     Raises:
@@ -42,12 +45,16 @@ def figures_of(rows: Rows, parts: Uncertainty, dimensions: int) -> dict[str, dic
         "ode": {
             "bpd": bpd,
             "standard_error": _if_finite(error),
+            "num_images": int(np.sum(rows["converged"] > 0.0)),
             "standard_error_parts": {
-                "images": parts.images,
-                "dequantization": parts.dequantization,
-                "probes": parts.probes,
+                name: part and dataclasses.asdict(part)
+                for name, part in (
+                    ("images", parts.images),
+                    ("dequantization", parts.dequantization),
+                    ("probes", parts.probes),
+                )
             },
-            "solver_error": parts.solver,
+            "solver_error": parts.solver and dataclasses.asdict(parts.solver),
             "nfe_mean": float(nfe.mean()),
             "nfe_max": float(nfe.max()),
             "nfe_quantiles": {str(q): float(np.quantile(nfe, q)) for q in _QUANTILES},
@@ -58,6 +65,32 @@ def figures_of(rows: Rows, parts: Uncertainty, dimensions: int) -> dict[str, dic
             "standard_error": _if_finite(bound_error),
             **{name: float(term.mean()) for name, term in terms.items()},
         },
+    }
+
+
+def code_length(
+    ode: OdeLikelihood, num_importance: int, quirks: ReferenceQuirks
+) -> dict[str, bool | str | None]:
+    """Whether the ODE's figure is a code length, and if not, why; for "ode" of `result.json`.
+
+    Args:
+      ode, num_importance: as they are with the quirks worked in.
+      quirks: that are on.
+    """
+    biased = not ode.gives_code_lengths(num_importance)
+    reasons = []
+    if any(dataclasses.asdict(quirks).values()):
+        reasons.append("published quirks are on")
+    if biased:
+        reasons.append(
+            f"K = {num_importance} > 1 draws are weighted by an estimated trace"
+            f" ({ode.divergence.in_words}), whose errors bias the bits per dimension low: take the"
+            " exact trace, K = 1 or averaged draws"
+        )
+    return {
+        "code_length": not reasons,
+        "no_code_length_because": "; ".join(reasons) or None,
+        "biased_by_probes": biased,
     }
 
 
@@ -103,7 +136,7 @@ def in_words(result: dict[str, Any]) -> list[tuple[str, str]]:
         ("data", f"{data['num_images']} test images of {data['name']}, {data['fingerprint']}"),
         (
             f"ODE, {ode['dequantization'].replace('_', ' ')}, K = {ode['num_importance']}",
-            _with_error(ode),
+            f"{_with_error(ode)}, {_counted(ode['num_images'])}, {ode['trace']}",
         ),
         *_error_rows(ode),
         ("variational bound (SDE)", _with_error(bound)),
@@ -128,29 +161,48 @@ def in_words(result: dict[str, Any]) -> list[tuple[str, str]]:
         )
     if result["quirks"]:
         rows.append(("NO CODE LENGTHS", f"published quirks are on: {', '.join(result['quirks'])}"))
-    missing = len(ode["not_converged"])
-    if missing:
-        rows.append(
-            ("NOT CONVERGED", f"{missing} images, which are not in the ODE's mean: see result.json")
-        )
+    if ode["biased_by_probes"]:
+        rows += [
+            ("NO CODE LENGTH", "K > 1 and an estimated trace bias it low: set"),
+            ("", "evaluate.ode.divergence=exact_trace() for one"),
+        ]
+    if ode["not_converged"]:
+        rows += [
+            ("NOT CONVERGED", some_images(ode["not_converged"])),
+            ("", "not in the ODE's mean; result.json names all"),
+        ]
     return rows
 
 
 def _error_rows(ode: dict[str, Any]) -> list[tuple[str, str]]:
-    parts = {name: part for name, part in ode["standard_error_parts"].items() if part is not None}
+    """What the standard error consists of, and how far off the solver is."""
     names = {"images": "test images", "dequantization": "dequantisation", "probes": "probes"}
-    rows = []
-    if len(parts) > 1 and "images" in parts:  # one image has no spread of its own
-        rows.append(("  its ± is from", names["images"] + f" {parts['images']:.4f}"))
-        rows += [("", f"{names[k]} {v:.4f}") for k, v in parts.items() if k != "images"]
+    parts = ode["standard_error_parts"]
+    said = [f"{names[name]} {_part_in_words(part)}" for name, part in parts.items() if part]
+    labels = ["  its ± is from", *[""] * len(said)]
+    rows = list(zip(labels, said, strict=False))
     if ode["solver_error"] is not None:
-        rows.append(("  solver's error", f"{ode['solver_error']:+.5f} bpd"))
+        solver = ode["solver_error"]
+        error = solver["standard_error"]
+        mean = f"{solver['mean']:+.5f}" + ("" if error is None else f" ± {error:.5f}")
+        rows.append(("  solver's error", f"{mean} bpd, found by {_counted(solver['num_images'])};"))
+        rows.append(("", f"of a single image {solver['rms']:.4f} (rms)"))
     return rows
+
+
+def _part_in_words(part: dict[str, Any]) -> str:
+    if part["value"] is None:
+        return f"not resolved by {_counted(part['num_images'])}"
+    return with_error(part["value"], part["standard_error"])
+
+
+def _counted(images: int) -> str:
+    return "1 image" if images == 1 else f"{images} images"
 
 
 def _with_error(figure: dict[str, Any]) -> str:
     if figure["standard_error"] is None:
-        return f"{figure['bpd']:.4f} bpd (of one image)"
+        return f"{figure['bpd']:.4f} bpd"
     return f"{with_error(figure['bpd'], figure['standard_error'])} bpd"
 
 

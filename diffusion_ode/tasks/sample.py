@@ -13,6 +13,7 @@ from diffusion_ode.process.model import Model
 from diffusion_ode.reporting.console import Console
 from diffusion_ode.reporting.image_grid import image_grid, write_picture
 from diffusion_ode.reporting.progress import Progress
+from diffusion_ode.reporting.result_table import some_images
 from diffusion_ode.reporting.tensorboard_writer import TensorBoardWriter
 from diffusion_ode.tasks.outcome import Outcome
 from diffusion_ode.tasks.run import Run
@@ -41,7 +42,11 @@ class Sample:
         check_count("sample.num_images", self.num_images)
 
     def run(self, run: Run) -> Outcome:
-        """Writes `samples/STEP/samples.npz` and `grid.png`, and the grid to TensorBoard."""
+        """Writes `samples/STEP/samples.npz` and `grid.png`, and the grid to TensorBoard.
+
+        The arrays of the former are `images`, `nfe` and `converged`; an image that has not
+        converged is noise.
+        """
         model = run.experiment.model
         with (
             Console(silent=not processes.is_leader()) as console,
@@ -70,19 +75,22 @@ class Sample:
             drawn = drawn_in_order(drawn)
             images = np.stack([sample.image for sample in drawn]).astype(model.pixels.dtype)
             nfe = np.asarray([sample.nfe for sample in drawn])
-            failed = sum(not sample.converged for sample in drawn)
+            converged = np.asarray([sample.converged for sample in drawn], bool)
             folder = run.workdir / "samples" / str(source.step)
             if processes.is_leader():
                 with replace_atomically(folder / "samples.npz", "wb") as file:
-                    np.savez_compressed(file, images=images, nfe=nfe)
+                    np.savez_compressed(file, images=images, nfe=nfe, converged=converged)
                 grid = image_grid(images[:_IMAGES_IN_GRID], model.pixels.levels)
                 write_picture(folder / "grid.png", grid)
                 writer = TensorBoardWriter(run.workdir / "tensorboard")
                 writer.write_image(source.step, "samples/final", grid)
                 writer.close()
         rows = [("sampled", f"{len(images)} images, {nfe.mean():.0f} network evaluations each")]
-        if failed:
-            rows.append(("not converged", f"{failed} images: raise sample.sampler.controller"))
+        if not converged.all():
+            rows += [
+                ("NOT CONVERGED", some_images(np.flatnonzero(~converged).tolist())),
+                ("", "raise sample.sampler.controller.max_steps"),
+            ]
         return Outcome(
             rows=rows,
             written=[("samples", folder / "samples.npz"), ("picture", folder / "grid.png")],
