@@ -47,7 +47,8 @@ def costs(experiment: Experiment, device: str | None) -> Iterator[str]:
         yield _row(entry, row, program.num_steps)
     assumed = (
         f"assumed: {100 * UTILISATION:.0f} % of the peak FLOP/s and"
-        f" {100 * REACHED_BANDWIDTH:.0f} % of the peak bandwidth are reached;"
+        f" {100 * REACHED_BANDWIDTH:.0f} % of the peak bandwidth are reached, hosts of 8 GPUs"
+        " (InfiniBand between them), one TPU slice;"
         " --device=NAME:COUNT asks for others"
     )
     yield from _wrapped(assumed)
@@ -141,7 +142,10 @@ def _devices(asked: str | None) -> tuple[list[Device], int | None]:
         return [find_device(name) for name in SHOWN], None
     name, colon, count = asked.partition(":")
     if colon and not (count.isdecimal() and int(count)):
-        raise UserError(f"--device={asked} has no number after the colon: say {name}:8.")
+        raise UserError(
+            f"--device={asked} needs a number of devices, at least 1, after the colon:"
+            f" say {name}:8."
+        )
     return [find_device(name)], int(count) if colon else None
 
 

@@ -27,6 +27,8 @@ class Device:
       memory: bytes.
       bandwidth: bytes/s of that memory.
       network: bytes/s that one chip sends to its peers.
+      per_host: chips that reach each other at that rate; None: all of a slice do.
+      between_hosts: bytes/s that one chip sends once there are more.
     """
 
     name: str
@@ -36,6 +38,14 @@ class Device:
     memory: float
     bandwidth: float
     network: float
+    per_host: int | None = None
+    between_hosts: float | None = None
+
+    def network_among(self, devices: int) -> float:
+        """Bytes/s that one chip sends where so many take part: the slowest link's on the way."""
+        if self.per_host is None or self.between_hosts is None or devices <= self.per_host:
+            return self.network
+        return min(self.network, self.between_hosts)
 
     @property
     def platform(self) -> str:
@@ -43,7 +53,10 @@ class Device:
         return "tpu" if self.kind.startswith("TPU") else "gpu"
 
 
-def _device(name, kind, bfloat16, float32, memory, bandwidth, network) -> Device:
+_GPUS_PER_HOST = 8  # as makers and clouds sell them
+
+
+def _device(name, kind, bfloat16, float32, memory, bandwidth, network, between=None) -> Device:
     """From TFLOP/s, GB and GB/s, the units of data sheets."""
     return Device(
         name,
@@ -53,18 +66,24 @@ def _device(name, kind, bfloat16, float32, memory, bandwidth, network) -> Device
         memory * _GIGABYTE,
         bandwidth * _GIGABYTE,
         network * _GIGABYTE,
+        None if between is None else _GPUS_PER_HOST,
+        None if between is None else between * _GIGABYTE,
     )
 
 
 # NVIDIA's data sheets and Google's pages on each Cloud TPU. The network is NVLink's or the
-# inter-chip interconnect's in one direction, where there is none that of PCI Express 4.
+# inter-chip interconnect's in one direction, where there is none that of PCI Express 4. Between
+# hosts it is one GPU's share: an adapter each in NVIDIA's machines (NDR InfiniBand with H100 and
+# H200, HDR with A100), half an adapter of 100 Gbit/s in those with V100; T4 and L4 share such a one
+# among eight. Chips of a TPU slice are wired to each other whatever their hosts; several slices are
+# not in the table.
 DEVICES = (
-    _device("t4", "Tesla T4", 65, 8.1, 16, 300, 16),
-    _device("l4", "NVIDIA L4", 121, 60, 24, 300, 32),
-    _device("v100", "Tesla V100", 125, 15.7, 32, 900, 150),
-    _device("a100", "NVIDIA A100", 312, 156, 80, 2039, 300),
-    _device("h100", "NVIDIA H100", 989, 495, 80, 3350, 450),
-    _device("h200", "NVIDIA H200", 989, 495, 141, 4800, 450),
+    _device("t4", "Tesla T4", 65, 8.1, 16, 300, 16, 1.6),
+    _device("l4", "NVIDIA L4", 121, 60, 24, 300, 32, 1.6),
+    _device("v100", "Tesla V100", 125, 15.7, 32, 900, 150, 6.25),
+    _device("a100", "NVIDIA A100", 312, 156, 80, 2039, 300, 25),
+    _device("h100", "NVIDIA H100", 989, 495, 80, 3350, 450, 50),
+    _device("h200", "NVIDIA H200", 989, 495, 141, 4800, 450, 50),
     _device("v4", "TPU v4", 275, 275, 32, 1228, 150),
     _device("v5e", "TPU v5 lite", 197, 197, 16, 819, 100),
     _device("v5p", "TPU v5", 459, 459, 95, 2765, 300),
@@ -96,7 +115,8 @@ def of_kind(device_kind: str) -> Device | None:
 def peak_flops(half: bool = False) -> float | None:
     """FLOP/s that all devices of this run reach together at most; None where it is not known.
 
-    A CPU's is measured once. However many devices JAX makes of a host's processor, they share it.
+    A CPU's is measured once. However many devices JAX makes of a host's processor, they share it;
+    several processes are taken for several hosts alike, which they are not if they share one.
 
     Args:
       half: of bfloat16 instead of float32; CPUs have no more for it.
@@ -116,7 +136,10 @@ _SECONDS = 0.3  # for all tries together
 
 @functools.cache
 def measured_peak() -> float:
-    """FLOP/s of the best of some products of float32 matrices on this host, in half a second."""
+    """FLOP/s of the best of some products of float32 matrices on this host, in half a second.
+
+    Others' work on the host makes it smaller, and a utilisation relative to it larger.
+    """
     here = jax.local_devices()[0]
     a = jax.device_put(jnp.ones((_ROWS, _ROWS), jnp.float32), here)
     product = jax.jit(jnp.matmul)

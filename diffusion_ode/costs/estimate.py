@@ -38,7 +38,8 @@ class Estimate:
       devices: how many.
       compute: FLOPs / (devices · peak · 0.4).
       memory: bytes read and written / (bandwidth · 0.8).
-      network: bytes that each device sends / (its network's bandwidth · 0.8).
+      network: bytes that each device sends / (its network's bandwidth · 0.8); beyond one host the
+        bandwidth is that between hosts.
       size: bytes needed on each device.
       fits: whether they are there.
     """
@@ -81,7 +82,7 @@ def estimate(program: TrainProgram, device: Device) -> Estimate | None:
         devices=devices,
         compute=computed,
         memory=moved / (device.bandwidth * REACHED_BANDWIDTH),
-        network=sent_bytes(program) / (device.network * REACHED_BANDWIDTH),
+        network=sent_bytes(program) / (device.network_among(devices) * REACHED_BANDWIDTH),
         size=size,
         fits=size.total <= device.memory,
     )

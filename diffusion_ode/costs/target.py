@@ -120,7 +120,6 @@ def compile_for_slice(program: TrainProgram) -> TargetStep:
 
 
 def _elements(leaf) -> int:
-
     return math.prod(leaf.sharding.shard_shape(leaf.shape))
 
 

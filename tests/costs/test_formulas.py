@@ -180,6 +180,17 @@ def test_accumulation_moves_as_many_bytes_in_smaller_parts():
     assert parts.size.activations == pytest.approx(whole.size.activations / 4, rel=1e-3)
 
 
+def test_beyond_one_host_gradients_take_the_network_between_hosts():
+    network, h100, v5e = small(), find_device("h100"), find_device("v5e")
+
+    def rate(devices, device):
+        step = program(Mesh().imagine(devices), network, batch=devices)
+        return sent_bytes(step) / estimate(step, device).network
+
+    assert rate(8, h100) == pytest.approx(9 * rate(16, h100))
+    assert rate(8, v5e) == pytest.approx(rate(16, v5e))
+
+
 def test_nothing_is_said_of_an_unknown_network():
     strange = program(Mesh().imagine(), small())
     model = dataclasses.replace(strange.model, network=object())
