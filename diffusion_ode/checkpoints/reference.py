@@ -5,8 +5,9 @@ below `score_model`. The optimiser is a chain whose first link is Adam; with acc
 wrapped, and `step` counts the parts of batches.
 """
 
+import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from diffusion_ode.errors import UserError
 
 _FILE = re.compile(r"ckpt-(\d+)\.flax")
 _NETWORK = "score_model"
+# Of a file that is another than it should be: enough to recognise it by.
+_MAX_NAMES_SHOWN = 5
+_MAX_NAME_SHOWN = 40
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ def read_reference(path: Path) -> ReferenceCheckpoint:
     missing = [name for name in ("step", "params", "ema_params") if name not in tree]
     if missing:
         raise UserError(
-            f"{file} has no {' and no '.join(missing)} but {', '.join(tree) or 'nothing'}: give a"
+            f"{file} has no {' and no '.join(missing)} but {_few(tree)}: give a"
             " ckpt-N.flax of i-DODE or VDM."
         )
     return ReferenceCheckpoint(
@@ -90,13 +94,26 @@ def find_reference(path: Path) -> Path:
     return found[max(found)]
 
 
+def _few(names: Collection[str]) -> str:
+    """Some of the names a file has, which may be many, long and of any characters."""
+    shown = [_short(name) for name in itertools.islice(names, _MAX_NAMES_SHOWN)]
+    more = len(names) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "") or "nothing"
+
+
+def _short(name: str) -> str:
+    if name.isprintable() and len(name) <= _MAX_NAME_SHOWN:
+        return name
+    return f"{name[:_MAX_NAME_SHOWN]!a}…"
+
+
 def _network(tree: Any, file: Path, what: str) -> StateDict:
     """The network's own parameters, of whatever the model had."""
     # A module without parameters, such as a fixed schedule, leaves at most an empty map.
     names = [name for name in tree if tree[name] != {}] if isinstance(tree, Mapping) else []
     if names != [_NETWORK] or not isinstance(tree[_NETWORK], Mapping):
         raise UserError(
-            f"{file} has {', '.join(names) or 'nothing'} in {what}, not {_NETWORK} alone: models"
+            f"{file} has {_few(names)} in {what}, not {_NETWORK} alone: models"
             " with a learned schedule are not taken over; give a checkpoint with a fixed one."
         )
     return tree[_NETWORK]
