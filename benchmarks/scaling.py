@@ -266,9 +266,9 @@ How far the formulas are tested: `tests/costs` compiles small networks (32 to 64
 blocks) on a CPU, where FLOPs agree with XLA's own analysis within 5 % and bytes within 10 %. Bytes
 with `remat` are not tested there, since XLA's CPU backend keeps what is to be computed again; nor
 are networks of the published size, GPUs, or any time. For `cifar10_vp` on a v5e:2x4 the TPU's
-compiler found 18.5 GB on each chip where the formula says 10.7 (`docs/targets`): it pads arrays, and
-the formula does not. So on TPUs `GB each` may be too small by nearly a half, and a row that is said
-to fit may not.
+compiler found 18.5 GB on each chip where the formula says 10.7 (`docs/targets`): it pads arrays,
+and the formula does not. So on TPUs `GB each` may be too small by nearly a half, and a row that is
+said to fit may not.
 
 ## Formulas
 
