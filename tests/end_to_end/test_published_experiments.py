@@ -10,13 +10,17 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from data.prepare import convert_published
 from diffusion_ode import configuration, documents
-from diffusion_ode.checkpoints.stored import StoredCheckpoints
+from diffusion_ode.checkpoints.checkpoints import Checkpoints
+from diffusion_ode.checkpoints.stored import Restored, StoredCheckpoints
+from diffusion_ode.training.beginning import begin
+from diffusion_ode.training.data_identity import DataIdentity
 from tests.data.conftest import MAKERS
 from tests.published_checkpoint import random_trees, small_model, write_published
 
@@ -69,14 +73,18 @@ class Results:
         self.workdir = workdir
         self.shown = shown
 
+    def experiment(self) -> Any:
+        return configuration.build(documents.read(self.workdir / "config.json"))
+
+    def newest(self) -> Restored:
+        """The whole state, with what is known of it."""
+        abstract = self.experiment().train.program(self.experiment()).abstract_state
+        return StoredCheckpoints(self.workdir / "checkpoints").restore(abstract)
+
     def counts(self) -> tuple[int, int, int]:
         """(step, step at which the run began, steps that Adam has counted), of the newest."""
-        experiment = configuration.build(documents.read(self.workdir / "config.json"))
-        abstract = experiment.train.program(experiment).abstract_state
-        names = ("step", "first_step", "optimizer")
-        wanted = {name: getattr(abstract, name) for name in names}
-        state = StoredCheckpoints(self.workdir / "checkpoints").restore_parameters(wanted).state
-        return int(state["step"]), int(state["first_step"]), int(state["optimizer"][0].count)
+        state = self.newest().state
+        return int(state.step), int(state.first_step), int(state.optimizer[0].count)
 
     def logged_steps(self) -> list[int]:
         lines = (self.workdir / "metrics.jsonl").read_text().splitlines()
@@ -108,6 +116,28 @@ def check_judged(results: Results, data: str, num_importance: int, num_images: i
     assert results.images().shape == (2, 32, 32, 3)
 
 
+LEAVES = {
+    "parameters": lambda state: state.parameters["conv_out"]["kernel"],
+    "average": lambda state: state.ema["conv_out"]["kernel"],
+    "first moment": lambda state: state.optimizer[0].mu["conv_out"]["kernel"],
+}
+
+
+def check_began_where_the_parent_ended(child: Results, parent: Results) -> None:
+    """By the state that the child's own config begins with, leaf by leaf."""
+    experiment, parents = child.experiment(), parent.newest()
+    program, warm_start = experiment.train.program(experiment), experiment.train.warm_start
+    data = DataIdentity.of_facts(parents.facts)
+    nothing = Checkpoints(child.workdir / "no_checkpoints")
+    start = begin(program, nothing, warm_start, None, data, pytest.fail).state
+    fresh = program.fresh_state()
+    for what, leaf in LEAVES.items():
+        found, expected = np.asarray(leaf(start)), np.asarray(leaf(parents.state))
+        np.testing.assert_array_equal(found, expected, err_msg=what)
+        assert not np.array_equal(found, np.asarray(leaf(fresh))), f"{what} untrained: no test"
+    assert not np.array_equal(LEAVES["average"](start), LEAVES["parameters"](start))
+
+
 @pytest.mark.parametrize(
     ("experiment", "data", "accumulation"),
     [
@@ -117,7 +147,7 @@ def check_judged(results: Results, data: str, num_importance: int, num_images: i
     ],
 )
 def test_training_then_finetuning_then_evaluating_then_sampling(
-    folder, experiment, data, accumulation
+    folder, monkeypatch, experiment, data, accumulation
 ):
     first = folder.launch(experiment, "--set=after_training=()")
     assert first.counts() == (2, 0, 2)
@@ -127,6 +157,8 @@ def test_training_then_finetuning_then_evaluating_then_sampling(
     assert train["accumulation"] == accumulation
     assert finetuned.counts() == (4, 2, 4)  # optimiser steps, whatever a batch is divided into
     assert finetuned.logged_steps() == [3, 4]
+    monkeypatch.chdir(folder.path)
+    check_began_where_the_parent_ended(finetuned, first)
     check_judged(finetuned, data, num_importance=1)
 
 
