@@ -59,6 +59,11 @@ class Mesh:
         return Placement(jax.sharding.AbstractMesh(shape, _AXES, _AUTO))
 
     def _shape(self, devices: int) -> tuple[int, int]:
+        if self.data is None and devices % self.fsdp:
+            there = "1 device there is" if devices == 1 else f"{devices} devices there are"
+            raise UserError(
+                f"mesh.fsdp = {self.fsdp} does not divide the {there}: set it to a divisor."
+            )
         data = self.data if self.data is not None else devices // self.fsdp
         if data * self.fsdp != devices:
             raise UserError(
