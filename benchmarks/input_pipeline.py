@@ -45,6 +45,8 @@ CASES = (
     Case("CIFAR-10", 50_000, (32, 32, 3)),
     Case("ImageNet32", 1_281_167, (32, 32, 3)),
     Case("Fashion-MNIST", 60_000, (28, 28, 1)),
+    Case("photos", 20_056, (32, 32, 3)),
+    Case("photos_16", 84_430, (16, 16, 3)),
     Case("digits", 1500, (8, 8, 1)),
 )
 
