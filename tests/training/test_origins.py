@@ -91,6 +91,16 @@ def test_folder_means_its_newest_checkpoint(program, trees, tmp_path):
     assert restored.facts["file"].endswith("ckpt-40.flax")
 
 
+def test_two_published_files_of_one_step_have_different_digests(program, trees, tmp_path):
+    digests = set()
+    for name, ema in (("one", trees.ema), ("other", trees.parameters)):
+        (tmp_path / name).mkdir()
+        path = write_published(tmp_path / name, dataclasses.replace(trees, ema=ema))
+        digests.add(PublishedFile(path).restore(program.model, {}).facts["digest"])
+    assert len(digests) == 2
+    assert all(digest.startswith("sha256:") for digest in digests)
+
+
 @pytest.mark.parametrize(
     ("network", "settings"),
     [
