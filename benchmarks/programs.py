@@ -48,8 +48,8 @@ class Stepper:
         temporary = step.executable.memory_analysis().temp_size_in_bytes
         return cls(program, temporary, program.fresh_state(), step, random_batch(program))
 
-    def __call__(self):
-        self._state, metrics = self._step(self._state, self._batch)
+    def __call__(self, batch: Any = None):
+        self._state, metrics = self._step(self._state, self._batch if batch is None else batch)
         return self._state, metrics
 
 

@@ -12,17 +12,28 @@ that the compiled step needs beside its arguments:
   the same where blocks are recomputed or where only every second image has the second-order term;
   with two independent probes; and, as baseline, reverse over reverse with the reconstruction term
   in the loss;
-- the share of a step that is spent waiting for input.
+- the share of the time that goes to fetching and placing batches, one step being under way
+  meanwhile as in a training: at most that long does a device wait for input; without the
+  experiment's data, batches of made images of its shape;
+- how long saving a checkpoint holds the loop.
 """
 
+import statistics
+import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from benchmarks.input_pipeline import Case, Made, make
 from benchmarks.measuring import machine, markdown_table, medians
 from benchmarks.programs import Stepper, experiment_of, flags, megabytes, random_batch
+from data import Data, MissingData
+from diffusion_ode.checkpoints.checkpoints import Checkpoints
 from diffusion_ode.inference.variational_bound import GaussianEnds
 from diffusion_ode.networks.rematerialization import KeepProducts
 from diffusion_ode.objectives.flow_matching import FlowMatching, diffusion_weight
@@ -38,12 +49,17 @@ from diffusion_ode.objectives.trace_residual import (
 from diffusion_ode.process.model import Model, squared_norm
 from diffusion_ode.training.program import TrainProgram
 
+_MADE = 10_000  # images
+_SAVES = 5
+
 
 def main() -> None:
     """Measures and prints."""
     arguments = flags(__doc__, rounds=20).parse_args()
     experiment = experiment_of(arguments.exp, arguments.set)
     program = experiment.train.program(experiment)
+    folder = tempfile.TemporaryDirectory()
+    batches = _batches(experiment, program, Path(folder.name))  # what is missing is seen at once
     objectives = _objectives(program)
     steps = {name: Stepper.of(program, **changes) for name, changes in objectives.items()}
     bare, bare_bytes = _bare(program)
@@ -61,10 +77,8 @@ def main() -> None:
             f"{memory:.2f} × {unit}",
         ]
 
-    batches = experiment.data.train_batches(
-        experiment.data.load(), batch_size=program.batch_size, seed=0
-    )
-    waiting = _waiting(batches, steps["first"], arguments.rounds)
+    waiting = _share_waiting(batches, steps["first"], arguments.rounds)
+    saving = _held_by_saving(steps["first"], Path(folder.name))
     rest = seconds["rest"] / seconds["first"]
     order = "first order"
     print(f"{arguments.exp}, batch {program.batch_size}: {machine()}\n")
@@ -87,9 +101,16 @@ def main() -> None:
                 row("… two independent probes", "independent", "first", order),
                 row("baseline: reverse over reverse", "reverse", "first", order),
                 [
-                    "waiting for input",
-                    f"{1e3 * waiting:.2f}",
-                    f"{100 * waiting / seconds['first']:.2f} % of a step",
+                    "fetching and placing batches",
+                    "",
+                    f"{100 * waiting:.2f} % of the time",
+                    "",
+                    "",
+                ],
+                [
+                    "saving a checkpoint holds the loop",
+                    f"{1e3 * saving:.1f}",
+                    f"{saving / seconds['first']:.2f} × a step",
                     "",
                     "",
                 ],
@@ -123,16 +144,34 @@ def _objectives(program: TrainProgram) -> dict[str, dict]:
 
 @dataclass(frozen=True)
 class WithoutNetwork(FlowMatching):
-    """The step's other work: a loss that touches every parameter, and draws all that is drawn."""
+    """The step's other work: a gradient for every parameter, and all draws.
+
+    Making the gradient reads the parameters and writes as much, which is counted too.
+    """
 
     def loss(self, model, parameters, images, flag, draws, dropout_key):
         del flag, dropout_key
         x = model.pixels.encode(images)
         z = model.noised(x, draws.gamma, draws.noise)
         error = z - model.target(x, draws.gamma, draws.noise)
-        touched = sum(jnp.sum(leaf) for leaf in jax.tree.leaves(parameters))
-        diffusion = diffusion_weight(model, draws) * squared_norm(error) + 1e-9 * touched
+        diffusion = diffusion_weight(model, draws) * squared_norm(error) + _touched(parameters)
         return LossTerms(diffusion, {"diffusion": diffusion})
+
+
+@jax.custom_vjp
+def _touched(parameters):
+    """Nothing, with a gradient that is computed and stored as a network's would be."""
+    del parameters
+    return 0.0
+
+
+def _touched_gradient(parameters, cotangent):
+    gradients = jax.tree.map(lambda leaf: 1e-9 * cotangent * leaf, parameters)
+    # Else XLA would make it inside of the optimiser's update, and never read it.
+    return (jax.lax.optimization_barrier(gradients),)
+
+
+_touched.defvjp(lambda parameters: (0.0, parameters), _touched_gradient)
 
 
 @dataclass(frozen=True)
@@ -169,25 +208,57 @@ def _bare(program: TrainProgram):
     gamma = jnp.linspace(model.schedule.gamma_0, model.schedule.gamma_1, len(z))
     key = jax.random.key(2)
 
-    def gradient(parameters):
-        def loss(parameters):
-            return jnp.mean(model.predict(parameters, z, gamma, batch["flag"], key) ** 2)
+    def loss(parameters, z, gamma, flag, key):
+        return jnp.mean(model.predict(parameters, z, gamma, flag, key) ** 2)
 
-        return jax.grad(loss)(parameters)
+    # All of them arguments: of constants XLA would compute parts while it compiles.
+    arguments = (parameters, z, gamma, batch["flag"], key)
+    compiled = jax.jit(jax.grad(loss)).lower(*arguments).compile()
+    return lambda: compiled(*arguments), compiled.memory_analysis().temp_size_in_bytes
 
-    compiled = jax.jit(gradient).lower(parameters).compile()
-    return lambda: compiled(parameters), compiled.memory_analysis().temp_size_in_bytes
+
+def _batches(experiment, program: TrainProgram, folder: Path) -> Iterator[dict[str, Any]]:
+    """The experiment's own batches, or such of made images if its data is not there."""
+    data = experiment.data
+    try:
+        images = data.load()
+    except MissingData as error:
+        print(f"{error}\nBatches are of made images.\n", flush=True)
+        case = Case("made", _MADE, program.model.pixels.shape)
+        data, images = Data(Made(case), data.augmentation), make(case, folder)
+    return data.train_batches(images, batch_size=program.batch_size, seed=0)
 
 
-def _waiting(batches, step: Stepper, rounds: int) -> float:
-    """Median seconds that `next` takes when a step has run since the last one."""
-    waits = []
-    for _ in range(rounds + 1):
-        jax.block_until_ready(step())
+def _share_waiting(batches: Iterator[Any], step: Stepper, rounds: int) -> float:
+    """The share of the time that goes to batches, one step being under way as in `TrainLoop`."""
+
+    def fetched():
+        return step.program.place(next(batches))
+
+    _, under_way = step(fetched())
+    waited, begun = 0.0, time.perf_counter()
+    for _ in range(rounds):
         start = time.perf_counter()
-        next(batches)
-        waits.append(time.perf_counter() - start)
-    return sorted(waits[1:])[rounds // 2]
+        batch = fetched()
+        waited += time.perf_counter() - start
+        _, metrics = step(batch)
+        jax.block_until_ready(under_way)
+        under_way = metrics
+    jax.block_until_ready(under_way)
+    return waited / (time.perf_counter() - begun)
+
+
+def _held_by_saving(step: Stepper, folder: Path) -> float:
+    """Median seconds until `save` returns, but for the first time, which compiles the digests."""
+    held = []
+    with Checkpoints(folder / "checkpoints") as checkpoints:
+        for number in range(_SAVES + 1):
+            state, _ = jax.block_until_ready(step())
+            checkpoints.wait()  # in a training the one before is long complete
+            start = time.perf_counter()
+            checkpoints.save(number + 1, state, {}, {})
+            held.append(time.perf_counter() - start)
+    return statistics.median(held[1:])
 
 
 if __name__ == "__main__":
