@@ -28,6 +28,14 @@ def main() -> None:
     arguments = parser.parse_args()
     jax.config.update("jax_enable_compilation_cache", False)
 
+    # What JAX and XLA do only once is no loop's: a small step first, of each loop.
+    for loop in _LOOPS:
+        _prepared(
+            program_of(
+                arguments.exp,
+                ["model.network.blocks=1", *_SMALL, *arguments.set, f"model.network.loop={loop}()"],
+            )
+        )
     traced, compiled, run = {}, {}, {}
     for loop in _LOOPS:
         settings = [
