@@ -1,7 +1,6 @@
 """The exact trace of a Jacobian."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +19,6 @@ class ExactTrace:
     There is nothing to draw: the probe of one example is an empty array.
     """
 
-    exact: ClassVar[bool] = True
-    in_words: ClassVar[str] = "exact trace"
     chunk: int | None = None
 
     def __post_init__(self) -> None:
@@ -30,6 +27,14 @@ class ExactTrace:
                 f"chunk is {self.chunk}, but at least one direction is taken at a time: give a "
                 "positive number, or None for all."
             )
+
+    @property
+    def exact(self) -> bool:
+        return True
+
+    @property
+    def in_words(self) -> str:
+        return "exact trace"
 
     def draw_probe(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         del key, shape

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +24,6 @@ class HutchPlusPlus:
     The probe of one example is an array [2, r, *shape]: S, normal, and the vectors g of signs.
     """
 
-    exact: ClassVar[bool] = False
     probes: int = 3
 
     def __post_init__(self) -> None:
@@ -34,6 +32,10 @@ class HutchPlusPlus:
                 f"probes is {self.probes}, but Hutch++ divides them in three equal parts: give a "
                 "positive multiple of 3, or take HutchinsonTrace."
             )
+
+    @property
+    def exact(self) -> bool:
+        return False
 
     @property
     def in_words(self) -> str:

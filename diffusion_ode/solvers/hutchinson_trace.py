@@ -1,7 +1,6 @@
 """Hutchinson's estimate of a trace."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -22,12 +21,15 @@ class HutchinsonTrace:
     The probe of one example is an array [probes, *shape].
     """
 
-    exact: ClassVar[bool] = False
     probes: int = 1
     distribution: ProbeDistribution = _RADEMACHER
 
     def __post_init__(self) -> None:
         check_probes(self.probes)
+
+    @property
+    def exact(self) -> bool:
+        return False
 
     @property
     def in_words(self) -> str:
