@@ -178,12 +178,12 @@ class HostScipy:
         return Solved(bits, np.full(n, float(result.nfev)))
 
 
-def reference(problem: Problem, workdir: Path) -> np.ndarray:
-    """Bits per dimension [n] by Dormand–Prince 8 at 1e-6; kept in the workdir.
+def reference(problem: Problem, workdir: Path, tolerance: float = REFERENCE) -> np.ndarray:
+    """Bits per dimension [n] by Dormand–Prince 8; kept in the workdir.
 
     It takes thousands of evaluations an image. `reference_error` says what it errs by.
     """
-    return _kept_solves(problem, workdir, REFERENCE, _REFERENCE_LANES)
+    return _kept_solves(problem, workdir, tolerance, min(_REFERENCE_LANES, len(problem.z)))
 
 
 def reference_error(problem: Problem, workdir: Path) -> float:
