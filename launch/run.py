@@ -4,6 +4,7 @@ The story: read the flags, find the experiment, apply the settings, then describ
 task. Nothing slow is imported before it is needed; see `--help` for the flags.
 """
 
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -40,6 +41,9 @@ def main(arguments: Sequence[str]) -> int:
         if processes.speaks(error):
             print(sentence(error), file=sys.stderr)
         return REFUSED
+    except BrokenPipeError:  # `--list | head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
     except KeyboardInterrupt:
         print("Interrupted; run the same command to go on.", file=sys.stderr)
         return INTERRUPTED
