@@ -9,7 +9,7 @@ On the same split as the experiments (the first 1500 images train, the last 297 
   it has not seen, so 7 % of the histogram is mixed in.
 
 Both are proper distributions over the 17 levels, so their code lengths compare with a diffusion
-ODE's. Run: python benchmarks/digits_baselines.py (about a minute on two cores).
+ODE's. Run: python -m benchmarks.digits_baselines (about a minute on two cores).
 
 Sources: Geurts, Ernst and Wehenkel 2006, "Extremely randomized trees", Machine Learning 63.
 """
@@ -21,12 +21,11 @@ import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.ensemble import ExtraTreesClassifier
 
+from benchmarks.picture_baselines import histogram
+
 LEVELS = 17
 NUM_TEST = 297
 SEED = 0
-
-# Half a count for every level: the estimator of Krichevsky and Trofimov 1981.
-PSEUDO_COUNT = 0.5
 
 NUM_TREES = 150
 MIN_SAMPLES_LEAF = 4
@@ -39,22 +38,15 @@ def load() -> tuple[np.ndarray, np.ndarray]:
     return pixels[:-NUM_TEST], pixels[-NUM_TEST:]
 
 
-def histogram(train: np.ndarray) -> np.ndarray:
-    """P(level) of every pixel [64, 17], with a pseudo-count for every level."""
-    counts = np.stack([np.bincount(column, minlength=LEVELS) for column in train.T])
-    smoothed = counts + PSEUDO_COUNT
-    return smoothed / smoothed.sum(axis=1, keepdims=True)
-
-
 def histogram_code_length(train: np.ndarray, test: np.ndarray) -> np.ndarray:
     """-log2 P of every test image under the histogram, in bits [n]."""
-    table = histogram(train)
+    table = histogram(train, LEVELS)
     return -np.log2(table[np.arange(test.shape[1]), test]).sum(axis=1)
 
 
 def autoregressive_code_length(train: np.ndarray, test: np.ndarray) -> np.ndarray:
     """-log2 P of every test image under the mixture of forests and histogram, in bits [n]."""
-    table = histogram(train)
+    table = histogram(train, LEVELS)
     rows = np.arange(len(test))
     bits = np.zeros(len(test))
     for pixel in range(train.shape[1]):

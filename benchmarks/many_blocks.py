@@ -12,10 +12,9 @@ import time
 import jax
 
 from benchmarks.measuring import machine, markdown_table, medians
-from benchmarks.programs import flags, program_of, random_batch
+from benchmarks.programs import Stepper, flags, program_of, random_batch
 from diffusion_ode.backend import loops_are_fast
 from diffusion_ode.training.program import TrainProgram
-from diffusion_ode.training.step import make_train_step
 
 _SMALL = ("model.network.features=32", "train.batch_size=4")
 _LOOPS = ("unrolled", "scanned")
@@ -79,24 +78,16 @@ def _prepared(program: TrainProgram):
 
     The state's arrays are all ones: initialising a deep network has a compilation of its own.
     """
-    step = make_train_step(
-        program.model,
-        program.objective,
-        program.optimizer,
-        program.average,
-        num_steps=program.num_steps,
-        accumulation=program.accumulation,
-    )
     state = jax.tree.map(
         lambda leaf: jax.numpy.ones(leaf.shape, leaf.dtype), program.abstract_state
     )
-    batch = random_batch(program)
     start = time.perf_counter()
-    lowered = jax.jit(step).lower(state, batch)
+    lowered = program.lower_step()
     traced = time.perf_counter() - start
     start = time.perf_counter()
     executable = lowered.compile()
-    return traced, time.perf_counter() - start, lambda: executable(state, batch)
+    compiled = time.perf_counter() - start
+    return traced, compiled, Stepper(program, executable, state, random_batch(program))
 
 
 if __name__ == "__main__":

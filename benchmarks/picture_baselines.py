@@ -44,9 +44,14 @@ def main() -> None:
 def histogram_code_lengths(train: np.ndarray, test: np.ndarray, levels: int) -> np.ndarray:
     """Bits per dimension [n] of each test image; images uint8 [m or n, h, w, c]."""
     train, test = (images.reshape(len(images), -1) for images in (train, test))
+    return -np.log2(histogram(train, levels)[np.arange(test.shape[1]), test]).mean(axis=1)
+
+
+def histogram(train: np.ndarray, levels: int) -> np.ndarray:
+    """P(level) of every pixel [d, levels] from images [n, d], a pseudo-count for every level."""
     counts = np.stack([np.bincount(column, minlength=levels) for column in train.T])
-    probability = (counts + _PSEUDO_COUNT) / (len(train) + levels * _PSEUDO_COUNT)
-    return -np.log2(probability[np.arange(test.shape[1]), test]).mean(axis=1)
+    smoothed = counts + _PSEUDO_COUNT
+    return smoothed / smoothed.sum(axis=1, keepdims=True)
 
 
 def sheet_bits(images: np.ndarray, form: str, **options) -> float:

@@ -31,26 +31,30 @@ class Stepper:
 
     Attributes:
       program: what it is of.
-      temporary_bytes: that the compiled step needs beside its arguments and results.
+      executable: the step; it consumes the state.
+      state, batch: what it is called on.
     """
 
     program: TrainProgram
-    temporary_bytes: int
-    _state: Any
-    _step: Any
-    _batch: Any
+    executable: Any
+    state: Any
+    batch: Any
 
     @classmethod
     def of(cls, program: TrainProgram, **changes: Any) -> "Stepper":
         """The step of a program, or of a variation of it in some fields."""
         program = dataclasses.replace(program, **changes)
-        step = program.compile_step()
-        temporary = step.executable.memory_analysis().temp_size_in_bytes
-        return cls(program, temporary, program.fresh_state(), step, random_batch(program))
+        executable = program.compile_step().executable
+        return cls(program, executable, program.fresh_state(), random_batch(program))
+
+    @property
+    def temporary_bytes(self) -> int:
+        """That the compiled step needs beside its arguments and results."""
+        return self.executable.memory_analysis().temp_size_in_bytes
 
     def __call__(self, batch: Any = None):
-        self._state, metrics = self._step(self._state, self._batch if batch is None else batch)
-        return self._state, metrics
+        self.state, metrics = self.executable(self.state, self.batch if batch is None else batch)
+        return self.state, metrics
 
 
 def random_batch(program: TrainProgram):

@@ -69,12 +69,13 @@ class Estimate:
 
 def estimate(program: TrainProgram, device: Device) -> Estimate | None:
     """A step of a training, its mesh made of such devices; None if its network is unknown."""
+    network: Any = program.model.network
     with compiling_for(device.platform):
         flops, size = train_step_flops(program), train_step_bytes(program)
         if flops is None or size is None:
             return None
         moved = _traffic(program) + _STATE_TRAFFIC * size.parameters
-    half = isinstance(getattr(program.model.network, "precision", None), Bfloat16)
+    half = isinstance(network.precision, Bfloat16)
     peak = device.bfloat16 if half else device.float32
     devices = program.placement.mesh.size
     computed = (flops.model + flops.recomputed) / (devices * peak * UTILISATION)

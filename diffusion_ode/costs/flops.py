@@ -119,7 +119,7 @@ def directions(model: Model, objective: Objective) -> float:
     else:
         key = jax.random.key(0)
         number = len(jax.eval_shape(lambda key: residual.draw_probes(key, shape), key))
-    return number / getattr(objective, "every", 1)
+    return number / objective.every
 
 
 def parts(network: UNet, shape: tuple[int, int, int]) -> Iterator[Part]:

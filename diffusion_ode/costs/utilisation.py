@@ -1,5 +1,7 @@
 """The utilisation of the devices that there are."""
 
+from typing import Any
+
 from diffusion_ode.costs.devices import peak_flops
 from diffusion_ode.costs.flops import train_step_flops
 from diffusion_ode.networks.precision import Bfloat16
@@ -12,7 +14,9 @@ def utilisation(program: TrainProgram) -> Utilisation | None:
 
     On a CPU the peak is measured the first time, which takes less than half a second.
     """
+    network: Any = program.model.network
     flops = train_step_flops(program)
-    half = isinstance(getattr(program.model.network, "precision", None), Bfloat16)
-    peak = peak_flops(half) if flops is not None else None
-    return None if flops is None or peak is None else Utilisation(flops.model, peak)
+    if flops is None:
+        return None
+    peak = peak_flops(half=isinstance(network.precision, Bfloat16))
+    return None if peak is None else Utilisation(flops.model, peak)

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import re
 import time
 from collections.abc import Iterator
@@ -115,8 +114,7 @@ class Evaluate:
             run.experiment.model.pixels.check(test)
             source.lanes_sharding(self.ode.lanes)  # refused now, not when all is compiled
             folder = run.workdir / "evaluations" / f"{source.step}-{self._name()}"
-            data = f"{images.manifest.name} ({images.fingerprint})"
-            settings = EvaluationSettings(folder, run, source, data)
+            settings = EvaluationSettings(folder, run, source, str(identity))
             another_name = "evaluate under a name of its own by --set evaluate.name=…"
             stack.enter_context(workdir_lock(folder, run.command_line, another_name))
             processes.by_leader(settings.check)
@@ -124,7 +122,7 @@ class Evaluate:
             console.log_to(run.log_path)
             processes.by_leader(settings.write)
 
-            console.print(f"evaluating step {source.step} on {len(test)} test images of {data}")
+            console.print(f"evaluating step {source.step} on {len(test)} test images of {identity}")
             judge = self._with_quirks()
             console.print("compiling …")
             start = time.perf_counter()
@@ -293,6 +291,6 @@ def _rows_so_far(path: Path) -> PerExampleRows:
     return files[0] if files else PerExampleRows(_COLUMNS, rows)
 
 
-@functools.partial(jax.jit)
+@jax.jit
 def _keys(key, indices):
     return jax.vmap(lambda index: jax.random.fold_in(key, index))(indices)

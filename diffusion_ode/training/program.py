@@ -74,6 +74,12 @@ class TrainProgram:
 
     def compile_step(self) -> "CompiledStep":
         """The step, compiled ahead of its first use; it consumes the state it is given."""
+        start = time.perf_counter()
+        compiled = self.lower_step().compile()
+        return CompiledStep(compiled, time.perf_counter() - start)
+
+    def lower_step(self) -> jax.stages.Lowered:
+        """The step, traced and lowered, which `compile_step` compiles."""
         step = make_train_step(
             self.model,
             self.objective,
@@ -88,9 +94,7 @@ class TrainProgram:
         jitted = jax.jit(
             step, donate_argnums=0, out_shardings=(shardings, self.placement.replicated)
         )
-        start = time.perf_counter()
-        compiled = jitted.lower(self.abstract_state, self.abstract_batch).compile()
-        return CompiledStep(compiled, time.perf_counter() - start)
+        return jitted.lower(self.abstract_state, self.abstract_batch)
 
     def place(self, batch: dict[str, Any]) -> dict[str, jax.Array]:
         """A NumPy batch of this process → what the compiled step takes."""

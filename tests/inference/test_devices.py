@@ -1,11 +1,5 @@
 """Likelihoods and samples do not depend on how many devices share the lanes."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import jax
 import numpy as np
 import pytest
@@ -19,9 +13,9 @@ from diffusion_ode.process.schedule import LinearSchedule
 from diffusion_ode.process.variance_preserving import VariancePreserving
 from diffusion_ode.solvers.control import PIController
 from diffusion_ode.training.sharding import Mesh
+from tests import eight_devices
 from tests.small_network import SmallNetwork
 
-ROOT = Path(__file__).resolve().parents[2]
 CONTROLLER = PIController(1e-3, 1e-3, 1e-3)
 
 
@@ -55,16 +49,7 @@ def judged_and_drawn() -> dict[str, list]:
 
 def test_eight_devices_judge_and_draw_what_one_does():
     script = "import json; from tests.inference.test_devices import judged_and_drawn as go;"
-    output = subprocess.run(
-        [sys.executable, "-c", f"{script} print(json.dumps(go()))"],
-        cwd=ROOT,
-        env=os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert output.returncode == 0, output.stderr
-    eight, one = json.loads(output.stdout.splitlines()[-1]), judged_and_drawn()
+    code = f"{script} print(json.dumps(go()))"
+    eight, one = eight_devices.last_line("-c", code, timeout=300), judged_and_drawn()
     assert eight["log_likelihoods"] == pytest.approx(one["log_likelihoods"], rel=1e-4)
     assert eight["images"] == one["images"]

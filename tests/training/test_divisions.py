@@ -1,18 +1,12 @@
 """One training, however many devices share it and however they are divided."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from diffusion_ode.training.collectives import Collective, total_bytes
+from tests import eight_devices
 from tests.training.divided_training import BATCH, DIVISIONS, SOME_DIVISIONS
 
-ROOT = Path(__file__).resolve().parents[2]
 NAMES = [f"{data}x{fsdp}" for data, fsdp in DIVISIONS]
 SOME = [f"{data}x{fsdp}" for data, fsdp in SOME_DIVISIONS]
 SMALL = 512  # bytes: sums over a batch for the metrics; the smallest network's gradient is 3 kB
@@ -20,17 +14,7 @@ SMALL = 512  # bytes: sums over a batch for the metrics; the smallest network's 
 
 @pytest.fixture(scope="module")
 def results():
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.training.divided_training"],
-        cwd=ROOT,
-        env=os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"},
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    return eight_devices.last_line("-m", "tests.training.divided_training", timeout=900)
 
 
 def assert_same_training(one, other):
