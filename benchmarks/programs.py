@@ -8,6 +8,8 @@ from typing import Any
 
 import jax
 
+from diffusion_ode.costs.target import slice_devices
+from diffusion_ode.errors import UserError
 from diffusion_ode.training.program import TrainProgram
 from experiments import registry
 from launch.building import build
@@ -19,10 +21,12 @@ def experiment_of(name: str, settings: Sequence[str] = ()) -> Any:
     return build(override(registry.configuration_of(registry.find(name)), settings))
 
 
-def program_of(name: str, settings: Sequence[str] = ()) -> TrainProgram:
-    """The compiled side of its training."""
+def program_of(
+    name: str, settings: Sequence[str] = (), devices: Sequence[Any] | None = None
+) -> TrainProgram:
+    """The compiled side of its training, on this machine's devices or on those of a slice."""
     experiment = experiment_of(name, settings)
-    return experiment.train.program(experiment)
+    return experiment.train.program(experiment, experiment.mesh.build(devices))
 
 
 @dataclass
@@ -62,6 +66,14 @@ def random_batch(program: TrainProgram):
     shape, levels = program.abstract_batch["image"].shape, program.model.pixels.levels
     image = jax.random.randint(jax.random.key(0), shape, 0, levels).astype("uint8")
     return {"image": image, "flag": jax.numpy.zeros(shape[0])}
+
+
+def slice_to_compile_for(parser: argparse.ArgumentParser, topology: str) -> Sequence[Any]:
+    """The devices of a TPU slice; a sentence and the end if there is none of that name."""
+    try:
+        return slice_devices(topology)
+    except UserError as error:
+        parser.exit(2, f"{error}\n")
 
 
 def flags(description: str | None, *, rounds: int, exp: str = "digits_vp"):

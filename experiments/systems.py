@@ -61,14 +61,22 @@ def published(
 def small(source: fdl.Config, *, features: int, num_steps: int) -> fdl.Config:
     """A shallow relative of `published` for images of 256 levels, and hours on two cores.
 
-    A short run cannot wait for an average over ten thousand steps, nor for a constant rate to
-    settle: hence a shorter average and a rate that falls to zero.
+    A short run cannot unlearn features that noise hides, wait for an average over ten thousand
+    steps, or let a constant rate settle: hence Fourier features that fade, a shorter average and a
+    rate that falls to zero.
     """
     from diffusion_ode.networks.unet import UNet
     from diffusion_ode.training.optimizer import AdamW, WarmedUpThenCosine
     from diffusion_ode.training.step import ExponentialAverage
 
-    network = fdl.Config(UNet, features=features, blocks=2, dropout=0.05, fourier_exponents=(6, 7))
+    network = fdl.Config(
+        UNet,
+        features=features,
+        blocks=2,
+        dropout=0.05,
+        fourier_exponents=(6, 7),
+        fourier_damping=True,
+    )
     config = _system(source, network)
     config.train.num_steps = num_steps
     config.train.batch_size = 32

@@ -53,8 +53,8 @@ class ExactNetwork:
     def init(self, key, *args):
         raise NotImplementedError("the parameters are those of the data")
 
-    def apply(self, variables, z, time, flag, *, deterministic=True, rngs=None):
-        del flag, deterministic, rngs
+    def apply(self, variables, z, time, flag, sigma, *, deterministic=True, rngs=None):
+        del flag, sigma, deterministic, rngs
         data, flat = variables["params"], z.reshape(z.shape[0], -1)
         gamma = self.schedule.gamma(time)[:, None]
         alpha, sigma = self.path.alpha(gamma), self.path.sigma(gamma)

@@ -11,7 +11,8 @@ class SmallNetwork(nn.Module):
     dropout: float = 0.0
 
     @nn.compact
-    def __call__(self, z, time, flag, *, deterministic=True):
+    def __call__(self, z, time, flag, sigma, *, deterministic=True):
+        del sigma
         condition = nn.Dense(self.features)(jnp.stack([time, flag], axis=-1))
         h = nn.Conv(self.features, (3, 3))(z) + condition[:, None, None, :]
         h = nn.Dropout(self.dropout)(nn.swish(h), deterministic=deterministic)

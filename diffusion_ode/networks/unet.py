@@ -51,6 +51,7 @@ class UNet(nn.Module):
       attention: attention after every block, not only in the middle.
       dropout: rate within the blocks.
       fourier_exponents: n of the features sin, cos(2π·2ⁿ·z); () for none.
+      fourier_damping: whether they fade where noise hides them; see `fourier_features`.
       precision: the type it is computed in; parameters and output are float32.
       remat: what of each block is kept for its gradient.
       loop: how the blocks are gone through.
@@ -66,6 +67,7 @@ class UNet(nn.Module):
     attention: bool = False
     dropout: float = 0.1
     fourier_exponents: tuple[int, ...] = (6, 7)
+    fourier_damping: bool = False
     precision: Precision = field(default_factory=Float32)
     remat: Rematerialization = field(default_factory=KeepAll)
     loop: BlockLoop = field(default_factory=ByPlatform)
@@ -82,13 +84,22 @@ class UNet(nn.Module):
         super().__post_init__()
 
     @nn.compact
-    def __call__(self, z: Images, time: PerImage, flag: PerImage, *, deterministic: bool = True):
+    def __call__(
+        self,
+        z: Images,
+        time: PerImage,
+        flag: PerImage,
+        sigma: PerImage,
+        *,
+        deterministic: bool = True,
+    ):
         """One evaluation.
 
         Args:
           z: noised images.
           time: in [0, 1], from data to noise.
           flag: 1 where the image was augmented.
+          sigma: of the noise in z; only the damping asks for it.
           deterministic: without dropout; with it, a `dropout` key must be given.
 
         Returns:
@@ -115,7 +126,9 @@ class UNet(nn.Module):
             block, loop, each = self.remat.wrap(applied), self.loop, self._weights(deterministic)
 
         # The features are of z's last bits: they are made before anything is rounded.
-        features = fourier_features(z, self.fourier_exponents)
+        features = fourier_features(
+            z, self.fourier_exponents, sigma if self.fourier_damping else None
+        )
         h = nn.Conv(self.features, (3, 3), dtype=dtype, name="conv_in")(features)
         h, kept = loop.down(block, h, each[: self.blocks])
         for own in each[self.blocks : self.blocks + 2]:

@@ -15,9 +15,9 @@ from diffusion_ode.typing import Images, Key, Parameters, PerImage
 
 @runtime_checkable
 class Network(Protocol):
-    """A Flax Linen module from (z [b,h,w,c], time [b], flag [b]) to [b,h,w,c].
+    """A Flax Linen module from (z [b,h,w,c], time [b], flag [b], sigma [b]) to [b,h,w,c].
 
-    It knows nothing of schedules: time runs over [0, 1].
+    It knows nothing of schedules: time runs over [0, 1], and σ is that of the noise in z.
     """
 
     def init(self, *args: Any, **kwargs: Any) -> Any: ...
@@ -25,7 +25,13 @@ class Network(Protocol):
     def apply(self, variables: Any, *args: Any, **kwargs: Any) -> Any: ...
 
     def __call__(
-        self, z: Images, time: PerImage, flag: PerImage, *, deterministic: bool = True
+        self,
+        z: Images,
+        time: PerImage,
+        flag: PerImage,
+        sigma: PerImage,
+        *,
+        deterministic: bool = True,
     ) -> Images: ...
 
 
@@ -48,7 +54,7 @@ class Model:
     def init(self, key: Key) -> Parameters:
         """Fresh network parameters."""
         image = jnp.zeros((1, *self.pixels.shape))
-        return self.network.init(key, image, jnp.zeros(1), jnp.zeros(1))["params"]
+        return self.network.init(key, image, *[jnp.zeros(1)] * 3)["params"]
 
     def predict(
         self,
@@ -65,6 +71,7 @@ class Model:
             z,
             self.schedule.time(gamma),
             flag,
+            self.path.sigma(gamma),
             deterministic=dropout_key is None,
             rngs=rngs,
         )

@@ -27,8 +27,8 @@ class Nonlinear(nn.Module):
     """A Jacobian that is far from diagonal and turns with z."""
 
     @nn.compact
-    def __call__(self, z, time, flag, *, deterministic=True):
-        del flag, deterministic
+    def __call__(self, z, time, flag, sigma, *, deterministic=True):
+        del flag, sigma, deterministic
         features = jnp.concatenate([z.reshape(z.shape[0], -1), time[:, None]], axis=1)
         hidden = jnp.sin(nn.Dense(64)(3.0 * features))
         return z + 0.5 * nn.Dense(16)(hidden).reshape(z.shape)

@@ -55,8 +55,8 @@ class RandomNetwork(nn.Module):
     """Two layers over both pixels, far from linear; the z added draws the data into the bins."""
 
     @nn.compact
-    def __call__(self, z, time, flag, *, deterministic=True):
-        del flag, deterministic
+    def __call__(self, z, time, flag, sigma, *, deterministic=True):
+        del flag, sigma, deterministic
         features = jnp.concatenate([z.reshape(z.shape[0], -1), time[:, None]], axis=1)
         hidden = nn.tanh(nn.Dense(16)(2.0 * features))
         return z + 0.5 * nn.Dense(2)(hidden).reshape(z.shape)

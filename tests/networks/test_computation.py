@@ -23,7 +23,7 @@ FLOAT32_BOUND = 2e-5
 def parameters():
     """Every one of them random: the zeros of a fresh network would hide all that is behind them."""
     z = jnp.zeros(SHAPE)
-    shapes = jax.eval_shape(NETWORK.init, jax.random.key(0), z, jnp.zeros(2), jnp.zeros(2))
+    shapes = jax.eval_shape(NETWORK.init, jax.random.key(0), z, *[jnp.zeros(2)] * 3)
     numbers = np.random.default_rng(0)
     return jax.tree.map(
         lambda leaf: jnp.asarray(0.1 * numbers.normal(size=leaf.shape), leaf.dtype), shapes
@@ -39,7 +39,7 @@ def evaluated(network, parameters):
         def loss(parameters):
             time, flag = jnp.asarray([0.2, 0.7]), jnp.asarray([0.0, 1.0])
             rngs = {"dropout": jax.random.key(2)}
-            out = network.apply(parameters, z, time, flag, deterministic=False, rngs=rngs)
+            out = network.apply(parameters, z, time, flag, time, deterministic=False, rngs=rngs)
             return jnp.mean(out**2), out
 
         return jax.grad(loss, has_aux=True)(parameters)
@@ -90,8 +90,7 @@ def test_parameters_are_the_same_for_every_way_of_computing():
             dataclasses.replace(NETWORK, **way).init,
             jax.random.key(0),
             z,
-            z[:, 0, 0, 0],
-            z[:, 0, 0, 0],
+            *[z[:, 0, 0, 0]] * 3,
         )
         for way in ways
     ]
@@ -103,8 +102,8 @@ def test_what_products_are_kept_for_is_not_computed_again():
     def convolutions(remat):
         network = dataclasses.replace(NETWORK, blocks=1, remat=remat, loop=Scanned())
         z, time = jnp.zeros(SHAPE), jnp.zeros(2)
-        shapes = jax.eval_shape(network.init, jax.random.key(0), z, time, time)
-        gradient = jax.grad(lambda parameters: network.apply(parameters, z, time, time).sum())
+        shapes = jax.eval_shape(network.init, jax.random.key(0), z, time, time, time)
+        gradient = jax.grad(lambda parameters: network.apply(parameters, z, time, time, time).sum())
         return str(jax.make_jaxpr(gradient)(shapes)).count("conv_general_dilated")
 
     assert convolutions(KeepProducts()) < convolutions(KeepInputs())

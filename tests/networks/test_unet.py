@@ -1,5 +1,7 @@
 """The U-Net's shape, names and beginnings; its values are held by the recording."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +17,7 @@ NETWORK = UNet(features=32, blocks=1, fourier_exponents=(2, 3))
 
 def initialised(network=NETWORK, shape=(2, 5, 4, 3)):
     z = jax.random.normal(jax.random.key(0), shape)
-    parameters = jax.jit(network.init)(jax.random.key(1), z, jnp.zeros(2), jnp.zeros(2))
+    parameters = jax.jit(network.init)(jax.random.key(1), z, *[jnp.zeros(2)] * 3)
     return z, parameters
 
 
@@ -26,7 +28,7 @@ def fresh():
 
 def test_a_fresh_network_answers_with_what_it_was_given(fresh):
     z, parameters = fresh
-    out = jax.jit(NETWORK.apply)(parameters, z, jnp.asarray([0.1, 0.9]), jnp.ones(2))
+    out = jax.jit(NETWORK.apply)(parameters, z, jnp.asarray([0.1, 0.9]), jnp.ones(2), jnp.ones(2))
     assert np.array_equal(out, z)
 
 
@@ -52,7 +54,7 @@ def test_parameters_bear_the_published_names_and_shapes(fresh):
 def test_attention_in_every_block_adds_it_to_every_block():
     network = UNet(features=32, blocks=1, attention=True)
     z = jnp.zeros((1, 2, 2, 1))
-    shapes = jax.eval_shape(network.init, jax.random.key(0), z, jnp.zeros(1), jnp.zeros(1))
+    shapes = jax.eval_shape(network.init, jax.random.key(0), z, *[jnp.zeros(1)] * 3)
     attention = {path[0] for path in flatten_dict(shapes["params"]) if ".attn_" in path[0]}
     assert attention == {"down.attn_0", "mid.attn_1", "up.attn_0", "up.attn_1"}
 
@@ -63,6 +65,27 @@ def test_fourier_features_come_sines_first_and_channel_by_channel():
     angles = 2 * np.pi * np.array([0.01, 0.02, 0.02, 0.04])  # z-channel, then exponent
     assert np.allclose(found, [0.01, 0.02, *np.sin(angles), *np.cos(angles)], atol=1e-6)
     assert fourier_features(z, ()) is z
+
+
+def test_damped_features_are_the_best_linear_estimate_of_the_clean_ones():
+    """Of sin(ωx) from sin(ωz), z = x + σε, over all phases; their slope is at most 0.61/σ."""
+    sigma = np.float32(0.3)
+    x = np.linspace(0, 1, 64, endpoint=False)[:, None]
+    noise = sigma * np.random.default_rng(0).normal(size=(1, 20_000))
+    z = jnp.asarray((x + noise)[..., None, None], jnp.float32)
+    found, undamped = (
+        np.asarray(fourier_features(z, (0,), s))[..., 0, 1] for s in (jnp.full(64, sigma), None)
+    )
+    best = np.mean(undamped * np.sin(2 * np.pi * x)) / np.mean(undamped**2)
+    assert np.allclose(found, best * undamped, atol=0.01)
+
+    z = jnp.linspace(0, 1, 100).reshape(-1, 1, 1, 1)
+    for sigma in (1e-3, 1e-2, 0.1, 1.0):
+        features = functools.partial(
+            fourier_features, exponents=(2, 5, 7), sigma=jnp.full(100, sigma)
+        )
+        _, slopes = jax.jvp(features, (z,), (jnp.ones_like(z),))
+        assert np.max(np.abs(slopes[..., 1:])) <= 0.607 / sigma
 
 
 def test_time_embedding_has_its_shortest_and_longest_period_at_the_ends():

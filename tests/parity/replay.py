@@ -172,14 +172,14 @@ class CompiledNetwork:
 
     module: UNet
 
-    def apply(self, variables, z, time, flag, *, deterministic=True, rngs=None):
+    def apply(self, variables, z, time, flag, sigma, *, deterministic=True, rngs=None):
         del deterministic, rngs
-        return _apply(self.module, variables, z, time, flag)
+        return _apply(self.module, variables, z, time, flag, sigma)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _apply(module, variables, z, time, flag):
-    return module.apply(variables, z, time, flag)
+def _apply(module, variables, z, time, flag, sigma):
+    return module.apply(variables, z, time, flag, sigma)
 
 
 def model_for(recording: Recording, parameters: Any, path, parameterization) -> Model:
