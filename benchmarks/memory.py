@@ -1,21 +1,29 @@
 """Bytes and time of a training step by precision, rematerialisation, loop and accumulation.
 
     python -m benchmarks.memory [--exp=digits_vp] [--rounds=5] [--set PATH=VALUE …] [--second]
+    python -m benchmarks.memory --exp=cifar10_vp --target=v5e:2x4
 
 Every combination of the four independent fields, each against the plain step (float32, everything
 kept, blocks unrolled, one part), with what the compiled step needs beside arguments and results.
 A combination takes as long to compile as an experiment; --set train.batch_size=… fits the table to
 a machine.
+
+With --target the step is compiled for a TPU slice that is not there: bytes on each of its chips and
+no times, with scanned blocks only, as chosen there. XLA's CPU backend keeps what is to be computed
+again, so that rematerialisation shows there, and here only where blocks are scanned.
 """
 
+import argparse
 import itertools
 
 import jax
 
 from benchmarks.measuring import machine, markdown_table, medians
-from benchmarks.programs import Stepper, flags, megabytes, program_of
+from benchmarks.programs import Stepper, flags, megabytes, program_of, slice_to_compile_for
+from diffusion_ode.costs.target import compile_for_slice
 from diffusion_ode.objectives.second_order_flow_matching import SecondOrderFlowMatching
 from diffusion_ode.objectives.trace_residual import SingleProbe
+from diffusion_ode.training.program import TrainProgram
 
 FIELDS = {
     "model.network.precision": ("float32()", "bfloat16()"),
@@ -23,44 +31,64 @@ FIELDS = {
     "model.network.loop": ("unrolled()", "scanned()"),
     "train.accumulation": ("1", "4"),
 }
+_NAMES = tuple(path.rpartition(".")[2] for path in FIELDS)
 
 
 def main() -> None:
     """Measures and prints."""
     parser = flags(__doc__, rounds=5)
     parser.add_argument("--second", action="store_true", help="of the second-order step")
+    parser.add_argument("--target", metavar="SLICE", help="such as v5e:2x4: compile for it")
     arguments = parser.parse_args()
-    combinations = list(itertools.product(*FIELDS.values()))
-    steps: dict[str, Stepper] = {}
-    for values in combinations:
-        settings = [f"{path}={value}" for path, value in zip(FIELDS, values, strict=True)]
-        program = program_of(arguments.exp, [*arguments.set, *settings])
-        changes = {}
-        if arguments.second:
-            residual = SingleProbe()
-            changes["objective"] = SecondOrderFlowMatching(
-                program.objective.times, residual=residual
-            )
-        steps[" ".join(values)] = Stepper.of(program, **changes)
-    seconds = medians(steps, arguments.rounds)
+    order = "second-order" if arguments.second else "first-order"
+    title = f"{arguments.exp}, {order} step, {' '.join(arguments.set)}"
+    if arguments.target is None:
+        _here(arguments, title)
+    else:
+        _there(arguments, title, slice_to_compile_for(parser, arguments.target))
 
-    plain = " ".join(combinations[0])
+
+def _here(arguments: argparse.Namespace, title: str) -> None:
+    combinations = list(itertools.product(*FIELDS.values()))
+    steps = {values: Stepper.of(_program(arguments, values)) for values in combinations}
+    seconds = medians({" ".join(values): step for values, step in steps.items()}, arguments.rounds)
+    seconds = {values: seconds[" ".join(values)] for values in combinations}
+    plain = combinations[0]
     rows = [
         [
             *values,
-            megabytes(steps[name].temporary_bytes),
-            f"{steps[name].temporary_bytes / steps[plain].temporary_bytes:.2f}",
-            f"{1e3 * seconds[name]:.1f}",
-            f"{seconds[name] / seconds[plain]:.2f}",
+            megabytes(steps[values].temporary_bytes),
+            f"{steps[values].temporary_bytes / steps[plain].temporary_bytes:.2f}",
+            f"{1e3 * seconds[values]:.1f}",
+            f"{seconds[values] / seconds[plain]:.2f}",
         ]
-        for values, name in zip(combinations, steps, strict=True)
+        for values in combinations
     ]
-    order = "second-order" if arguments.second else "first-order"
-    state = steps[plain].program.abstract_state
-    print(f"{arguments.exp}, {order} step, {' '.join(arguments.set)}: {machine()}")
-    print(f"the state takes {megabytes(_bytes(state))} MB besides\n")
-    header = [*(path.rpartition(".")[2] for path in FIELDS), "temporary MB", "×", "ms", "×"]
-    print(markdown_table(header, rows))
+    print(f"{title}: {machine()}")
+    print(f"the state takes {megabytes(_bytes(steps[plain].program.abstract_state))} MB besides\n")
+    print(markdown_table([*_NAMES, "temporary MB", "×", "ms", "×"], rows))
+
+
+def _there(arguments: argparse.Namespace, title: str, devices) -> None:
+    print(f"{title}, on each of {len(devices)} chips of {arguments.target}")
+    print(f"compiled by: {machine()}\n", flush=True)
+    print(markdown_table([*_NAMES, "temporary GB", "of all GB", "fits"], []), flush=True)
+    for values in itertools.product(*FIELDS.values()):
+        if "scanned()" in values:
+            step = compile_for_slice(_program(arguments, values, devices))
+            held = step.device.memory if step.device else 0
+            sizes = ["", "", f"no: {step.too_large}"]
+            if step.too_large is None:
+                fits = "yes" if step.memory <= held else "no"
+                sizes = [f"{step.temporary / 1e9:.2f}", f"{step.memory / 1e9:.2f}", fits]
+            print("| " + " | ".join([*values, *sizes]) + " |", flush=True)
+
+
+def _program(arguments: argparse.Namespace, values, devices=None) -> TrainProgram:
+    settings = [f"{path}={value}" for path, value in zip(FIELDS, values, strict=True)]
+    if arguments.second:
+        settings.append("train.objective=second_order_flow_matching(residual=single_probe())")
+    return program_of(arguments.exp, [*arguments.set, *settings], devices)
 
 
 def _bytes(tree) -> int:

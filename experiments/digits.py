@@ -3,7 +3,7 @@
 import fiddle as fdl
 
 from experiments.registry import experiment
-from experiments.systems import I_DODE, THEOREM, finetuned, straight
+from experiments.systems import I_DODE, THEOREM, finetuned, solved_carefully, straight
 
 # γ0 = −2 log(3.0187 · V) for V = 17 levels: then noise cut at the bins' borders loses as little of
 # the normal as it does for V = 256 at the published γ0 = −13.3.
@@ -92,7 +92,7 @@ def digits_vp_undamped(config: fdl.Config) -> fdl.Config:
     a rougher flow, whose ODE takes more network evaluations.
     """
     config.model.network.fourier_damping = False
-    return config
+    return solved_carefully(config)
 
 
 @experiment(parent="digits_vp", source=I_DODE)

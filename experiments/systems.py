@@ -55,7 +55,7 @@ def published(
         weight_decay=0.01,
     )
     config.train.average = fdl.Config(ExponentialAverage, decay=0.9999)
-    return config
+    return solved_carefully(config)
 
 
 def small(source: fdl.Config, *, features: int, num_steps: int) -> fdl.Config:
@@ -87,6 +87,23 @@ def small(source: fdl.Config, *, features: int, num_steps: int) -> fdl.Config:
     )
     config.train.average = fdl.Config(ExponentialAverage, decay=0.999, warmup=True)
     config.evaluate.num_images = 500
+    return config
+
+
+def solved_carefully(config: fdl.Config) -> fdl.Config:
+    """With a tenth of the default tolerance of z, for the rough field of undamped features.
+
+    Measured on digits (benchmarks/likelihood.py): at the default single images err by 0.02 bits per
+    dimension, at this by 0.006.
+    """
+    from diffusion_ode.inference.likelihood import OdeLikelihood
+    from diffusion_ode.solvers.control import PIController
+
+    controller = fdl.Config(PIController, rtol=0.0, atol=0.0, log_density_tolerance=1e-2)
+    controller.unit_tolerance = 1e-3
+    controller.initial_step = 0.1
+    controller.factor_max = 2.0
+    config.evaluate.ode = fdl.Config(OdeLikelihood, controller=controller)
     return config
 
 

@@ -36,7 +36,7 @@ class Adams:
       order: k, of the predictor.
     """
 
-    order: int = 3
+    order: int = 4
 
     def __post_init__(self) -> None:
         if not 1 <= self.order <= _MOST_SLOPES:
