@@ -21,8 +21,6 @@ import jax
 from benchmarks.measuring import machine, markdown_table, medians
 from benchmarks.programs import Stepper, flags, megabytes, program_of, slice_to_compile_for
 from diffusion_ode.costs.target import compile_for_slice
-from diffusion_ode.objectives.second_order_flow_matching import SecondOrderFlowMatching
-from diffusion_ode.objectives.trace_residual import SingleProbe
 from diffusion_ode.training.program import TrainProgram
 
 FIELDS = {

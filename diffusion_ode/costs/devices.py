@@ -109,7 +109,12 @@ def find_device(name: str) -> Device:
 
 def of_kind(device_kind: str) -> Device | None:
     """The table's entry for what JAX calls a device, if it has one."""
-    return next((device for device in DEVICES if device_kind.startswith(device.kind)), None)
+    for device in DEVICES:
+        rest = device_kind.removeprefix(device.kind)
+        # What follows is a variant's name (" 80GB HBM3", "-SXM4-80GB"), not another number's end.
+        if rest != device_kind and not rest[:1].isalnum():
+            return device
+    return None
 
 
 def peak_flops(half: bool = False) -> float | None:

@@ -120,6 +120,12 @@ class PIController:
             )
         if self.max_steps < 1:
             raise UserError(f"max_steps is {self.max_steps}, but must be at least 1: raise it.")
+        if not 0 < self.safety <= 1 or not 0 < self.factor_min <= 1 < self.factor_max:
+            raise UserError(
+                f"safety is {self.safety}, factor_min {self.factor_min} and factor_max"
+                f" {self.factor_max}, but steps must be able to shrink and to grow: give safety and"
+                " factor_min in (0, 1], and factor_max above 1."
+            )
         if self.initial_step is not None and not self.initial_step > 0:
             raise UserError(
                 f"initial_step is {self.initial_step}, but must be positive in either direction: "

@@ -92,6 +92,7 @@ class Compare:
                     f"{len(difference)}, of which {100 * result['images_better_here']:.0f} % are"
                     " coded shorter here",
                 ),
+                *_solved_otherwise(here, there),
                 *[("", f"{count} left out: {why}") for why, count in pairs.left_out.items()],
             ],
             written=[("comparison", path)],
@@ -133,6 +134,20 @@ def _check_same_kind(here: dict[str, Any], there: dict[str, Any], mine: Path, th
     quirks = [", ".join(sorted(result.get("quirks", []))) or "none" for result in (here, there)]
     if quirks[0] != quirks[1]:
         _refuse_unlike(f"the quirks {quirks[0]}", f"the quirks {quirks[1]}", mine, theirs)
+
+
+def _solved_otherwise(here: dict[str, Any], there: dict[str, Any]) -> list[tuple[str, str]]:
+    """A warning where the ODEs were not solved alike: then the solver's error is in the verdict."""
+    ours, others = (
+        result.get("config", {}).get("arguments", {}).get("evaluate", {}).get("arguments", {})
+        for result in (here, there)
+    )
+    ours, others = (ode.get("ode", {}).get("arguments", {}) for ode in (ours, others))
+    names = ("solver", "controller", "variable", "divergence")
+    fields = [name for name in names if ours.get(name) != others.get(name)]
+    if not fields:
+        return []
+    return [("SOLVED OTHERWISE", f"{', '.join(fields)} differ: their error is in it, too")]
 
 
 def _refuse_unlike(ours: str, others: str, mine: Path, theirs: Path):

@@ -130,7 +130,7 @@ class Evaluate:
                 _rows_so_far(folder / "per_example.csv") as table,
                 CompilationTime() as compiling,
             ):
-                evaluated = len(test) - len(table.done)
+                evaluated = sum(index not in table.done for index in range(len(test)))
                 judge._complete(table, test, run.experiment.model, source, console)
                 seconds = time.perf_counter() - start - compiling.seconds
                 rows = table.table()
