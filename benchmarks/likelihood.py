@@ -15,6 +15,7 @@ WORKDIR is that of a training, by default runs/digits_vp. Prints markdown tables
 """
 
 import argparse
+import dataclasses
 import functools
 import heapq
 from pathlib import Path
@@ -79,13 +80,13 @@ def main() -> None:
 def _speed(workdir: Path, images: int, rounds: int, tolerance: float) -> None:
     posed = problem(workdir, images)
     truth = reference(posed, workdir, tolerance)
-    tight = OdeLikelihood().controller.tightened(0.25)
+    default = Lanes.by_default()
     runs = {
         "SciPy RK45 on the host, one state, 1e-5": HostScipy(posed.model, posed.parameters),
         "the same, 1e-3": HostScipy(posed.model, posed.parameters, 1e-3),
-        "lanes, default": Lanes.by_default(),
-        "lanes, a quarter of its tolerance": Lanes(
-            OdeLikelihood().solver, tight, OdeLikelihood().variable, OdeLikelihood().lanes
+        "lanes, default": default,
+        "lanes, a quarter of its tolerance": dataclasses.replace(
+            default, controller=default.controller.tightened(0.25)
         ),
     }
     solved: dict[str, Solved] = {}

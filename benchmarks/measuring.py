@@ -7,13 +7,16 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
+from typing import TypeVar
 
 import jax
 
+Name = TypeVar("Name")
 
-def medians(run: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+
+def medians(run: Mapping[Name, Callable[[], object]], rounds: int) -> dict[Name, float]:
     """Median seconds of each, run in turn `rounds` times after one that does not count."""
-    seconds: dict[str, list[float]] = {name: [] for name in run}
+    seconds: dict[Name, list[float]] = {name: [] for name in run}
     for number in range(rounds + 1):
         for name, function in run.items():
             start = time.perf_counter()
@@ -45,5 +48,9 @@ def _processor() -> str:
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A table as a README shows it."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+    return "\n".join(map(markdown_row, [header, ["---"] * len(header), *rows]))
+
+
+def markdown_row(cells: Sequence[object]) -> str:
+    """One line of such a table, for those that take minutes a line."""
+    return "| " + " | ".join(map(str, cells)) + " |"

@@ -18,7 +18,7 @@ import itertools
 
 import jax
 
-from benchmarks.measuring import machine, markdown_table, medians
+from benchmarks.measuring import machine, markdown_row, markdown_table, medians
 from benchmarks.programs import Stepper, flags, megabytes, program_of, slice_to_compile_for
 from diffusion_ode.costs.target import compile_for_slice
 from diffusion_ode.training.program import TrainProgram
@@ -49,8 +49,7 @@ def main() -> None:
 def _here(arguments: argparse.Namespace, title: str) -> None:
     combinations = list(itertools.product(*FIELDS.values()))
     steps = {values: Stepper.of(_program(arguments, values)) for values in combinations}
-    seconds = medians({" ".join(values): step for values, step in steps.items()}, arguments.rounds)
-    seconds = {values: seconds[" ".join(values)] for values in combinations}
+    seconds = medians(steps, arguments.rounds)
     plain = combinations[0]
     rows = [
         [
@@ -79,7 +78,7 @@ def _there(arguments: argparse.Namespace, title: str, devices) -> None:
             if step.too_large is None:
                 fits = "yes" if step.memory <= held else "no"
                 sizes = [f"{step.temporary / 1e9:.2f}", f"{step.memory / 1e9:.2f}", fits]
-            print("| " + " | ".join([*values, *sizes]) + " |", flush=True)
+            print(markdown_row([*values, *sizes]), flush=True)
 
 
 def _program(arguments: argparse.Namespace, values, devices=None) -> TrainProgram:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from diffusion_ode import processes, units
+from diffusion_ode import documents, processes, units
 from diffusion_ode.errors import UserError
 from diffusion_ode.inference.uncertainty import standard_error
 from diffusion_ode.reporting.result_files import read_json, read_table, write_json
@@ -23,6 +23,8 @@ _KIND = {
     "num_importance": "K =",
     "combination": "a combination of draws",
 }
+# What may differ, but puts the solver's error or the probes' into the difference: fields of `ode`.
+_SOLVING = ("solver", "controller", "variable", "divergence")
 _DIGITS = 6  # of a hash: enough to tell the few models of one user
 
 
@@ -138,13 +140,9 @@ def _check_same_kind(here: dict[str, Any], there: dict[str, Any], mine: Path, th
 
 def _solved_otherwise(here: dict[str, Any], there: dict[str, Any]) -> list[tuple[str, str]]:
     """A warning where the ODEs were not solved alike: then the solver's error is in the verdict."""
-    ours, others = (
-        result.get("config", {}).get("arguments", {}).get("evaluate", {}).get("arguments", {})
-        for result in (here, there)
-    )
-    ours, others = (ode.get("ode", {}).get("arguments", {}) for ode in (ours, others))
-    names = ("solver", "controller", "variable", "divergence")
-    fields = [name for name in names if ours.get(name) != others.get(name)]
+    changes = documents.difference(here.get("config"), there.get("config"))
+    changed = {tuple(change.path.split(".")[:3]) for change in changes}
+    fields = [name for name in _SOLVING if ("evaluate", "ode", name) in changed]
     if not fields:
         return []
     return [("SOLVED OTHERWISE", f"{', '.join(fields)} differ: their error is in it, too")]

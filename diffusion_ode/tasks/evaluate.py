@@ -130,8 +130,8 @@ class Evaluate:
                 _rows_so_far(folder / "per_example.csv") as table,
                 CompilationTime() as compiling,
             ):
-                evaluated = sum(index not in table.done for index in range(len(test)))
-                judge._complete(table, test, run.experiment.model, source, console)
+                missing = [index for index in range(len(test)) if index not in table.done]
+                judge._complete(table, missing, test, run.experiment.model, source, console)
                 seconds = time.perf_counter() - start - compiling.seconds
                 rows = table.table()
             rows = {name: column[rows["index"] < len(test)] for name, column in rows.items()}
@@ -162,7 +162,7 @@ class Evaluate:
                 "config": run.document,
                 "devices": sorted({device.device_kind for device in jax.devices()}),
                 "seconds": time.perf_counter() - start,
-                "images_per_second": evaluated / seconds if evaluated else None,
+                "images_per_second": len(missing) / seconds if missing else None,
                 "compilation_seconds": compiling.seconds,
             }
             if processes.is_leader():
@@ -193,10 +193,15 @@ class Evaluate:
         return f"{short_name(self.ode.dequantization)}-k{self.num_importance}"
 
     def _complete(
-        self, table: PerExampleRows, test: np.ndarray, model: Model, source: Trained, console
+        self,
+        table: PerExampleRows,
+        missing: list[int],
+        test: np.ndarray,
+        model: Model,
+        source: Trained,
+        console: Console,
     ) -> None:
         """Evaluates the images that the table has no row for yet."""
-        missing = [index for index in range(len(test)) if index not in table.done]
         progress = Progress(console, "image", len(test))
         dimensions = model.pixels.dimensions
         running = RunningMean(code_lengths(table.table(), dimensions))

@@ -18,6 +18,8 @@ def test_kinds_are_told_apart_as_jax_spells_them():
     assert of_kind("TPU v5 lite").name == "v5e"
     assert of_kind("TPU v5").name == "v5p"
     assert of_kind("NVIDIA H100 80GB HBM3").name == "h100"
+    assert of_kind("NVIDIA L4").name == "l4"
+    assert of_kind("NVIDIA L40S") is None
     assert of_kind("abacus") is None
 
 

@@ -1,5 +1,7 @@
 """Single batches: orders, agreement with other programs, tolerances, and lanes that fail."""
 
+import math
+
 import diffrax
 import jax
 import jax.numpy as jnp
@@ -394,6 +396,8 @@ def test_can_be_traced_inside_a_larger_function():
         (lambda: PIController(log_density_tolerance=0.0), "no step has no error"),
         (lambda: PIController(max_steps=0), "max_steps is 0"),
         (lambda: PIController(initial_step=-0.1), "initial_step is -0.1"),
+        (lambda: PIController(safety=math.nan), "safety is nan"),
+        (lambda: PIController(factor_max=0.5), "factor_max 0.5"),
         (lambda: FixedSteps(0), "steps is 0"),
     ],
 )

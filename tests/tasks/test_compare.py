@@ -6,15 +6,19 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from diffusion_ode.configuration import document_of
 from diffusion_ode.errors import UserError
+from diffusion_ode.inference.likelihood import OdeLikelihood
 from diffusion_ode.reporting.result_files import PerExampleFile
+from diffusion_ode.solvers.control import FixedSteps
+from diffusion_ode.solvers.heun import Heun
 from diffusion_ode.tasks.compare import Compare
 from tests.tasks.conftest import experiment, run_in
 
 DIMENSIONS = 64
 
 
-def evaluated(workdir, bits, failed=(), quirks=(), **ode):
+def evaluated(workdir, bits, failed=(), quirks=(), config=None, **ode):
     """A folder as an evaluation leaves it; `bits` by image, of which `failed` did not converge."""
     folder = workdir / "evaluations" / "7-uniform-k1"
     with PerExampleFile(folder / "per_example.csv", ("log_likelihood", "converged")) as table:
@@ -25,6 +29,7 @@ def evaluated(workdir, bits, failed=(), quirks=(), **ode):
         "data": {"name": "d", "fingerprint": "f", "split": "test", "shape": [8, 8, 1]},
         "ode": {"bpd": 99.0, "dequantization": "uniform", "num_importance": 1, **ode},
         "quirks": list(quirks),
+        "config": config,
     }
     (folder / "result.json").write_text(json.dumps(result))
     return workdir
@@ -87,6 +92,19 @@ def test_how_draws_are_combined_matters_only_if_there_are_several(tmp_path):
     ]
     with pytest.raises(UserError, match=r"draws importance_weighted and .* averaged_draws"):
         compared(*several)
+
+
+def test_odes_that_were_solved_otherwise_are_compared_with_a_warning(tmp_path):
+    def tree(ode):
+        evaluate = {"call": "m:Evaluate", "arguments": {"ode": document_of(ode)}}
+        return {"call": "m:Experiment", "arguments": {"evaluate": evaluate}}
+
+    bits = {0: 2.0, 1: 3.0}
+    heun = OdeLikelihood(solver=Heun(), controller=FixedSteps(40))
+    solved = {"a": OdeLikelihood(), "b": OdeLikelihood(lanes=4), "c": heun}
+    a, b, c = (evaluated(tmp_path / k, bits, config=tree(ode)) for k, ode in solved.items())
+    assert "SOLVED OTHERWISE" not in dict(compared(a, b)[0].rows)
+    assert dict(compared(a, c)[0].rows)["SOLVED OTHERWISE"].startswith("solver, controller differ")
 
 
 def test_two_others_of_the_same_last_name_do_not_share_a_file(tmp_path):
