@@ -1,15 +1,20 @@
 """The last thing on the screen: results, where they are, and what to type next."""
 
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterator, Sequence
 
-from diffusion_ode.reporting.result_table import result_table
+from diffusion_ode.reporting.result_table import SCREEN_WIDTH, result_table
 from diffusion_ode.tasks.outcome import Outcome
 from diffusion_ode.tasks.run import Run
+
+_GAP = 2  # columns between what and its value
 
 
 def summary(run: Run, outcomes: Sequence[Outcome]) -> str:
     """One table for all tasks of a launch, the paths of what they wrote, and the next command."""
     rows = [row for outcome in outcomes for row in outcome.rows]
+    room = SCREEN_WIDTH - max((len(what) for what, _ in rows), default=0) - _GAP
+    rows = [row for what, value in rows for row in _wrapped(what, value, room)]
     written = [entry for outcome in outcomes for entry in outcome.written]
     lines = ["", result_table((run.name, ""), rows)] if rows else []
     if written:
@@ -18,3 +23,9 @@ def summary(run: Run, outcomes: Sequence[Outcome]) -> str:
     if outcomes and outcomes[-1].next_flags:
         lines += ["", "next, try", f"  {run.next_command(*outcomes[-1].next_flags)}"]
     return "\n".join(lines)
+
+
+def _wrapped(what: str, value: str, room: int) -> Iterator[tuple[str, str]]:
+    """A value that is longer than the screen goes on below: paths are never cut."""
+    for number, line in enumerate(textwrap.wrap(value, room, break_on_hyphens=False) or [""]):
+        yield ("" if number else what), line

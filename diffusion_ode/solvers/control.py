@@ -112,11 +112,14 @@ class PIController:
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise UserError(f"{name} is {value}, but a tolerance must not be negative.")
-        if self.rtol + self.atol + self.unit_tolerance == 0 or self.log_density_tolerance == 0:
+        if self.rtol + self.atol + self.unit_tolerance == 0:
             raise UserError(
-                f"rtol is {self.rtol}, atol {self.atol} and log_density_tolerance "
-                f"{self.log_density_tolerance}, but no step has no error: make rtol or atol, and "
-                "log_density_tolerance, positive."
+                "rtol, atol and unit_tolerance are all 0, but no step has no error: make one of"
+                " them positive."
+            )
+        if self.log_density_tolerance == 0:
+            raise UserError(
+                "log_density_tolerance is 0, but no step has no error: make it positive."
             )
         if self.max_steps < 1:
             raise UserError(f"max_steps is {self.max_steps}, but must be at least 1: raise it.")
@@ -137,9 +140,13 @@ class PIController:
         return self.max_steps
 
     def tightened(self, factor: float) -> "PIController":
-        """The same with every tolerance multiplied by `factor`: to measure the solver's error."""
+        """The same with every tolerance multiplied by `factor`: to measure the solver's error.
+
+        With room for 1/factor as many steps, which is what a method of order 1 would take.
+        """
         return dataclasses.replace(
             self,
+            max_steps=math.ceil(self.max_steps / factor),
             rtol=self.rtol * factor,
             atol=self.atol * factor,
             unit_tolerance=self.unit_tolerance * factor,

@@ -219,9 +219,11 @@ class _Pool:
         sharding = self.integrator.sharding
         devices = 1 if sharding is None else len(sharding.device_set)
         lanes = len(self.owners)
-        while lanes % (2 * devices) == 0 and items <= lanes // 2:
-            lanes //= 2
-        return lanes
+        while True:
+            half = devices * -(-lanes // (2 * devices))
+            if half == lanes or half < items:
+                return lanes
+            lanes = half
 
     def _spread(self, rows: np.ndarray, leaves: tuple[Any, ...]) -> np.ndarray:
         """The items' arrays in the lanes `rows`, zeros in the others."""

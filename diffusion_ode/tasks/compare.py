@@ -35,11 +35,14 @@ class Compare:
     The images' own spread, which is most of a mean's standard error, cancels in the difference.
 
     Args:
-      evaluation: name of the evaluations to compare, e.g. "truncated_normal-k1"; None takes the
-        newest of this workdir, and the other's of the same name.
+      evaluation: name of this workdir's, e.g. "truncated_normal-k1", or with the checkpoint's step,
+        "1000-truncated_normal-k1"; of several steps the newest. None takes `evaluate.name`, or else
+        the newest whose name the other workdir has, too.
+      other: the same of the other workdir's; None takes the name of this one's.
     """
 
     evaluation: str | None = None
+    other: str | None = None
 
     def run(self, run: Run) -> Outcome:
         """Compares this workdir's evaluation with that of `--with WORKDIR`."""
@@ -48,8 +51,7 @@ class Compare:
             raise UserError(
                 "The task compare needs another model: name its folder by --with=WORKDIR."
             )
-        mine = _newest(run.workdir, self.evaluation)
-        theirs = _newest(Path(other).expanduser(), mine.name.partition("-")[2])
+        mine, theirs = self._evaluations(run, Path(other).expanduser())
         here, there = read_json(mine / "result.json"), read_json(theirs / "result.json")
         _check_same_data(here, there, run.workdir, other)
         _check_same_kind(here, there, mine, theirs)
@@ -84,8 +86,10 @@ class Compare:
             write_json(path, result)
         return Outcome(
             rows=[
-                ("this model", f"{result['this']['bpd']:.4f} bpd ({mine})"),
-                ("other model", f"{result['other']['bpd']:.4f} bpd ({theirs})"),
+                ("this model", f"{result['this']['bpd']:.4f} bpd, {mine.name}"),
+                ("", f"of {run.workdir}"),
+                ("other model", f"{result['other']['bpd']:.4f} bpd, {theirs.name}"),
+                ("", f"of {other}"),
                 ("difference, paired", f"{with_error(mean, error)} bpd"),
                 ("95 % interval", f"{interval[0]:+.4f} to {interval[1]:+.4f} bpd"),
                 ("verdict", _verdict(interval)),
@@ -100,20 +104,46 @@ class Compare:
             written=[("comparison", path)],
         )
 
+    def _evaluations(self, run: Run, other: Path) -> tuple[Path, Path]:
+        """The folders of this workdir's evaluation and the other's."""
+        here, there = _finished(run.workdir), _finished(other)
+        wanted = self.evaluation or getattr(run.experiment.evaluate, "name", None)
+        if wanted is None and self.other is None:
+            names = {_kind_of(folder) for folder in there}
+            wanted = next((kind for kind in map(_kind_of, here) if kind in names), None)
+        mine = here[0] if wanted is None else _of_name(here, wanted)
+        return mine, _of_name(there, self.other or _kind_of(mine))
 
-def _newest(workdir: Path, name: str | None) -> Path:
-    """The folder of the evaluation that was finished last, of that name if one is given."""
-    found = [
-        path.parent
-        for path in (workdir / "evaluations").glob("*/result.json")
-        if name is None or path.parent.name.partition("-")[2] == name
-    ]
-    if not found:
-        what = "finished evaluation" if name is None else f"finished evaluation named {name}"
+
+def _finished(workdir: Path) -> list[Path]:
+    """The folders of all evaluations that have ended, the last one first."""
+    results = sorted(
+        (workdir / "evaluations").glob("*/result.json"), key=lambda path: -path.stat().st_mtime
+    )
+    if not results:
+        there = "has no finished evaluation" if workdir.is_dir() else "is no folder"
         raise UserError(
-            f"{workdir} has no {what}: run --task=evaluate there first, with the same settings."
+            f"{workdir} {there}: name the workdir of a training, and run --task=evaluate there"
+            " first."
         )
-    return max(found, key=lambda folder: (folder / "result.json").stat().st_mtime)
+    return [path.parent for path in results]
+
+
+def _of_name(found: list[Path], name: str) -> Path:
+    """The first one of that name, which may have its step before it."""
+    for folder in found:
+        if name in (folder.name, _kind_of(folder)):
+            return folder
+    there = ", ".join(folder.name for folder in found)
+    raise UserError(
+        f"{found[0].parent} has no finished evaluation named {name}, but {there}: choose by --set"
+        " compare.evaluation=… and --set compare.other=…, or evaluate there under that name."
+    )
+
+
+def _kind_of(evaluation: Path) -> str:
+    """Its name without the step."""
+    return evaluation.name.partition("-")[2]
 
 
 def _check_same_data(here: dict[str, Any], there: dict[str, Any], workdir: Path, other: str):

@@ -43,7 +43,8 @@ from diffusion_ode.training.interruption import Interruption
 from diffusion_ode.training.randomness import stream_key
 from diffusion_ode.training.workdir_lock import workdir_lock
 
-_BOUND_BATCH = 128  # images whose bound is computed at once, just ahead of their solves
+# Images whose bound is computed at once, just ahead of their solves; rounded up to the devices.
+_BOUND_BATCH = 128
 _COLUMNS = ("log_likelihood", "nfe", "converged", "reconstruction", "prior", "diffusion")
 # What is found of an image, as processes send it to each other.
 _ROW = np.dtype([("index", np.int64), *((column, np.float64) for column in _COLUMNS)])
@@ -123,6 +124,7 @@ class Evaluate:
             processes.by_leader(settings.write)
 
             console.print(f"evaluating step {source.step} on {len(test)} test images of {identity}")
+            run.say_changes("evaluate", console.print)
             judge = self._with_quirks()
             console.print("compiling …")
             start = time.perf_counter()
@@ -228,12 +230,16 @@ class Evaluate:
     ) -> Iterator[tuple[int, np.ndarray]]:
         """The missing images, after their bound has been put into `bounds`."""
         key = stream_key(self.seed, "bound")
-        for first in range(0, len(missing), _BOUND_BATCH):
-            chunk = missing[first : first + _BOUND_BATCH]
+        devices = source.placement.mesh.size
+        batch = devices * -(-_BOUND_BATCH // devices)
+        for first in range(0, len(missing), batch):
+            chunk = missing[first : first + batch]
             # Padded, so that the last chunk needs no compilation of its own.
-            padded = np.asarray([*chunk, *[chunk[-1]] * (_BOUND_BATCH - len(chunk))])
-            keys = _keys(key, jnp.asarray(padded))
-            levels = jnp.asarray(test[padded], jnp.int32)
+            padded = np.asarray([*chunk, *[chunk[-1]] * (batch - len(chunk))])
+            keys, levels = jax.device_put(
+                (_keys(key, jnp.asarray(padded)), test[padded].astype(np.int32)),
+                source.placement.batch,
+            )
             terms = np.asarray(self.bound.terms(model, source.parameters, levels, keys))
             for position, index in enumerate(chunk):
                 bounds[index] = terms[:, position]
@@ -253,6 +259,9 @@ class Evaluate:
         if self.ode.divergence.exact:
             del variations["other probes"]  # there are none
         count = min(self.error_images, len(test))
+        converged = rows["converged"] > 0.0
+        if not converged[rows["index"] < count].any():
+            variations = {}  # there is nothing that they could be compared with
         scale = -model.pixels.dimensions  # a longer code is a smaller likelihood
         to_bpd = lambda nats: {k: units.bits_per_dimension(v, scale) for k, v in nats.items()}  # noqa: E731
         again: dict[str, dict[int, float]] = {}
@@ -274,13 +283,12 @@ class Evaluate:
                 progress.update(len(values))
             progress.end()
             again[what] = to_bpd(values)
-        converged = rows["converged"] > 0.0
         mine = dict(zip(rows["index"][converged], rows["log_likelihood"][converged], strict=True))
         return uncertainty(
             to_bpd(mine),
-            redrawn_dequantization=again["other noise within the bins"],
-            redrawn_probes=again.get("other probes"),
-            tightened=again["a tenth of the tolerance"],
+            redrawn_dequantization=again.get("other noise within the bins", {}),
+            redrawn_probes=None if self.ode.divergence.exact else again.get("other probes", {}),
+            tightened=again.get("a tenth of the tolerance", {}),
         )
 
 

@@ -32,7 +32,7 @@ def figures_of(rows: Rows, parts: Uncertainty, dimensions: int) -> dict[str, dic
       dimensions: N.
 
     Raises:
-      UserError: no image's solve converged, or an image's bound is not finite.
+      UserError: an image's bound is not finite.
     """
     bpd, error = _mean(code_lengths(rows, dimensions))
     terms = {
@@ -43,7 +43,7 @@ def figures_of(rows: Rows, parts: Uncertainty, dimensions: int) -> dict[str, dic
     nfe = rows["nfe"]
     return {
         "ode": {
-            "bpd": bpd,
+            "bpd": _if_finite(bpd),
             "standard_error": _if_finite(error),
             "num_images": int(np.sum(rows["converged"] > 0.0)),
             "standard_error_parts": {
@@ -100,17 +100,8 @@ def code_lengths(rows: Rows, dimensions: int) -> np.ndarray:
 
 
 def _mean(values: np.ndarray) -> tuple[float, float]:
-    """Mean and its standard error over images.
-
-    Raises:
-      UserError: there is no value to take the mean of.
-    """
-    if len(values) == 0:
-        raise UserError(
-            "No image's solve converged, so there is no likelihood to report: raise"
-            " evaluate.ode.controller.max_steps, or its tolerances."
-        )
-    return float(np.mean(values)), standard_error(values)
+    """Mean and its standard error over images; the mean of none is not a number."""
+    return float(np.mean(values)) if len(values) else math.nan, standard_error(values)
 
 
 def _finite(values: np.ndarray, index: np.ndarray) -> np.ndarray:
@@ -124,9 +115,9 @@ def _finite(values: np.ndarray, index: np.ndarray) -> np.ndarray:
     return values
 
 
-def _if_finite(error: float) -> float | None:
-    """A single image has no spread: JSON says null."""
-    return error if math.isfinite(error) else None
+def _if_finite(figure: float) -> float | None:
+    """A single image has no spread, and none at all no mean: JSON says null."""
+    return figure if math.isfinite(figure) else None
 
 
 def in_words(result: dict[str, Any]) -> list[tuple[str, str]]:
@@ -136,7 +127,9 @@ def in_words(result: dict[str, Any]) -> list[tuple[str, str]]:
         ("data", f"{data['num_images']} test images of {data['name']}, {data['fingerprint']}"),
         (
             f"ODE, {ode['dequantization'].replace('_', ' ')}, K = {ode['num_importance']}",
-            f"{_with_error(ode)}, {_counted(ode['num_images'])}, {ode['trace']}",
+            f"{_with_error(ode)}, {_counted(ode['num_images'])}, {ode['trace']}"
+            if ode["num_images"]
+            else "unknown: no image's solve converged",
         ),
         *_error_rows(ode),
         ("variational bound (SDE)", _with_error(bound)),
@@ -170,6 +163,8 @@ def in_words(result: dict[str, Any]) -> list[tuple[str, str]]:
         rows += [
             ("NOT CONVERGED", some_images(ode["not_converged"])),
             ("", "not in the ODE's mean; result.json names all"),
+            ("", "raise evaluate.ode.controller.max_steps, or its"),
+            ("", "tolerances"),
         ]
     return rows
 
@@ -181,7 +176,13 @@ def _error_rows(ode: dict[str, Any]) -> list[tuple[str, str]]:
     said = [f"{names[name]} {_part_in_words(part)}" for name, part in parts.items() if part]
     labels = ["  its ± is from", *[""] * len(said)]
     rows = list(zip(labels, said, strict=False))
-    if ode["solver_error"] is not None:
+    if ode["solver_error"] is None:
+        if ode["error_images"] and ode["num_images"]:
+            rows += [
+                ("  solver's error", f"unknown: of {_counted(ode['error_images'])} none converged"),
+                ("", "at a tenth of the tolerance"),
+            ]
+    else:
         solver = ode["solver_error"]
         error = solver["standard_error"]
         mean = f"{solver['mean']:+.5f}" + ("" if error is None else f" ± {error:.5f}")

@@ -1,10 +1,11 @@
 """The root of every config."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from diffusion_ode.errors import UserError
 from diffusion_ode.process.model import Model
 from diffusion_ode.tasks import registry
+from diffusion_ode.tasks.compare import Compare
 from diffusion_ode.tasks.run import Task
 from diffusion_ode.tasks.subject import Data
 from diffusion_ode.training.sharding import Mesh
@@ -20,6 +21,7 @@ class Experiment:
       train: how it is trained.
       evaluate: how its likelihood is measured.
       sample: how images are drawn.
+      compare: which evaluations are compared.
       mesh: how the devices are used.
       after_training: the tasks that run when training ends.
     """
@@ -31,6 +33,7 @@ class Experiment:
     sample: Task
     mesh: Mesh
     after_training: tuple[str, ...] = ("evaluate", "sample")
+    compare: Task = field(default_factory=Compare)
 
     def __post_init__(self):
         pixels = self.model.pixels

@@ -1,13 +1,15 @@
 """What a task is given, and what a task is."""
 
+import itertools
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from diffusion_ode import documents, processes
 from diffusion_ode.documents import Document
+from diffusion_ode.tasks import registry
 from diffusion_ode.tasks.outcome import Outcome
 from diffusion_ode.tasks.subject import Subject
 
@@ -119,6 +121,16 @@ class Run:
             return []
         return documents.difference(documents.read(self.config_path), self.document)
 
+    def say_changes(self, task: str, say: Callable[[str], None]) -> None:
+        """Says which settings of a task differ from those that the workdir's training was given.
+
+        In Python `DiffusionModel.load` takes the training's own.
+        """
+        for change in self.config_changes():
+            if change.path.startswith(f"{task}."):
+                before, after = change.before or "unset", change.after or "unset"
+                say(f"unlike {self.config_path}: {change.path}: {before} → {after}")
+
     def next_command(self, *flags: str) -> str:
         """This launch's command line with other flags: what to type next.
 
@@ -131,13 +143,28 @@ class Run:
         stay = {"--exp", "--workdir", "--data_dir", "--set"}
         if self.init_from is not None:
             stay.add("--init_from")
-        kept, arguments = [], list(self.command[1:])
-        while arguments:
-            flag, equals, _ = (argument := arguments.pop(0)).partition("=")
-            value = [] if equals or not arguments else [arguments.pop(0)]
-            if flag in stay:
-                kept += [argument, *value]
-        return shlex.join(["python", *self.command[:1], *kept, *flags])
+        asked = _flags(flags)
+        task = dict(asked).get("--task")
+        others = {entry.name for entry in registry.TASKS if task not in (None, entry.name)}
+        words: dict[tuple[str, str], list[str]] = {}
+        before = [(flag, value) for flag, value in _flags(self.command[1:]) if flag in stay]
+        for flag, value in [*before, *asked]:
+            path = value.partition("=")[0] if flag == "--set" else ""
+            if path.partition(".")[0] not in others:
+                words.pop((flag, path), None)  # the last one counts
+                words[flag, path] = [flag, value] if path else [f"{flag}={value}"]
+        return shlex.join(["python", *self.command[:1], *itertools.chain(*words.values())])
+
+
+def _flags(words: Sequence[str]) -> list[tuple[str, str]]:
+    """(flag, value) of `--flag=value`, `--flag value` or `--flag`."""
+    found, rest = [], list(words)
+    while rest:
+        flag, equals, value = rest.pop(0).partition("=")
+        if not equals and rest and not rest[0].startswith("--"):
+            value = rest.pop(0)
+        found.append((flag, value))
+    return found
 
 
 @runtime_checkable

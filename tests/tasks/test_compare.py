@@ -1,6 +1,7 @@
 """Comparing two evaluations: only of one kind, on the same images, and saying on which."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -18,9 +19,9 @@ from tests.tasks.conftest import experiment, run_in
 DIMENSIONS = 64
 
 
-def evaluated(workdir, bits, failed=(), quirks=(), config=None, **ode):
+def evaluated(workdir, bits, failed=(), quirks=(), config=None, name="7-uniform-k1", **ode):
     """A folder as an evaluation leaves it; `bits` by image, of which `failed` did not converge."""
-    folder = workdir / "evaluations" / "7-uniform-k1"
+    folder = workdir / "evaluations" / name
     with PerExampleFile(folder / "per_example.csv", ("log_likelihood", "converged")) as table:
         for index, value in bits.items():
             nats = -value * DIMENSIONS * np.log(2.0)
@@ -35,8 +36,8 @@ def evaluated(workdir, bits, failed=(), quirks=(), config=None, **ode):
     return workdir
 
 
-def compared(here, there):
-    outcome = Compare().run(run_in(here, experiment(), **{"with": str(there)}))
+def compared(here, there, **settings):
+    outcome = Compare(**settings).run(run_in(here, experiment(), **{"with": str(there)}))
     return outcome, json.loads(outcome.written[0][1].read_text())
 
 
@@ -54,6 +55,39 @@ def test_means_are_over_the_same_images_and_the_others_are_counted_by_reason(tmp
         "not converged here": 1,
     }
     assert ("", "1 left out: not converged here") in outcome.rows
+
+
+def test_newest_evaluations_of_one_name_are_compared_unless_others_are_chosen(tmp_path):
+    here, there = tmp_path / "a", tmp_path / "b"
+    for age, (folder, name, value) in enumerate(
+        [
+            (here, "7-uniform-k1", 1.0),
+            (here, "9-uniform-k1", 2.0),
+            (here, "9-tight", 3.0),  # the newest here, which the other has not
+            (there, "7-uniform-k1", 4.0),
+            (there, "7-loose", 5.0),
+        ]
+    ):
+        evaluated(folder, {0: value, 1: value + 0.5}, name=name)
+        result = folder / "evaluations" / name / "result.json"
+        os.utime(result, (1000.0 + age, 1000.0 + age))
+
+    def names(**settings):
+        result = compared(here, there, **settings)[1]
+        return result["this"]["evaluation"], result["other"]["evaluation"]
+
+    assert names() == ("9-uniform-k1", "7-uniform-k1")
+    assert names(evaluation="7-uniform-k1") == ("7-uniform-k1", "7-uniform-k1")
+    assert names(evaluation="tight", other="loose") == ("9-tight", "7-loose")
+    assert names(other="7-loose") == ("9-tight", "7-loose")
+    with pytest.raises(UserError, match=r"b/evaluations has no .* named tight, but 7-loose, 7-un"):
+        names(evaluation="tight")
+
+
+def test_other_models_folder_that_is_not_there_is_called_so(tmp_path):
+    here = evaluated(tmp_path / "here", {0: 2.0, 1: 3.0})
+    with pytest.raises(UserError, match="/nowhere is no folder: name the workdir of a training"):
+        compared(here, tmp_path / "nowhere")
 
 
 def test_interval_is_students(tmp_path):

@@ -134,11 +134,26 @@ def test_damaged_settings_are_no_traceback(workdir):
         made.evaluate.run(run_in(workdir, made))
 
 
-def test_image_whose_solve_runs_out_of_steps_is_named_and_left_out(workdir):
+def test_bound_is_kept_where_no_solve_converges_and_nothing_is_solved_again(workdir, capsys):
     stingy = PIController(1e-2, 1e-2, 1e-2, max_steps=3)
-    made = experiment(ode=OdeLikelihood(controller=stingy, lanes=4), error_images=0)
-    with pytest.raises(UserError, match="No image's solve converged"):
-        made.evaluate.run(run_in(workdir, made))
+    made = experiment(ode=OdeLikelihood(controller=stingy, lanes=4))
+    outcome = made.evaluate.run(run_in(workdir, made))
+    result = result_of(workdir / "evaluations" / NAME)
+    assert result["ode"]["bpd"] is None
+    assert result["ode"]["not_converged"] == list(range(6))
+    assert 0.0 < result["bound"]["bpd"] < 20.0
+    rows = dict(outcome.rows)
+    assert rows["ODE, truncated normal, K = 1"] == "unknown: no image's solve converged"
+    assert rows["NOT CONVERGED"] == some_images(range(6))
+    assert "again with" not in capsys.readouterr().out
+
+
+def test_solvers_error_that_was_not_found_is_said_to_be_unknown():
+    words = rows_in_words(**verdict(OdeLikelihood(), 1), solver_error=None, error_images=32)
+    label = "  solver's error"
+    assert dict(words)[label] == "unknown: of 32 images none converged"
+    words = rows_in_words(**verdict(OdeLikelihood(), 1), solver_error=None, error_images=0)
+    assert label not in dict(words)
 
 
 def test_images_that_do_not_converge_have_no_likelihood_and_the_mean_is_of_the_others(
@@ -186,6 +201,7 @@ def rows_in_words(**ode):
             "nfe_mean": 66.0,
             "nfe_quantiles": {"0.05": 60.0, "0.95": 70.0},
             "not_converged": [],
+            "error_images": 32,
             **ode,
         },
         "bound": {**figure, "recon": 0.01, "prior": 0.001, "diffusion": 2.4},
