@@ -19,13 +19,22 @@ from diffusion_ode.errors import UserError
 from diffusion_ode.suggestions import either, suggestion
 
 
+class UnknownPiece(UserError):
+    """No piece has this name."""
+
+    def __init__(self, name: str):
+        super().__init__(f"There is no piece {name!r}; {suggestion(_snake(name), piece_names())}")
+        self.name = name
+
+
 def find_constructor(name: str) -> Callable:
     """The class or library constructor of a name: `StraightPath`, `straight_path`, `adamw`.
 
     Dots tell namesakes apart: `diffusion_ode.process.straight_path.StraightPath`.
 
     Raises:
-      UserError: there is none, or there are several.
+      UnknownPiece: there is none.
+      UserError: there are several.
     """
     module, _, last = name.rpartition(".")
     references = [
@@ -34,7 +43,7 @@ def find_constructor(name: str) -> Callable:
         if not module or reference.partition(":")[0] == module
     ]
     if not references:
-        raise UserError(f"There is no piece {name!r}; {suggestion(_snake(last), piece_names())}")
+        raise UnknownPiece(last)
     ours = [reference for reference in references if not _of_a_library(reference)]
     references = ours or references  # a library's namesake is called with the library's name
     if len(references) > 1:

@@ -81,6 +81,13 @@ def _no_such_field(config: fdl.Config, path: str, owner_path: str, owner: Any) -
 def _value(path: str, text: str, annotation: Any) -> Any:
     try:
         return fit(explicit(_parse(text)), annotation)
+    except catalogue.UnknownPiece as unknown:
+        if annotation is Any or nearest(unknown.name, catalogue.piece_names()):
+            raise
+        raise UserError(
+            f"{path} cannot be {text!r}: there is no piece {unknown.name!r}; it takes"
+            f" {takes(annotation)}."
+        ) from unknown
     except (_NotAValue, Misfit) as error:
         try:
             return fit(text, annotation)  # bare text, where the field takes text

@@ -126,10 +126,11 @@ class StoredCheckpoints:
             try:
                 result = read(newest)
             except DamagedCheckpoint as damage:
-                if (self.directory / str(newest)).exists():
-                    self._report(f"checkpoint {newest} in {self.directory} is damaged: {damage}")
                 damaged[newest] = str(damage)
             else:
+                for step, what in damaged.items():
+                    if (self.directory / str(step)).exists():
+                        self._report(f"checkpoint {step} in {self.directory} is damaged: {what}")
                 self._set_aside(list(damaged))
                 return result
         if not damaged:
@@ -139,8 +140,9 @@ class StoredCheckpoints:
         same = len(set(damaged.values())) == 1  # then it is said once
         reasons = damaged[max(damaged)] if same else listed(f"{k}: {v}" for k, v in damaged.items())
         raise UserError(
-            f"Every checkpoint in {self.directory} is damaged ({reasons}) and nothing was changed: "
-            "restore the folder from a copy, or start again in another --workdir."
+            f"Every checkpoint in {self.directory} is damaged ({reasons}), and nothing was changed:"
+            " where that cannot be mended, restore the folder from a copy, or start again in"
+            " another --workdir."
         )
 
     def _the_one(self, step: int | str, read: Callable[[int], Any]) -> Any:
