@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.likelihood_cases import Lanes, evaluations_of, problem, reference
+from benchmarks.measuring import markdown_table
 from diffusion_ode.process.integration_variable import (
     ImportanceVariable,
     IntegrationVariable,
@@ -25,6 +26,7 @@ from diffusion_ode.solvers.solver import Solver, name_of
 PICTURE = Path(__file__).resolve().parents[1] / "docs/figures/likelihood_error_against_nfe.png"
 _IMAGES = 16
 _EVALUATIONS = (48, 96, 192)  # of fixed steps
+_RMS = 0.004  # bits per dimension: what the table gives the evaluations for
 _TICKS = (30, 50, 100, 200, 500)
 _UNIT_TOLERANCES = (2e-2, 1e-2, 4e-3, 1e-3)  # of z in units of σ, for all whose steps adapt
 
@@ -64,6 +66,8 @@ def main(workdir: Path, images: int) -> None:
                     file.write_text(json.dumps(points, indent=1))
                 nfe, mean, rms = points[name]
                 print(f"{name}: {nfe:.0f} evaluations, mean {mean:+.4f}, rms {rms:.4f}", flush=True)
+    print(f"\nevaluations an image for an rms error of {_RMS} bits per dimension:\n")
+    print(_table(points))
     _draw(points, len(truth))
     print(f"written: {PICTURE}")
 
@@ -82,6 +86,35 @@ def _described(controller: StepController) -> str:
     return f"{controller.unit_tolerance} σ"
 
 
+def _table(points: dict[str, Any]) -> str:
+    rows = [
+        [
+            name_of(solver),
+            *(_evaluations_for(_RMS, _line(points, variable, solver)) for variable in VARIABLES),
+        ]
+        for solver in SOLVERS
+    ]
+    return markdown_table(["", *(f"along {variable}" for variable in VARIABLES)], rows)
+
+
+def _evaluations_for(rms: float, line: list[tuple[float, float]]) -> str:
+    """Where a line of (evaluations, rms) falls below `rms` for good, straight on logarithms."""
+    above = [place for place, point in enumerate(line) if point[1] > rms]
+    if not above:
+        return f"≤ {line[0][0]:.0f}"
+    if above[-1] == len(line) - 1:
+        return f"> {line[-1][0]:.0f}"
+    (few, high), (many, low) = np.log(line[above[-1] : above[-1] + 2])
+    return f"{np.exp(few + (many - few) * (high - np.log(rms)) / (high - low)):.0f}"
+
+
+def _line(points: dict[str, Any], variable: str, solver: Solver) -> list[tuple[float, float]]:
+    """(evaluations, rms) at every setting, in ascending order."""
+    prefix = f"{variable} | {name_of(solver)} | "
+    own = (point for name, point in points.items() if name.startswith(prefix))
+    return sorted((nfe, rms) for nfe, _, rms in own)
+
+
 def _draw(points: dict[str, Any], images: int) -> None:
     import matplotlib
 
@@ -91,9 +124,7 @@ def _draw(points: dict[str, Any], images: int) -> None:
     figure, panels = plt.subplots(1, len(VARIABLES), figsize=(11, 3.8), sharex=True, sharey=True)
     for panel, variable in zip(panels, VARIABLES, strict=True):
         for solver, colour in SOLVERS.items():
-            prefix = f"{variable} | {name_of(solver)} | "
-            own = sorted(point for name, point in points.items() if name.startswith(prefix))
-            nfe, _, rms = zip(*own, strict=True)
+            nfe, rms = zip(*_line(points, variable, solver), strict=True)
             panel.loglog(nfe, rms, "o-", ms=3.5, lw=1.2, color=colour, label=name_of(solver))
         panel.set_title(f"along {variable}", fontsize=10)
         panel.set_xlabel("network evaluations an image")
