@@ -36,8 +36,8 @@ class Compare:
 
     Args:
       evaluation: name of this workdir's, e.g. "truncated_normal-k1", or with the checkpoint's step,
-        "1000-truncated_normal-k1"; of several steps the newest. None takes `evaluate.name`, or else
-        the newest whose name the other workdir has, too.
+        "1000-truncated_normal-k1"; of several steps the newest. None takes the newest whose name the
+        other workdir has, too.
       other: the same of the other workdir's; None takes the name of this one's.
     """
 
@@ -107,7 +107,7 @@ class Compare:
     def _evaluations(self, run: Run, other: Path) -> tuple[Path, Path]:
         """The folders of this workdir's evaluation and the other's."""
         here, there = _finished(run.workdir), _finished(other)
-        wanted = self.evaluation or getattr(run.experiment.evaluate, "name", None)
+        wanted = self.evaluation
         if wanted is None and self.other is None:
             names = {_kind_of(folder) for folder in there}
             wanted = next((kind for kind in map(_kind_of, here) if kind in names), None)
