@@ -1,5 +1,6 @@
 """`--describe`, its last part: what a training step takes, by formula or by a TPU's compiler."""
 
+import re
 import textwrap
 from collections.abc import Iterator
 from typing import Any
@@ -8,14 +9,15 @@ from diffusion_ode.costs import target
 from diffusion_ode.costs.devices import SHOWN, Device, find_device
 from diffusion_ode.costs.estimate import REACHED_BANDWIDTH, UTILISATION, Estimate, estimate
 from diffusion_ode.costs.flops import StepFlops, directions, train_step_flops
+from diffusion_ode.costs.memory import StepBytes
 from diffusion_ode.errors import UserError
 from diffusion_ode.reporting.progress import duration
+from diffusion_ode.reporting.quantities import data_size, hours, operations, short_time
 from diffusion_ode.tasks.experiment import Experiment
 from diffusion_ode.tasks.train import Train
 from diffusion_ode.training.program import TrainProgram
 
 _WIDTH = 80
-_GIGABYTE = 1e9
 _SMALL = 0.02  # of all bytes: collectives below it are the metrics' and the smallest arrays'
 _MOST_ROWS = 8
 
@@ -42,7 +44,7 @@ def costs(experiment: Experiment, device: str | None) -> Iterator[str]:
         return
     yield from _step(program, flops, rows[0][1])
     yield ""
-    yield f"  {'':9}{'a step':>8}  {'bound by':8}{'memory each':>20}  the run, device-hours"
+    yield f"  {'':13}{'a step':>7}  {'bound by':8}{'memory each':>22}  the run (× devices)"
     for entry, row in rows:
         yield _row(entry, row, program.num_steps)
     assumed = (
@@ -70,71 +72,93 @@ def compiled_for(experiment: Experiment, topology: str) -> Iterator[str]:
         f"compiled for {topology}: {len(devices)} × {devices[0].device_kind},"
         f" mesh data {mesh['data']} × fsdp {mesh['fsdp']}"
     )
+    flops = train_step_flops(program)
+    if flops is not None:
+        yield f"  {operations(flops.total / len(devices))} on each chip by formula"
     yield "  compiling; this takes minutes, and no TPU …"
     step = target.compile_for_slice(program)
     yield f"  compiled in {duration(step.seconds)}"
-    available = f" of {_gigabytes(step.device.memory)} GB" if step.device else ""
     if step.too_large is not None:
         yield from _wrapped(f"does not fit: {step.too_large}")
+        yield from _wrapped(TOO_LARGE)
         return
+    yield from _compiled(step)
+
+
+TOO_LARGE = (
+    "try more chips, --set train.accumulation=…,"
+    " or --set 'model.network.remat=keep_products()' and, with less memory still, keep_inputs()"
+)
+
+
+def _compiled(step: target.TargetStep) -> Iterator[str]:
     fits = not step.device or step.memory <= step.device.memory
-    yield (
-        f"  {'fits' if fits else 'does not fit'}: {_gigabytes(step.memory)}{available} on each:"
-        f" state {_gigabytes(step.state)}, images {_gigabytes(step.batch)},"
+    available = f" of {data_size(step.device.memory)}" if step.device else ""
+    parts = (
+        f"{'fits' if fits else 'does not fit'}: {data_size(step.memory)}{available} on each:"
+        f" state {data_size(step.state)} + images {data_size(step.batch)}"
+        f" + gradients and activations {data_size(step.temporary)}"
+        f" + program {data_size(step.code)}"
     )
-    yield (
-        f"    gradients and activations {_gigabytes(step.temporary)}, program"
-        f" {_gigabytes(step.code)} GB"
-    )
-    flops = train_step_flops(program)
-    if flops is not None:
-        yield (
-            f"  {flops.total / len(devices):.3g} FLOP on each by formula; XLA counts"
-            f" {step.flops:.3g}, loops once"
-        )
+    yield from _wrapped(parts)
+    if not fits:
+        yield from _wrapped(TOO_LARGE)
+    yield f"  XLA counts {operations(step.flops)} on each, the body of every loop once"
     everything = sum(row.total_bytes for row in step.collectives)
     large = [row for row in step.collectives if row.total_bytes >= _SMALL * everything]
     yield "  sent between devices, each step" + ("" if step.collectives else ": nothing")
     for row in large[:_MOST_ROWS]:
-        yield f"    {row.count} × {row.kind} of {row.bytes / 1e6:,.2f} MB among {row.devices}"
+        yield f"    {row.count} × {row.kind} of {data_size(row.bytes)} among {row.devices}"
     rest = [row for row in step.collectives if row not in large[:_MOST_ROWS]]
     if rest:
-        total = sum(row.total_bytes for row in rest)
         number = sum(row.count for row in rest)
-        yield f"    {number} smaller ones of {total / 1e6:,.2f} MB in all"
+        yield f"    {number} smaller, {data_size(sum(row.total_bytes for row in rest))} in all"
 
 
 def _step(program: TrainProgram, flops: StepFlops, row: Estimate) -> Iterator[str]:
     network: Any = program.model.network
     passes = 3 * (1 + directions(program.model, program.objective))
-    size = row.size
     yield f"a step of {program.batch_size} images, by formula"
     yield (
-        f"  {_flop(flops.total)}: {_flop(flops.model)} in products ({passes:g} × forward),"
-        f" {_flop(flops.elementwise)} elsewhere"
+        f"  {operations(flops.total)}: {operations(flops.model)} in products"
+        f" ({passes:g} × forward), {operations(flops.elementwise)} elsewhere"
     )
     if flops.recomputed:
-        yield f"    {_flop(flops.recomputed)} of products again ({type(network.remat).__name__})"
+        kept = type(network.remat).__name__
+        yield f"    and {operations(flops.recomputed)} of products again ({kept})"
     mesh = program.placement.mesh.shape
     yield (
         f"  on each device of {row.devices} (mesh data {mesh['data']} × fsdp {mesh['fsdp']}),"
-        f" in {type(network.precision).__name__}:"
+        f" in {type(network.precision).__name__}, at the worst moment:"
     )
-    yield (
-        f"    {_gigabytes(size.parameters)} parameters, {_gigabytes(size.average)} average,"
-        f" {_gigabytes(size.moments)} moments, {_gigabytes(size.gradients)} gradients,"
-    )
-    yield f"    {_gigabytes(size.activations)} activations, {_gigabytes(size.total)} GB at most"
+    yield from _wrapped(_sum(row.size), indent="    ")
+
+
+def _sum(size: StepBytes) -> str:
+    """What is there at once, and that it adds up."""
+    parts = {
+        "parameters": size.parameters,
+        "average": size.average,
+        "moments": size.moments,
+        "images": size.batch,
+        "gathered parameters": size.gathered,
+        "gradients": size.gradients,
+        "activations": size.activations,
+    }
+    listed = (f"{name} {data_size(number)}" for name, number in parts.items() if number)
+    return f"{' + '.join(listed)} = {data_size(size.total)}"
 
 
 def _row(device: Device, row: Estimate, num_steps: int) -> str:
-    memory = f"{_gigabytes(row.size.total)} of {_gigabytes(device.memory)} GB"
+    memory = f"{data_size(row.size.total)} of {data_size(device.memory)}"
     if not row.fits:
         memory = f"needs {memory}"
-    hours = row.device_hours(num_steps)
-    run = f"{duration(row.seconds * num_steps)}, {hours:,.0f}"
+    run = row.seconds * num_steps
+    said = short_time(run)
+    if row.devices > 1:
+        said += f" ({hours(row.devices * run)})"
     name = device.name if row.devices == 1 else f"{row.devices} {device.name}"
-    return f"  {name:9}{_time(row.seconds):>8}  {row.bound:8}{memory:>20}  {run}"
+    return f"  {name:13}{short_time(row.seconds):>7}  {row.bound:8}{memory:>22}  {said}"
 
 
 def _devices(asked: str | None) -> tuple[list[Device], int | None]:
@@ -149,21 +173,8 @@ def _devices(asked: str | None) -> tuple[list[Device], int | None]:
     return [find_device(name)], int(count) if colon else None
 
 
-def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(text, _WIDTH, initial_indent="  ", subsequent_indent="  ")
-
-
-def _gigabytes(size: float) -> str:
-    gigabytes = size / _GIGABYTE
-    return f"{gigabytes:,.0f}" if gigabytes >= 100 else f"{gigabytes:.3g}"
-
-
-def _flop(number: float) -> str:
-    for size, unit in ((1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP")):
-        if number >= size:
-            return f"{number / size:.3g} {unit}"
-    return f"{number / 1e6:.3g} MFLOP"
-
-
-def _time(seconds: float) -> str:
-    return f"{seconds:.2f} s" if seconds >= 1 else f"{1e3 * seconds:.3g} ms"
+def _wrapped(text: str, indent: str = "  ") -> list[str]:
+    # Numbers stay with their units.
+    joined = re.sub(r"(?<=\d) (?=[kMGTP]?(?:B|FLOP)\b)", "\N{NO-BREAK SPACE}", text)
+    lines = textwrap.wrap(joined, _WIDTH, initial_indent=indent, subsequent_indent=indent)
+    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]

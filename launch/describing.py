@@ -13,7 +13,7 @@ from experiments.conversion import to_document
 from experiments.registry import Entry
 from launch.building import build
 
-_WIDTH = 80
+_WIDTH, _INDENT = 80, "  "
 
 
 def description(
@@ -41,7 +41,7 @@ def description(
     yield from _title(entry)
     yield ""
     yield "config (lines as --set takes them; inner fields too: model.network.features=64)"
-    yield from (f"  {line}" for line in _lines(document))
+    yield from (_INDENT + line for line in _lines(document))
     yield ""
     yield from _derivation(entry, document)
     yield ""
@@ -64,7 +64,7 @@ def _title(entry: Entry) -> Iterator[str]:
 def _lines(document: Document, path: str = "") -> Iterator[str]:
     """A line per field; what fits on one line with all its fields has only that line."""
     whole = f"{path} = {documents.render(document)}"
-    if not documents.is_call(document) or (path and len(whole) <= _WIDTH):
+    if not documents.is_call(document) or (path and len(whole) <= _WIDTH - len(_INDENT)):
         yield whole
         return
     for name, value in document["arguments"].items():
@@ -79,7 +79,27 @@ def _derivation(entry: Entry, document: Document) -> Iterator[str]:
         title = f"differs from its parent {entry.parent} in"
     changes = documents.difference(to_document(registry.configuration_of(base)), document)
     yield title + ("" if changes else ": nothing")
-    yield from (f"  {change}" for change in changes)
+    for change in changes:
+        yield from _shown(change)
+
+
+def _shown(change: documents.Change) -> Iterator[str]:
+    """On one line if it fits, else one for each side; what is longer still goes on below."""
+    if len(line := f"{_INDENT}{change}") <= _WIDTH:
+        yield line
+        return
+    yield f"{_INDENT}{change.path}:"
+    for sign, side in ((" ", change.before), ("→", change.after)):
+        # After its name a call may go on below, as after each of its arguments.
+        lines = textwrap.wrap(
+            (side or "(absent)").replace("(", "( ", 1),
+            _WIDTH,
+            initial_indent=f"{_INDENT}{sign} ",
+            subsequent_indent=_INDENT * 4,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        yield from (line.rstrip().replace("( ", "(", 1) for line in lines)
 
 
 def _costs(experiment: Any, device: str | None, topology: str | None) -> Iterator[str]:

@@ -64,6 +64,11 @@ def read(arguments: Sequence[str]) -> Request:
     for flag in ("device", "target"):
         if getattr(given, flag) is not None and not given.describe:
             raise UserError(f"--{flag} belongs to --describe: add that, or leave it out.")
+    if given.device is not None and given.target is not None:
+        raise UserError(
+            "--device is of the costs by formula, which --target has the compiler tell instead:"
+            " give one of the two."
+        )
     if given.checkpoint is not None and not (
         given.checkpoint == "best" or given.checkpoint.isdecimal()
     ):

@@ -21,7 +21,8 @@ class Device:
     Attributes:
       name: as `--device` takes it.
       kind: how JAX's `device_kind` begins.
-      bfloat16: FLOP/s of products of bfloat16.
+      bfloat16: FLOP/s of products of bfloat16; where a chip has no units for it, those of float32,
+        in which XLA then computes it.
       float32: FLOP/s of products of float32 arrays at XLA's default precision, which is TF32 on
         NVIDIA's chips since Ampere, and one pass of bfloat16 on TPUs.
       memory: bytes.
@@ -71,25 +72,37 @@ def _device(name, kind, bfloat16, float32, memory, bandwidth, network, between=N
     )
 
 
-# NVIDIA's data sheets and Google's pages on each Cloud TPU. The network is NVLink's or the
-# inter-chip interconnect's in one direction, where there is none that of PCI Express 4. Between
-# hosts it is one GPU's share: an adapter each in NVIDIA's machines (NDR InfiniBand with H100 and
-# H200, HDR with A100), half an adapter of 100 Gbit/s in those with V100; T4 and L4 share such a one
-# among eight. Chips of a TPU slice are wired to each other whatever their hosts; several slices are
-# not in the table.
+# NVIDIA's data sheets, their rates "with sparsity" halved, and Google's pages on each Cloud TPU.
+# T4 and V100 have units for float16 but none for bfloat16: their float32 stands in both columns.
+# The network is NVLink's or the inter-chip interconnect's in one direction, of cards in a slot that
+# of PCI Express: a bridge to one neighbour does not carry a sum over all. Between hosts it is one
+# GPU's share: an adapter each in NVIDIA's machines (NDR InfiniBand with H100 and H200, HDR with
+# A100), half an adapter of 100 Gbit/s in those with V100; cards in slots are taken to share two
+# such adapters among eight, T4 and L4 one. Chips of a TPU slice are wired to each other whatever
+# their hosts; several slices are not in the table.
 DEVICES = (
-    _device("t4", "Tesla T4", 65, 8.1, 16, 300, 16, 1.6),
+    _device("t4", "Tesla T4", 8.1, 8.1, 16, 300, 16, 1.6),
     _device("l4", "NVIDIA L4", 121, 60, 24, 300, 32, 1.6),
-    _device("v100", "Tesla V100", 125, 15.7, 32, 900, 150, 6.25),
-    _device("a100", "NVIDIA A100", 312, 156, 80, 2039, 300, 25),
-    _device("h100", "NVIDIA H100", 989, 495, 80, 3350, 450, 50),
+    _device("v100-16gb", "Tesla V100-SXM2-16GB", 15.7, 15.7, 16, 900, 150, 6.25),
+    _device("v100-pcie-16gb", "Tesla V100-PCIE-16GB", 14, 14, 16, 900, 16, 3.1),
+    _device("v100-pcie", "Tesla V100-PCIE-32GB", 14, 14, 32, 900, 16, 3.1),
+    _device("v100", "Tesla V100-SXM2-32GB", 15.7, 15.7, 32, 900, 150, 6.25),
+    _device("a100-40gb", "NVIDIA A100-SXM4-40GB", 312, 156, 40, 1555, 300, 25),
+    _device("a100-pcie-40gb", "NVIDIA A100-PCIE-40GB", 312, 156, 40, 1555, 32, 3.1),
+    _device("a100-pcie", "NVIDIA A100 80GB PCIe", 312, 156, 80, 1935, 32, 3.1),
+    _device("a100", "NVIDIA A100-SXM4-80GB", 312, 156, 80, 2039, 300, 25),
+    _device("h100-pcie", "NVIDIA H100 PCIe", 756, 378, 80, 2000, 64, 3.1),
+    _device("h100-nvl", "NVIDIA H100 NVL", 835, 418, 94, 3900, 64, 3.1),
+    _device("h100", "NVIDIA H100 80GB HBM3", 989, 495, 80, 3350, 450, 50),
+    _device("h200-nvl", "NVIDIA H200 NVL", 835, 418, 141, 4800, 64, 3.1),
     _device("h200", "NVIDIA H200", 989, 495, 141, 4800, 450, 50),
     _device("v4", "TPU v4", 275, 275, 32, 1228, 150),
     _device("v5e", "TPU v5 lite", 197, 197, 16, 819, 100),
     _device("v5p", "TPU v5", 459, 459, 95, 2765, 300),
     _device("v6e", "TPU v6 lite", 918, 918, 32, 1640, 200),
 )
-"""The longer of two kinds that begin alike comes first."""
+"""The longer of two kinds that begin alike comes first. A100 and H100 without more in their name
+are those on boards of eight with 80 GB, V100 that with 32 GB."""
 
 SHOWN = ("a100", "h100", "v5e", "v6e")
 """What a description shows if none is asked for."""
@@ -109,9 +122,11 @@ def find_device(name: str) -> Device:
 
 def of_kind(device_kind: str) -> Device | None:
     """The table's entry for what JAX calls a device, if it has one."""
+    if " MIG " in device_kind:
+        return None  # a slice of one chip, "NVIDIA A100-SXM4-40GB MIG 1g.5gb"
     for device in DEVICES:
         rest = device_kind.removeprefix(device.kind)
-        # What follows is a variant's name (" 80GB HBM3", "-SXM4-80GB"), not another number's end.
+        # What follows is of a variant ("Tesla V100-SXM2-32GB-LS"), not another number's end.
         if rest != device_kind and not rest[:1].isalnum():
             return device
     return None

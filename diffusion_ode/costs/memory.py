@@ -54,16 +54,16 @@ _WORKING = 6.0
 
 @dataclass(frozen=True)
 class StepBytes:
-    """Bytes on each device while it takes a step.
+    """Bytes on each device at a step's worst moment; they add up to `total`.
+
+    Activations go as gradients come: the moment is mostly that at which the way back begins.
 
     Attributes:
       parameters, average, moments: this device's share of them.
       batch: the images.
       gathered: the whole of the parameters, where each device holds a share.
-      gradients: the whole of them, twice where parts of a batch are added up.
-      activations: kept for the gradient, and in use while it is made.
-      temporary: gradients and activations at the worst moment, which is not their sum: activations
-        go as gradients come.
+      gradients: those that are there then, and where parts of a batch are added up, their sum.
+      activations: what is kept then for the gradients to come, and what is in use.
     """
 
     parameters: int
@@ -73,11 +73,15 @@ class StepBytes:
     gathered: int
     gradients: int
     activations: int
-    temporary: int
 
     @property
     def state(self) -> int:
         return self.parameters + self.average + self.moments
+
+    @property
+    def temporary(self) -> int:
+        """All that is there only during a step, but its images."""
+        return self.gathered + self.gradients + self.activations
 
     @property
     def total(self) -> int:
@@ -98,15 +102,15 @@ def train_step_bytes(program: TrainProgram) -> StepBytes | None:
     working = images * _working(model, model.network, along)
     gathered = whole if program.placement.mesh.shape["fsdp"] > 1 else 0
     summed = whole if program.accumulation > 1 else 0
+    kept, made = _worst(blocks, whole)
     return StepBytes(
         parameters=_here(state.parameters),
         average=_here(state.ema),
         moments=_here(state.optimizer),
         batch=_here(program.abstract_batch),
         gathered=gathered,
-        gradients=whole + summed,
-        activations=round(sum(block.kept for block in blocks) + working),
-        temporary=round(gathered + summed + _worst(blocks, whole) + working),
+        gradients=round(summed + made),
+        activations=round(kept + working),
     )
 
 
@@ -132,15 +136,16 @@ class _Block:
     gradient: float
 
 
-def _worst(blocks: list[_Block], gradients: int) -> float:
-    """The most there is at once on the way back: what is still kept, and the gradients so far."""
+def _worst(blocks: list[_Block], gradients: int) -> tuple[float, float]:
+    """What is kept and what gradients there are at once on the way back, where it is most."""
     kept, made = sum(block.kept for block in blocks), 0.0
-    worst = kept
+    moments = [(kept, made)]
     for block in reversed(blocks):
         made += block.gradient
-        worst = max(worst, kept + made)
+        moments.append((kept, made))
         kept -= block.kept
-    return max(worst, float(gradients))
+    moments.append((0.0, float(gradients)))  # all of them, also of what is in no block
+    return max(moments, key=sum)
 
 
 def _kept(model: Model, network: UNet, along: float) -> Iterator[tuple[float, int]]:

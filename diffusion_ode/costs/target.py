@@ -15,6 +15,7 @@ import jax
 from diffusion_ode.backend import compiling_for
 from diffusion_ode.costs.devices import Device, of_kind
 from diffusion_ode.errors import UserError
+from diffusion_ode.suggestions import either
 from diffusion_ode.training.collectives import Collective, collectives
 from diffusion_ode.training.program import TrainProgram
 
@@ -28,6 +29,13 @@ _QUIET = {
     "TPU_STDERR_LOG_LEVEL": "3",
     "TPU_WORKER_HOSTNAMES": "localhost",
 }
+
+
+_GRIDS_TO_256 = ("2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
+# The slices that Google's cloud has of the kinds whose chips are wired as a grid; the compiler
+# would also take grids that there are not, some of them with a third dimension.
+_GRIDS = {"v5e": _GRIDS_TO_256, "v6e": _GRIDS_TO_256}
+_CUBES = ("v4", "v5p")  # any number of 2×2 hosts along three axes
 
 
 @dataclass(frozen=True)
@@ -77,14 +85,12 @@ def slice_devices(topology: str) -> Sequence[Any]:
     jax.config.update("jax_platforms", "cpu")  # libtpu is for compiling: no TPU is looked for
     from jax.experimental import topologies
 
+    _check_name(topology)
     try:
-        if not topology:
-            raise ValueError  # libtpu would take the machine's own
-        return topologies.get_topology_desc(topology, "tpu").devices
+        return topologies.get_topology_desc(topology, "tpu", **_chip(topology)).devices
     except Exception as error:  # JAX and libtpu raise several kinds
         raise UserError(
-            f"There is no TPU slice {topology!r}{_reason(str(error))}: give a kind and its chips,"
-            " such as v5e:2x4, v5e:16x16, v5p:2x2x1 or v6e:4x4."
+            f"There is no TPU slice {topology!r}{_reason(str(error))}: {_EXAMPLES}."
         ) from error
 
 
@@ -117,6 +123,35 @@ def compile_for_slice(program: TrainProgram) -> TargetStep:
         flops=float(step.executable.cost_analysis()["flops"]),
         collectives=tuple(collectives(step.executable.as_text())),
     )
+
+
+def _check_name(topology: str) -> None:
+    """Refuses what the compiler takes although no slice is like that."""
+    kind, _, chips = topology.partition(":")
+    if not topology:  # the compiler would look for the machine's own
+        raise UserError(f"--target= is empty: {_EXAMPLES}.")
+    if topology != topology.lower():
+        raise UserError(
+            f"There is no TPU slice {topology!r}: names are in small letters, such as v5e:2x4."
+        )
+    if kind in _GRIDS and chips not in _GRIDS[kind]:
+        raise UserError(
+            f"There is no TPU slice {topology!r}: those of {kind} are {either(_GRIDS[kind])},"
+            f" such as {kind}:2x4."
+        )
+    if kind in _CUBES and not re.fullmatch(r"[1-9]\d*x[1-9]\d*x[1-9]\d*", chips):
+        raise UserError(
+            f"There is no TPU slice {topology!r}: chips of {kind} lie along three axes, such as"
+            f" {kind}:2x2x1."
+        )
+
+
+_EXAMPLES = "give a kind and its chips, such as v5e:2x4, v5e:16x16, v5p:2x2x1 or v6e:4x4"
+
+
+def _chip(topology: str) -> dict[str, str]:
+    """What makes one device of a chip's two cores, as a real v4 does."""
+    return {"chip_config_name": "megacore"} if topology.startswith("v4:") else {}
 
 
 def _elements(leaf) -> int:

@@ -53,10 +53,12 @@ def test_names_that_scripts_rely_on_hold_still(entry):
 @every_experiment
 def test_it_builds_and_describes_without_its_data(entry):
     config = override(registry.configuration_of(entry), [ONE_BLOCK])
-    said = "\n".join(description(entry, config))
+    lines = list(description(entry, config))
+    assert max(map(len, lines)) <= 80
+    said = "\n".join(lines)
     assert entry.hypothesis.split()[0] in said
     assert "parameters: " in said
-    assert "device-hours" in said
+    assert "memory each" in said
 
 
 @every_experiment

@@ -51,6 +51,11 @@ def test_flags_of_describe_are_refused_without_it(flag):
         flags.read(["--exp=digits_vp", flag])
 
 
+def test_a_device_beside_a_target_is_refused_since_nothing_would_be_said_of_it():
+    with pytest.raises(UserError, match="give one of the two"):
+        flags.read(["--exp=digits_vp", "--describe", "--target=v5e:2x4", "--device=nonsense"])
+
+
 def test_a_target_without_its_compiler_says_what_to_install(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="pip install"):
