@@ -90,6 +90,8 @@ class Train:
                 f"train.pictures_every = {self.pictures_every} is below 1: give a number of steps,"
                 " or None for no pictures."
             )
+        if self.profile is not None:
+            self.profile.check_within(self.num_steps)
 
     def run(self, run: Run) -> Outcome:
         """Trains in the run's workdir, from wherever that stands to the end."""
@@ -194,7 +196,7 @@ class Train:
         """The leader's records; the other processes do the same in the same steps."""
         steps = self.profile if processes.is_leader() else None
         profiler = Profiler(steps, workdir / "tensorboard", console.print)
-        profiler.announce(int(state.step) - int(state.first_step), self.num_steps)
+        profiler.announce(int(state.step) - int(state.first_step))
         return profiler
 
     def _picture(self, experiment: Subject, ema) -> np.ndarray:

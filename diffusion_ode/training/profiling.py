@@ -18,13 +18,27 @@ class Steps:
     last: int
 
     def __post_init__(self):
-        check_count("first", self.first, "give the number of a step")
-        check_count("last", self.last, "give the number of a step")
+        for name in ("first", "last"):
+            check_count(f"train.profile.{name}", getattr(self, name), "steps are counted from 1")
         if self.last < self.first:
             raise UserError(
-                f"steps({self.first}, {self.last}) ends before it begins: give the first step, then"
-                " the last."
+                f"train.profile = {self} ends before it begins: give the first step, then the last."
             )
+
+    def check_within(self, num_steps: int) -> None:
+        """Refuses steps that a run of so many never comes to.
+
+        Raises:
+          UserError: the last of them is beyond the run's end.
+        """
+        if self.last > num_steps:
+            raise UserError(
+                f"train.profile = {self} lasts beyond the end of the training, step {num_steps}:"
+                " choose steps within it, or raise train.num_steps."
+            )
+
+    def __str__(self) -> str:
+        return f"steps({self.first}, {self.last})"
 
 
 class Profiler:
@@ -51,15 +65,15 @@ class Profiler:
         if self._recording:
             self.end()
 
-    def announce(self, done: int, num_steps: int) -> None:
-        """Says so if a launch that goes on after `done` steps takes none of those asked for."""
-        if self._steps is None:
+    def announce(self, done: int) -> None:
+        """Says so if a launch that goes on after `done` steps misses some of those asked for."""
+        if self._steps is None or self._steps.first > done:
             return
-        asked = f"train.profile asks for steps {self._steps.first} to {self._steps.last}"
-        if self._steps.first > num_steps:
-            self._say(f"{asked}, but the run ends with step {num_steps}: none will be recorded")
-        elif self._steps.last <= done:
-            self._say(f"{asked}, but {done} are done already: none will be recorded")
+        missed = "none" if self._steps.last <= done else f"only steps from {done + 1} on"
+        self._say(
+            f"train.profile = {self._steps}, but {done} steps are done already: {missed} will be"
+            " recorded"
+        )
 
     def begins_with(self, number: int) -> bool:
         """Whether recording begins with this step: nothing should be under way any more."""

@@ -4,13 +4,20 @@ import jax.numpy as jnp
 import pytest
 
 from diffusion_ode.errors import UserError
+from diffusion_ode.tasks.train import Train
 from diffusion_ode.training.profiling import Profiler, Steps
 
 
 @pytest.mark.parametrize(("first", "last"), [(0, 3), (5, 4), (1.5, 2), (1, True)])
 def test_steps_that_cannot_be_are_refused(first, last):
-    with pytest.raises(UserError):
+    with pytest.raises(UserError, match=r"^train\.profile"):
         Steps(first, last)
+
+
+def test_steps_beyond_the_end_of_the_training_are_refused():
+    Train(num_steps=110, profile=Steps(100, 110))
+    with pytest.raises(UserError, match=r"steps\(100, 110\) lasts beyond .* step 109: choose"):
+        Train(num_steps=109, profile=Steps(100, 110))
 
 
 def test_a_record_lies_where_tensorboard_looks_for_it(tmp_path):
@@ -44,18 +51,23 @@ def test_what_was_begun_is_written_when_the_run_ends_early(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("done", "num_steps", "says"),
-    [(0, 50, "ends with step 50"), (110, 500, "110 are done"), (105, 500, None), (0, 100, None)],
+    ("done", "says"),
+    [
+        (0, None),
+        (99, None),
+        (100, "only steps from 101 on"),
+        (110, "110 steps are done already: none"),
+    ],
 )
-def test_steps_outside_of_the_run_are_told(tmp_path, done, num_steps, says):
+def test_steps_that_are_done_already_are_told(tmp_path, done, says):
     said = []
-    Profiler(Steps(100, 110), tmp_path, said.append).announce(done, num_steps)
+    Profiler(Steps(100, 110), tmp_path, said.append).announce(done)
     assert [says in sentence for sentence in said] == ([True] if says else [])
 
 
 def test_without_steps_nothing_is_recorded_or_said(tmp_path):
     said = []
     profiler = Profiler(None, tmp_path, said.append)
-    profiler.announce(0, 10)
+    profiler.announce(0)
     assert not any(map(profiler.begins_with, range(100)))
     assert not said
