@@ -16,12 +16,18 @@ from typing import Any, NoReturn, TypeVar
 import numpy as np
 
 from diffusion_ode.errors import UserError
+from diffusion_ode.peer_watch import PeerWatch
 
 T = TypeVar("T")
 
-# Others notice that the leader is gone within milliseconds, and are aborted; so it leaves last.
+# Others may notice that the leader is gone before they have ended themselves; so it leaves last.
 _LEADERS_PATIENCE = 3.0  # seconds
+# Of a collective that fails because a process has gone: whoever watches that one says so.
+_TO_BE_TOLD = 1.0  # seconds
 _SHOWN = 60  # characters of a value in a sentence
+
+
+_watch: PeerWatch | None = None  # of the others, once they are there
 
 
 class AgreedError(UserError):
@@ -173,6 +179,24 @@ class Vote:
         return before is not None and bool(before)
 
 
+def watched_by(watch: PeerWatch) -> None:
+    """From now on the end of this process is told to the others."""
+    global _watch
+    _watch = watch
+
+
+def interrupted_elsewhere() -> bool:
+    """Whether this process cannot go on because another one has been interrupted.
+
+    Asked before a failure is reported, which may only be what is seen here of another process's
+    end. If that one has gone without a word, this process ends meanwhile, and says so.
+    """
+    if _watch is None:
+        return False
+    time.sleep(_TO_BE_TOLD)
+    return _watch.interrupted
+
+
 def leave(status: int, last: bool | None = None) -> NoReturn:
     """Ends this process at once, without a farewell that would wait for others which cannot come.
 
@@ -184,9 +208,22 @@ def leave(status: int, last: bool | None = None) -> NoReturn:
     """
     sys.stdout.flush()
     sys.stderr.flush()
-    if last if last is not None else (count() > 1 and is_leader()):
-        time.sleep(_LEADERS_PATIENCE)
+    leads = last if last is not None else (count() > 1 and is_leader())
+    patience = _LEADERS_PATIENCE if leads else 0.0
+    if _watch is not None:
+        _watch.farewell(status, patience)
+    else:
+        time.sleep(patience)
     os._exit(status)
+
+
+def part() -> None:
+    """Together: the farewell of processes that have all done what they came for."""
+    if count() == 1:
+        return
+    sys.modules["jax"].distributed.shutdown()  # waits for all
+    if _watch is not None:
+        _watch.farewell(0)
 
 
 def _joined() -> bool:

@@ -66,10 +66,13 @@ def perform(run: Run, task: str) -> int:
         except (UserError, DataUserError):
             raise
         except Interrupted as interruption:
-            if processes.is_leader():
-                print(f"{interruption}: run the same command to go on.", file=sys.stderr)
+            _say_interrupted(interruption)
             raise
         except Exception as error:
+            if processes.interrupted_elsewhere():
+                interruption = Interrupted("interrupted, as another process was")
+                _say_interrupted(interruption)
+                raise interruption from error
             log = _failure_log(run)
             log_failure(log, error)
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
@@ -82,6 +85,11 @@ def perform(run: Run, task: str) -> int:
     if processes.is_leader():
         print(summary(run, outcomes))
     return 0
+
+
+def _say_interrupted(interruption: Interrupted) -> None:
+    if processes.is_leader():
+        print(f"{interruption}: run the same command to go on.", file=sys.stderr)
 
 
 def _several() -> bool:

@@ -7,12 +7,13 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from diffusion_ode import processes
+from diffusion_ode import peer_watch, processes
 from diffusion_ode.errors import UserError
+from launch.relay import Relay
 
 FAILED, REFUSED = 1, 2
 WAIT_FOR_PEERS = 300  # seconds; JAX's own patience
@@ -34,6 +35,12 @@ class Peers:
     index: int
     coordinator: str | None = None
 
+    @property
+    def host_and_port(self) -> tuple[str, int]:
+        """Of the coordinator; there is one."""
+        host, _, port = str(self.coordinator).rpartition(":")
+        return host.strip("[]"), int(port)
+
     def __str__(self) -> str:
         return f"process {self.index} of {self.count}"
 
@@ -52,8 +59,13 @@ def join(given: Peers | None, patience: int) -> None:
     peers = given or peers_of_cluster(os.environ, patience)
     if peers is None or peers.count == 1:
         return
+    relay = None
     if peers.index == 0:
         _check_free(peers)
+    else:
+        relay = Relay(*peers.host_and_port)
+        _let_past_proxies(os.environ)
+    _silence_chatter()
     import jax
 
     from diffusion_ode.training.interruption import Interruption
@@ -68,12 +80,13 @@ def join(given: Peers | None, patience: int) -> None:
     try:
         with interruption, interruption.immediately(lambda: None):
             jax.distributed.initialize(
-                peers.coordinator,
+                relay.address if relay else peers.coordinator,
                 peers.count,
                 peers.index,
                 cluster_detection_method="deactivate" if given else None,
                 initialization_timeout=patience + _AHEAD_OF_JAX,
             )
+            _watch_each_other(peers, relay)
         jax.local_devices()  # made known to each other now, all waiting for all
     except Exception as error:  # JAX asserts, too, that there is a device
         _refuse(peers, error)
@@ -121,7 +134,55 @@ def end(status: Any) -> NoReturn:
     """Leaves the program: with the others if all is well, else without waiting for them."""
     if status and processes.count() > 1:
         processes.leave(status)
+    processes.part()
     sys.exit(status)
+
+
+def _silence_chatter() -> None:
+    """Libraries in C++ print whom they have connected, on standard output, which is the user's.
+
+    Python's goes on to where it went; errors go to standard error, as ever.
+    """
+    ours = os.dup(1)
+    buffering = 1 if sys.stdout.isatty() else -1
+    sys.stdout.flush()
+    sys.stdout = os.fdopen(ours, "w", buffering, sys.stdout.encoding, sys.stdout.errors)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
+
+
+def _watch_each_other(peers: Peers, relay: Relay | None) -> None:
+    """Together: from now on a process that is killed ends the others, with one sentence."""
+    from jax._src.distributed import global_state  # there is no public way to the store
+
+    assert global_state.client is not None  # it is joined
+    host, _ = peers.host_and_port
+    others = peer_watch.meet(peers.count, peers.index, host, global_state.client)
+    missing = sorted(set(range(1, peers.count)) - others.keys()) if peers.index == 0 else []
+    if missing:
+        print(
+            f"Process 0 and {', '.join(map(str, missing))} of {peers.count} cannot watch each other"
+            " (a firewall between them?): if one is killed, the others notice only when JAX does,"
+            " after minutes.",
+            file=sys.stderr,
+        )
+    if not others:
+        return
+    watch = peer_watch.PeerWatch(peers.count, peers.index, others)
+    watch.start()
+    processes.watched_by(watch)
+    if relay is not None:
+        relay.hold()
+
+
+def _let_past_proxies(environment: MutableMapping[str, str]) -> None:
+    """A proxy for the world outside is none for this process's own relay."""
+    if not any("proxy" in name.lower() for name in environment):
+        return
+    names = ("no_grpc_proxy", "no_proxy", "NO_PROXY")
+    others = next((environment[name] for name in names if environment.get(name)), None)
+    environment["no_grpc_proxy"] = ",".join(filter(None, [others, "127.0.0.1"]))
 
 
 def _recognised(environment: Mapping[str, str]):
@@ -151,8 +212,7 @@ def _has_libtpu() -> bool:
 
 def _check_free(peers: Peers) -> None:
     """A port that is taken makes JAX crash."""
-    assert peers.coordinator is not None  # there are several
-    port = int(peers.coordinator.rpartition(":")[2])
+    _, port = peers.host_and_port
     try:
         if socket.has_dualstack_ipv6():
             family = socket.AF_INET6
