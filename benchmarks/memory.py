@@ -14,13 +14,18 @@ again, so that rematerialisation shows there, and here only where blocks are sca
 """
 
 import argparse
+import dataclasses
 import itertools
+from typing import Any
 
 import jax
 
 from benchmarks.measuring import machine, markdown_row, markdown_table, medians
-from benchmarks.programs import Stepper, flags, megabytes, program_of, slice_to_compile_for
+from benchmarks.programs import Stepper, flags, program_of, slice_to_compile_for
 from diffusion_ode.costs.target import compile_for_slice
+from diffusion_ode.objectives.second_order_flow_matching import SecondOrderFlowMatching
+from diffusion_ode.objectives.trace_residual import SingleProbe
+from diffusion_ode.reporting.quantities import data_size, short_time
 from diffusion_ode.training.program import TrainProgram
 
 FIELDS = {
@@ -54,38 +59,43 @@ def _here(arguments: argparse.Namespace, title: str) -> None:
     rows = [
         [
             *values,
-            megabytes(steps[values].temporary_bytes),
+            data_size(steps[values].temporary_bytes),
             f"{steps[values].temporary_bytes / steps[plain].temporary_bytes:.2f}",
-            f"{1e3 * seconds[values]:.1f}",
+            short_time(seconds[values]),
             f"{seconds[values] / seconds[plain]:.2f}",
         ]
         for values in combinations
     ]
     print(f"{title}: {machine()}")
-    print(f"the state takes {megabytes(_bytes(steps[plain].program.abstract_state))} MB besides\n")
-    print(markdown_table([*_NAMES, "temporary MB", "×", "ms", "×"], rows))
+    print(f"the state takes {data_size(_bytes(steps[plain].program.abstract_state))} besides\n")
+    print(markdown_table([*_NAMES, "temporary", "×", "time", "×"], rows))
 
 
 def _there(arguments: argparse.Namespace, title: str, devices) -> None:
     print(f"{title}, on each of {len(devices)} chips of {arguments.target}")
     print(f"compiled by: {machine()}\n", flush=True)
-    print(markdown_table([*_NAMES, "temporary GB", "of all GB", "fits"], []), flush=True)
+    print(markdown_table([*_NAMES, "temporary", "×", "in all", "at once", "fits"], []), flush=True)
+    plain = None
     for values in itertools.product(*FIELDS.values()):
         if "scanned()" in values:
             step = compile_for_slice(_program(arguments, values, devices))
-            held = step.device.memory if step.device else 0
-            sizes = ["", "", f"no: {step.too_large}"]
+            cells = ["", "", "", "", f"does not fit: {step.too_large}"]
             if step.too_large is None:
-                fits = "yes" if step.memory <= held else "no"
-                sizes = [f"{step.temporary / 1e9:.2f}", f"{step.memory / 1e9:.2f}", fits]
-            print(markdown_row([*values, *sizes]), flush=True)
+                plain = plain or step.temporary
+                ratio = f"{step.temporary / plain:.2f}"
+                sizes = data_size(step.memory), data_size(step.peak)
+                cells = [data_size(step.temporary), ratio, *sizes, step.fits]
+            print(markdown_row([*values, *cells]), flush=True)
 
 
 def _program(arguments: argparse.Namespace, values, devices=None) -> TrainProgram:
     settings = [f"{path}={value}" for path, value in zip(FIELDS, values, strict=True)]
-    if arguments.second:
-        settings.append("train.objective=second_order_flow_matching(residual=single_probe())")
-    return program_of(arguments.exp, [*arguments.set, *settings], devices)
+    program = program_of(arguments.exp, [*arguments.set, *settings], devices)
+    if not arguments.second:
+        return program
+    objective: Any = program.objective  # its times stay: which they are is the experiment's
+    second = SecondOrderFlowMatching(times=objective.times, residual=SingleProbe())
+    return dataclasses.replace(program, objective=second)
 
 
 def _bytes(tree) -> int:

@@ -92,16 +92,17 @@ TOO_LARGE = (
 
 
 def _compiled(step: target.TargetStep) -> Iterator[str]:
-    fits = not step.device or step.memory <= step.device.memory
     available = f" of {data_size(step.device.memory)}" if step.device else ""
     parts = (
-        f"{'fits' if fits else 'does not fit'}: {data_size(step.memory)}{available} on each:"
+        f"{step.fits}: {data_size(step.memory)}{available} on each:"
         f" state {data_size(step.state)} + images {data_size(step.batch)}"
         f" + gradients and activations {data_size(step.temporary)}"
         f" + program {data_size(step.code)}"
     )
     yield from _wrapped(parts)
-    if not fits:
+    if step.peak:
+        yield f"  in use at once: {data_size(step.peak)} by the compiler's count"
+    if step.fits != "fits":
         yield from _wrapped(TOO_LARGE)
     yield f"  XLA counts {operations(step.flops)} on each, the body of every loop once"
     everything = sum(row.total_bytes for row in step.collectives)

@@ -17,6 +17,7 @@ from diffusion_ode.backend import loops_are_fast, platform
 from diffusion_ode.costs.flops import directions, known
 from diffusion_ode.networks.block_loop import ByPlatform, Scanned
 from diffusion_ode.networks.rematerialization import KeepAll, KeepInputs, KeepProducts
+from diffusion_ode.networks.residual_block import NORM_GROUPS
 from diffusion_ode.networks.unet import UNet
 from diffusion_ode.process.model import Model
 from diffusion_ode.training.program import TrainProgram
@@ -48,6 +49,10 @@ class Kept:
 _UNROLLED = Kept((3, 5), (1, 1), (2, 0), (6, 7), (2, 4))
 # A loop keeps whatever JAX's derivative asks for; of dropout a mask of bytes.
 _SCANNED = Kept((6, 8), (0, 0), (1.25, 1), (6, 7), (2, 4))
+# A TPU holds the last dimension of an array in lanes of 128, and pads it. Of a scanned network that
+# strikes one array of each normalisation, [b, h, w, groups, C / groups], whose images or columns or
+# groups lie there; read off two compiled steps of the published size.
+_LANES = 128
 # Arrays of [b, h, w, C] in use at once while the gradient goes through one block, each direction.
 _WORKING = 6.0
 
@@ -97,9 +102,9 @@ def train_step_bytes(program: TrainProgram) -> StepBytes | None:
     whole = _FLOAT32 * sum(leaf.size for leaf in jax.tree.leaves(state.parameters))
     blocks = [
         _Block(images * kept, _FLOAT32 * parameters)
-        for kept, parameters in _kept(model, model.network, along)
+        for kept, parameters in _kept(model, model.network, along, images)
     ]
-    working = images * _working(model, model.network, along)
+    working = images * _working(model, model.network, along, images)
     gathered = whole if program.placement.mesh.shape["fsdp"] > 1 else 0
     summed = whole if program.accumulation > 1 else 0
     kept, made = _worst(blocks, whole)
@@ -116,9 +121,10 @@ def train_step_bytes(program: TrainProgram) -> StepBytes | None:
 
 def activation_bytes(program: TrainProgram, network: UNet) -> float:
     """On each device, kept and in use, if the program's network were this one."""
-    along = directions(program.model, program.objective)
-    kept = sum(bytes_kept for bytes_kept, _ in _kept(program.model, network, along))
-    return _images_at_once(program) * (kept + _working(program.model, network, along))
+    model, images = program.model, _images_at_once(program)
+    along = directions(model, program.objective)
+    kept = sum(bytes_kept for bytes_kept, _ in _kept(model, network, along, images))
+    return images * (kept + _working(model, network, along, images))
 
 
 def _images_at_once(program: TrainProgram) -> int:
@@ -148,13 +154,14 @@ def _worst(blocks: list[_Block], gradients: int) -> tuple[float, float]:
     return max(moments, key=sum)
 
 
-def _kept(model: Model, network: UNet, along: float) -> Iterator[tuple[float, int]]:
-    """Bytes that each block of the network keeps for one image, and the block's parameters."""
+def _kept(model: Model, network: UNet, along: float, images: int) -> Iterator[tuple[float, int]]:
+    """Bytes that each block keeps for one image of so many, and the block's parameters."""
     height, width, _ = model.pixels.shape
     features, size = network.features, _itemsize(network)
     unit = height * width * features * size
     scores = (height * width) ** 2 * _FLOAT32  # softmax is in float32 whatever the rest
     table = _SCANNED if _scanned(network) else _UNROLLED
+    padding = _padding(width, images) if _scanned(network) and platform() == "tpu" else 0.0
     # XLA's CPU backend does compute again, but early: it keeps the results as if it had not.
     remat = KeepAll() if platform() == "cpu" else network.remat
 
@@ -168,7 +175,7 @@ def _kept(model: Model, network: UNet, along: float) -> Iterator[tuple[float, in
             return arrays * unit, parameters
         if isinstance(remat, KeepProducts):
             return (arrays + 1 + 4 * attention) * unit, parameters
-        arrays += counted(table.stage) * (inputs + 1) + counted(table.product)
+        arrays += (counted(table.stage) + padding) * (inputs + 1) + counted(table.product)
         if network.dropout:
             arrays += counted(table.dropout)
         if attention:
@@ -185,7 +192,15 @@ def _kept(model: Model, network: UNet, along: float) -> Iterator[tuple[float, in
     yield (1 + along + counted(table.stage)) * unit, 0
 
 
-def _working(model: Model, network: UNet, along: float) -> float:
+def _padding(width: int, images: int) -> float:
+    """Of a normalisation's grouped array, in arrays of its own size."""
+    if images % _LANES == 0:
+        return 0.0
+    padded = min(math.ceil(size / _LANES) * _LANES / size for size in (width, NORM_GROUPS))
+    return padded - 1.0
+
+
+def _working(model: Model, network: UNet, along: float, images: int) -> float:
     """Bytes in use at once for one image while the gradient goes through a block."""
     height, width, _ = model.pixels.shape
     unit = height * width * network.features * _itemsize(network)
@@ -193,7 +208,7 @@ def _working(model: Model, network: UNet, along: float) -> float:
     if not isinstance(network.remat, KeepAll) and platform() != "cpu":
         # The block that is computed again is there with all that it would have kept.
         plain = network.clone(remat=KeepAll())
-        again = max(kept for kept, _ in _kept(model, plain, along))
+        again = max(kept for kept, _ in _kept(model, plain, along, images))
     return _WORKING * (1 + along) * unit + again
 
 

@@ -46,6 +46,8 @@ class TargetStep:
       device: the table's entry for it, if there is one.
       seconds: that compiling took.
       state, batch, temporary, code: bytes on each device; `state` is reused for the new one.
+      peak: bytes that are in use at once, at most, by the compiler's count; the areas that it sets
+        aside, `temporary` among them, may be larger.
       too_large: the compiler's own words if the step does not fit; the bytes are then 0.
       flops: by XLA's count, which takes the body of each loop once.
       collectives: what is sent between devices.
@@ -57,14 +59,24 @@ class TargetStep:
     batch: int = 0
     temporary: int = 0
     code: int = 0
+    peak: int = 0
     too_large: str | None = None
     flops: float = 0.0
     collectives: tuple[Collective, ...] = ()
 
     @property
     def memory(self) -> int:
-        """Bytes on each device, all together."""
+        """Bytes on each device, all areas together."""
         return self.state + self.batch + self.temporary + self.code
+
+    @property
+    def fits(self) -> str:
+        """Whether it does, in words; the compiler has refused what is far too large."""
+        if self.too_large is not None:
+            return "does not fit"
+        if self.device is None or self.memory <= self.device.memory:
+            return "fits"
+        return "may fit" if 0 < self.peak <= self.device.memory else "does not fit"
 
 
 def slice_devices(topology: str) -> Sequence[Any]:
@@ -120,6 +132,7 @@ def compile_for_slice(program: TrainProgram) -> TargetStep:
         temporary=memory.temp_size_in_bytes
         + max(memory.output_size_in_bytes - memory.alias_size_in_bytes, 0),
         code=memory.generated_code_size_in_bytes,
+        peak=memory.peak_memory_in_bytes,
         flops=float(step.executable.cost_analysis()["flops"]),
         collectives=tuple(collectives(step.executable.as_text())),
     )

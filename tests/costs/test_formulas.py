@@ -148,6 +148,24 @@ def test_each_field_saves_the_memory_that_it_is_for():
     assert activations(precision=Bfloat16()) < everything
 
 
+def test_a_tpu_pads_arrays_whose_lanes_are_not_full():
+    def activations(batch, platform):
+        with compiling_for(platform):
+            step = program(Mesh().imagine(), small(loop=Scanned()), batch=batch)
+            return train_step_bytes(step).activations / batch
+
+    assert activations(16, "tpu") > 1.3 * activations(16, "gpu")
+    assert activations(128, "tpu") == pytest.approx(activations(128, "gpu"))
+
+
+def test_what_a_step_needs_adds_up():
+    step = program(Mesh(**DEVICES).imagine(), small(features=64), accumulation=2)
+    size = train_step_bytes(step)
+    listed = size.parameters + size.average + size.moments + size.batch
+    assert listed + size.gathered + size.gradients + size.activations == size.total
+    assert size.gradients >= size.gathered > 0
+
+
 def test_devices_send_twice_their_gradients_less_their_own_share():
     network = small()
     parameters = train_step_bytes(program(Mesh().imagine(), network)).parameters
