@@ -4,7 +4,7 @@
 
 Nothing runs and nothing is compiled: every figure is a formula of `diffusion_ode.costs`. What a
 TPU's compiler said of the same steps is in docs/targets, a file of `--describe --target` each, and
-is quoted.
+is quoted; so is docs/memory, each a command and what `benchmarks.memory` printed.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from typing import Any
 import jax
 
 from benchmarks.measuring import markdown_table
-from benchmarks.scaling_text import PREFACE, TARGETS_PREFACE
+from benchmarks.scaling_text import MEMORY_PREFACE, PREFACE, TARGETS_PREFACE
 from diffusion_ode.backend import compiling_for
 from diffusion_ode.costs.devices import Device, find_device
 from diffusion_ode.costs.estimate import REACHED_BANDWIDTH, UTILISATION, Estimate, estimate
@@ -63,7 +63,7 @@ FITTING = (
 HOST_COPY = 20e9  # bytes/s
 STATE_ARRAYS = 4  # parameter, average, two moments
 _SEVERAL_HOSTS = 2**20  # devices: more than any host has
-TARGETS = Path("docs/targets")
+TARGETS, MEMORY = Path("docs/targets"), Path("docs/memory")
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--out", type=Path, default=Path("docs/scaling.md"))
     out = parser.parse_args().out
-    out.write_text("\n".join([*_preface(), *_experiments(), *_targets()]) + "\n", encoding="utf-8")
+    out.write_text(
+        "\n".join([*_preface(), *_experiments(), *_targets(), *_memory()]) + "\n", encoding="utf-8"
+    )
     print(f"wrote {out}")
 
 
@@ -297,6 +299,16 @@ def _targets() -> Iterator[str]:
         yield f"\n`{command}`\n"
         yield f"```\n{said}\n```"
         yield _beside(command, said)
+
+
+def _memory() -> Iterator[str]:
+    """What `benchmarks.memory` printed, each file after the command that made it."""
+    files = sorted(MEMORY.glob("*.md"))
+    if files:
+        yield MEMORY_PREFACE
+    for file in files:
+        command, _, said = file.read_text(encoding="utf-8").partition("\n")
+        yield f"\n`{command}`\n\n{said.strip()}"
 
 
 def _beside(command: str, said: str) -> str:

@@ -100,3 +100,11 @@ holds the last dimension of an array in lanes of 128; with fewer than 128 images
 one array of each normalisation fourfold, and the formula counts it so. `does not fit` is said where
 the compiler refuses the step, and where areas exceed the memory without its count of the bytes in
 use saying otherwise."""
+
+MEMORY_PREFACE = """
+## Bytes and time by precision, rematerialisation, loop and accumulation
+
+Four independent fields of a step, every combination, against the plain one in the first row (`×`).
+The machine was shared with other work: **times are only indicative**, and of them the ratios rather
+than the milliseconds. A CPU keeps what `remat` would compute again unless blocks are scanned; what
+it saves shows on a TPU."""

@@ -44,9 +44,11 @@ def costs(experiment: Experiment, device: str | None) -> Iterator[str]:
         return
     yield from _step(program, flops, rows[0][1])
     yield ""
-    yield f"  {'':13}{'a step':>7}  {'bound by':8}{'memory each':>22}  the run (× devices)"
-    for entry, row in rows:
-        yield _row(entry, row, program.num_steps)
+    names = [_named(entry, row) for entry, row in rows]
+    width = max(map(len, names))
+    yield f"  {'':{width}}{'a step':>9}  {'bound by':8}{'memory each':>22}  the run (× devices)"
+    for name, (entry, row) in zip(names, rows, strict=True):
+        yield f"  {name:{width}}{_row(entry, row, program.num_steps)}"
     assumed = (
         f"assumed: {100 * UTILISATION:.0f} % of the peak FLOP/s and"
         f" {100 * REACHED_BANDWIDTH:.0f} % of the peak bandwidth are reached, hosts of 8 GPUs"
@@ -158,8 +160,11 @@ def _row(device: Device, row: Estimate, num_steps: int) -> str:
     said = short_time(run)
     if row.devices > 1:
         said += f" ({hours(row.devices * run)})"
-    name = device.name if row.devices == 1 else f"{row.devices} {device.name}"
-    return f"  {name:13}{short_time(row.seconds):>7}  {row.bound:8}{memory:>22}  {said}"
+    return f"{short_time(row.seconds):>9}  {row.bound:8}{memory:>22}  {said}"
+
+
+def _named(device: Device, row: Estimate) -> str:
+    return device.name if row.devices == 1 else f"{row.devices} {device.name}"
 
 
 def _devices(asked: str | None) -> tuple[list[Device], int | None]:

@@ -9,8 +9,8 @@ from diffusion_ode.backend import compiling_for
 from diffusion_ode.costs.devices import find_device
 from diffusion_ode.costs.estimate import estimate, sent_bytes
 from diffusion_ode.costs.flops import forward_flops, train_step_flops
-from diffusion_ode.costs.memory import train_step_bytes
-from diffusion_ode.networks.block_loop import Scanned
+from diffusion_ode.costs.memory import activation_bytes, train_step_bytes
+from diffusion_ode.networks.block_loop import Scanned, Unrolled
 from diffusion_ode.networks.precision import Bfloat16
 from diffusion_ode.networks.rematerialization import KeepInputs, KeepProducts
 from diffusion_ode.networks.unet import UNet
@@ -184,6 +184,32 @@ def test_more_devices_take_less_time_until_the_network_is_the_bound():
     assert step(8).seconds < step(1).seconds
     assert step(512).bound == "network"
     assert step(8).device_hours(1000) > step(1).device_hours(1000)
+
+
+def test_an_estimate_is_what_docs_scaling_says_by_hand():
+    """Its table of formulas, written down again."""
+    n, batch, parts, a100 = 2, 16, 2, find_device("a100")
+    network = small(remat=KeepInputs())
+
+    def on(devices, images, accumulation, network=network):
+        placement = Mesh().imagine(devices)
+        return program(placement, network, batch=images, accumulation=accumulation)
+
+    step = on(n, batch, parts)
+    with compiling_for("gpu"):
+        of_one = activation_bytes(on(1, 1, 1), network)
+        unrolled = activation_bytes(on(1, 1, 1), small(loop=Unrolled()))
+        flops = train_step_flops(step)
+    count = sum(leaf.size for leaf in jax.tree.leaves(step.abstract_state.parameters))
+    forward, again = forward_flops(network, (8, 8, 1)), flops.recomputed / batch
+    said, b = estimate(step, a100), batch / n
+    assert said.compute == pytest.approx(batch * (3 * forward + again) / (n * 156e12 * 0.4))
+    moved = 10 * 4 / 3 * b * unrolled + 36 * count
+    assert said.memory == pytest.approx(moved / (2039e9 * 0.8), rel=1e-3)
+    assert said.network == pytest.approx(2 * (n - 1) / n * 4 * count / (300e9 * 0.8))
+    needed = 16 * count + b * of_one / parts + 4 * count
+    # So small a network's gradients are not small beside its activations.
+    assert needed <= said.size.total <= 1.01 * (needed + 4 * count)
 
 
 def test_accumulation_moves_as_many_bytes_in_smaller_parts():
