@@ -46,6 +46,7 @@ from diffusion_ode.solvers.divergence import draw_probes
 from diffusion_ode.solvers.exact_trace import ExactTrace
 from diffusion_ode.solvers.hutchinson_trace import HutchinsonTrace
 from diffusion_ode.solvers.solve import solve
+from diffusion_ode.solvers.solver import order_of
 from tests.gaussian_oracle import draw_data, exact_model, gaussian, in_float32, noised_variance
 
 _ALLOWED = 0.002  # bits per dimension, of the mean
@@ -86,7 +87,7 @@ def _speed(workdir: Path, images: int, rounds: int, tolerance: float) -> None:
         "the same, 1e-3": HostScipy(posed.model, posed.parameters, 1e-3),
         "lanes, default": default,
         "lanes, a quarter of its tolerance": dataclasses.replace(
-            default, controller=default.controller.tightened(0.25)
+            default, controller=default.controller.tightened(0.25, order_of(default.solver))
         ),
     }
     solved: dict[str, Solved] = {}
@@ -184,11 +185,11 @@ def _oracle() -> None:
     model = exact_model(path, VelocityPrediction(), (4, 4, 1))
     z = draw_data(data, 64)
     rows = []
-    default = OdeLikelihood().controller
+    default, order = OdeLikelihood().controller, order_of(OdeLikelihood().solver)
     for name, controller in (
         ("default", default),
-        ("a tenth of them", default.tightened(0.1)),
-        ("a hundredth", default.tightened(0.01)),
+        ("a tenth of them", default.tightened(0.1, order)),
+        ("a hundredth", default.tightened(0.01, order)),
         ("rtol = atol = 1e-6", PIController(1e-6, 1e-6, 1e-6)),
     ):
         found = _gaussian_log_density(model, data, z, ExactTrace(), controller)

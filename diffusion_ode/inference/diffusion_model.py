@@ -1,6 +1,7 @@
 """A trained model in three lines of Python."""
 
 import dataclasses
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,13 @@ class LogProbability:
             raise UserError(
                 f"None of {len(self.converged)} images converged, so their mean is unknown: raise"
                 " the controller's max_steps or its tolerances."
+            )
+        if not self.converged.all():
+            lost = int(np.sum(~self.converged))
+            warnings.warn(
+                f"{lost} of {len(self.converged)} images did not converge, and a mean without them"
+                " is biased: raise the controller's max_steps or its tolerances.",
+                stacklevel=2,
             )
         return float(np.mean(self.bits_per_dimension[self.converged]))
 
@@ -165,8 +173,8 @@ class DiffusionModel:
 
         An image's figure depends on its place in `images`, which its noise and probe follow from,
         and not on the others; but fewer images than lanes are solved by a program of fewer lanes,
-        whose last bits differ, and that moves a solve within its tolerance (by about 0.01 nats at
-        the default one).
+        whose last bits differ, and then other steps may be taken: that moves a solve within its
+        tolerance (of 16 digits at the default one by 0.03 nats rms, and by 0.14 at most).
 
         Args:
           images: levels, whole numbers 0..V−1, [n, h, w, c] or one image [h, w, c].

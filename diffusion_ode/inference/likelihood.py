@@ -87,14 +87,13 @@ class OdeLikelihood:
       lanes: solves under way at a time.
       combination: of the K draws.
 
-    The defaults are measured (benchmarks/likelihood.py). Evenly weighted evaluations (Adams) need
-    half as many as Runge–Kutta methods for the same error where a network's divergence is rough
-    along the path, and tolerances for z in units of σ make the choice of variable nearly
-    indifferent. Where the field is smooth in that unit, as damped Fourier features make it, digits
-    take 39 evaluations and colour patches 45; their means err by at most 0.002 bpd,
-    single images by 0.003. Other networks want a tighter controller: an evaluation states the
-    solver's error. Few lanes waste least when the images run out; accelerators want as many as keep
-    them busy.
+    The defaults are measured (benchmarks/likelihood.py; README has the table): at tolerances for z
+    in units of σ no other method and variable needs fewer evaluations for the same error than Adams
+    along γ, whose evaluations are evenly weighted. Where the field is smooth in that unit, as
+    damped Fourier features make it, digits take 39 evaluations and colour patches 45; their means
+    err by at most 0.002 bpd, single images by 0.003 (rms). Other networks want a tighter
+    controller: an evaluation states the solver's error. Few lanes waste least when the images run
+    out; accelerators want as many as keep them busy.
 
     Source: Zheng et al. 2023, arXiv:2305.03935, section 4 (there without the − log K); Burda et
     al. 2015, arXiv:1509.00519, equation 8.
@@ -122,6 +121,11 @@ class OdeLikelihood:
         weighted = num_importance > 1 and self.combination.exponentiates
         return self.divergence.exact or not weighted
 
+    def check(self, model: Model) -> None:
+        """Refuses what cannot be drawn for this model's images, before anything is compiled."""
+        keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 1))
+        jax.eval_shape(lambda keys: draw_probes(self.divergence, keys, model.pixels.shape), keys)
+
     def of_images(
         self,
         model: Model,
@@ -132,6 +136,7 @@ class OdeLikelihood:
         probe_key: Key | None = None,
         num_importance: int = 1,
         sharding: jax.sharding.Sharding | None = None,
+        expected: int = 0,
     ) -> Iterator[ImageLikelihood]:
         """Every image's likelihood as soon as its draws have ended, in no fixed order.
 
@@ -145,22 +150,24 @@ class OdeLikelihood:
           probe_key: of the trace's probes; by default it follows from `key`.
           num_importance: K.
           sharding: of the lanes.
+          expected: so many lanes are kept as this many images need: those of a whole of which
+            these are the rest, so that they are solved by the same program.
         """
         check_draws(self.dequantization, self.combination, num_importance)
+        keys = (key, jax.random.fold_in(key, _PROBES) if probe_key is None else probe_key)
         # Refused above at once; what follows runs only as results are asked for.
-        return self._solved(model, parameters, images, key, probe_key, num_importance, sharding)
+        return self._solved(model, parameters, images, keys, num_importance, sharding, expected)
 
     def _solved(
         self,
         model: Model,
         parameters: Parameters,
         images: Iterable[tuple[int, np.ndarray]],
-        key: Key,
-        probe_key: Key | None,
+        keys: tuple[Key, Key],
         num_importance: int,
         sharding: jax.sharding.Sharding | None,
+        expected: int,
     ) -> Iterator[ImageLikelihood]:
-        keys = (key, jax.random.fold_in(key, _PROBES) if probe_key is None else probe_key)
         flow = ProbabilityFlow(model, self.variable, self.divergence)
         first = flow.position(self.dequantization.gamma(model))
         waiting: dict[int, list[_Draw]] = {}
@@ -174,6 +181,7 @@ class OdeLikelihood:
             controller=self.controller,
             span=(first, flow.position(model.schedule.gamma_1)),
             sharding=sharding,
+            expected=expected * num_importance,
         )
         for solution in solutions:
             index, draw = divmod(int(solution.index), num_importance)

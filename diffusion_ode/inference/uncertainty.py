@@ -55,8 +55,9 @@ class Uncertainty:
       total: of the mean.
       images: what stays if nothing else were drawn: that other test images might have been chosen,
         with the solver's error of each.
-      dequantization: from the noise within a level's bin.
-      probes: from the estimate of the trace.
+      dequantization: from the noise within a level's bin, with the same probes.
+      probes: from the estimate of the trace: what an exact trace would take away. That a probe's
+        error depends on the noise is in it.
       solver: the solver's error.
     """
 
@@ -89,30 +90,32 @@ class _Variance:
 
 def uncertainty(
     values: Values,
-    redrawn_dequantization: Values,
+    redrawn: Values,
     redrawn_probes: Values | None,
     tightened: Values,
 ) -> Uncertainty:
     """Parts of the standard error of the mean of `values`.
 
-    The last three are of a subset of the images, done again with just one thing changed. Two
-    independent draws x, x′ differ by E(x − x′)² = 2 Var, so half the mean square is the variance
-    that a draw brings to one image; over n images it brings Var/n to the mean. The images' own part
-    is what is left of the whole, so its error is that of all three.
+    The last three are of a subset of the images, done again with something changed. Two independent
+    draws x, x′ differ by E(x − x′)² = 2 Var, so half the mean square is the variance that drawing
+    brings to one image; over n images it brings Var/n to the mean. The images' own part is what is
+    left of the whole, so its error is that of both.
 
     Args:
       values: of all images.
-      redrawn_dequantization: with other noise within the bins.
-      redrawn_probes: with other probes; None if the trace is exact, and has none.
+      redrawn: with other noise within the bins, and other probes.
+      redrawn_probes: with other probes only; None if the trace is exact, and has none.
       tightened: at a tenth of the tolerance.
     """
     everything = np.asarray(list(values.values()))
     total = standard_error(everything)
-    dequantization = _of_draws(values, redrawn_dequantization)
+    drawn = _of_draws(values, redrawn)
     probes = None if redrawn_probes is None else _of_draws(values, redrawn_probes)
-    images = None
-    if dequantization and (probes or redrawn_probes is None) and math.isfinite(total):
-        images = _what_is_left(everything, [dequantization, *([probes] if probes else [])])
+    images, dequantization = None, drawn
+    if redrawn_probes is not None:
+        dequantization = _of_draws(values, redrawn, besides=redrawn_probes)
+    if drawn and math.isfinite(total):
+        images = _what_is_left(everything, drawn)
     return Uncertainty(
         total=total,
         images=images and images.part(),
@@ -122,26 +125,33 @@ def uncertainty(
     )
 
 
-def _of_draws(values: Values, again: Values) -> _Variance | None:
-    """What drawing one thing brings to the mean's variance; None if it was not drawn again."""
-    differences = _differences(values, again)
-    if len(differences) == 0:
+def _of_draws(values: Values, again: Values, besides: Values | None = None) -> _Variance | None:
+    """What drawing brings to the mean's variance; None if nothing was drawn again.
+
+    Args:
+      values, again: two draws.
+      besides: with a part of it drawn again, whose variance is taken off.
+    """
+    common = [i for i in again if i in values and (besides is None or i in besides)]
+    if not common:
         return None
-    of_one_image = 0.5 * np.square(differences)
+    of_one_image = _half_squares(values, again, common)
+    if besides is not None:
+        of_one_image = of_one_image - _half_squares(values, besides, common)
     error = standard_error(of_one_image) / len(values)
-    return _Variance(float(np.mean(of_one_image)) / len(values), error, len(differences))
+    return _Variance(float(np.mean(of_one_image)) / len(values), error, len(common))
 
 
-def _what_is_left(everything: np.ndarray, drawn: list[_Variance]) -> _Variance:
+def _half_squares(values: Values, again: Values, indices: list[int]) -> np.ndarray:
+    return 0.5 * np.square([values[index] - again[index] for index in indices])
+
+
+def _what_is_left(everything: np.ndarray, drawn: _Variance) -> _Variance:
     n = len(everything)
     squares = np.square(everything - np.mean(everything))
     variance = float(np.sum(squares)) / (n - 1) / n
-    errors = [standard_error(squares) / n, *(each.standard_error for each in drawn)]
-    return _Variance(
-        variance - sum(each.value for each in drawn),
-        math.hypot(*errors),
-        min(each.num_images for each in drawn),
-    )
+    error = math.hypot(standard_error(squares) / n, drawn.standard_error)
+    return _Variance(variance - drawn.value, error, drawn.num_images)
 
 
 def _solver_error(differences: np.ndarray) -> SolverError | None:

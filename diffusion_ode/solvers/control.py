@@ -33,8 +33,6 @@ _NEGLIGIBLE = 1e-5
 _BLIND_FIRST_STEP = 1e-6
 # DOPRI5's initial value for "the error of the step before".
 SMALLEST_REMEMBERED_ERROR = 1e-4
-# Of the methods that fixed steps are used with, 2 (Heun) to 4 (Runge–Kutta).
-_TYPICAL_ORDER = 3
 # A remainder up to this much longer than the step is taken in one go.
 _STRETCH = 1.01
 
@@ -50,9 +48,9 @@ class FixedSteps:
         if self.steps < 1:
             raise UserError(f"steps is {self.steps}, but must be at least 1: give FixedSteps more.")
 
-    def tightened(self, factor: float) -> "FixedSteps":
-        """More steps, as a method of order 3 would need them: their number grows as ∛(1/factor)."""
-        return FixedSteps(math.ceil(self.steps * factor ** (-1.0 / _TYPICAL_ORDER)))
+    def tightened(self, factor: float, order: int) -> "FixedSteps":
+        """More steps: the error falls as their number to the power of the order."""
+        return FixedSteps(math.ceil(self.steps * factor ** (-1.0 / order)))
 
     @property
     def max_attempts(self) -> int | jax.Array:
@@ -139,11 +137,9 @@ class PIController:
     def max_attempts(self) -> int | jax.Array:
         return self.max_steps
 
-    def tightened(self, factor: float) -> "PIController":
-        """The same with every tolerance multiplied by `factor`: to measure the solver's error.
-
-        With room for 1/factor as many steps, which is what a method of order 1 would take.
-        """
+    def tightened(self, factor: float, order: int) -> "PIController":
+        """The same with every tolerance multiplied by `factor`, and room for 1/factor the steps."""
+        del order  # 1/factor as many are enough for any
         return dataclasses.replace(
             self,
             max_steps=math.ceil(self.max_steps / factor),

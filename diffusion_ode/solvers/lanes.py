@@ -56,6 +56,7 @@ def solve_lanes(
     refill: bool = True,
     harvest: int | None = None,
     compact: bool = False,
+    expected: int = 0,
 ) -> Iterator[Solution]:
     """Yields every item's Solution (host arrays) as it ends, in no fixed order.
 
@@ -78,6 +79,7 @@ def solve_lanes(
         number. More saves visits to the host, but leaves lanes idle.
       compact: once items run out, move the lanes still running together whenever at most half
         are left. Compiles again for every halving: worth it where compiling is cheap.
+      expected: lanes are kept for at least so many items, however few there are.
     """
     _check(lanes, harvest, span, sharding)
     integrator = integrator_for(vector_field, solver, controller, sharding)
@@ -90,7 +92,7 @@ def solve_lanes(
             free = len(pool.owners) - pool.running
             taken = list(itertools.islice(source, free))
             exhausted = len(taken) < free
-            pool.fill(taken)
+            pool.fill(taken, expected)
         if pool.running == 0:
             return
         if compact and exhausted:
@@ -143,12 +145,12 @@ class _Pool:
     def running(self) -> int:
         return sum(owner is not None for owner in self.owners)
 
-    def fill(self, items: list[Item]) -> None:
+    def fill(self, items: list[Item], expected: int) -> None:
         """Puts the items into free lanes."""
         if not items:
             return
         if self.state is None:
-            self.owners = [None] * self._fitting(len(items))
+            self.owners = [None] * self._fitting(max(len(items), expected))
         free = np.array([owner is None for owner in self.owners])
         rows = np.flatnonzero(free)[: len(items)]
         filled = np.zeros(len(self.owners), bool)

@@ -98,8 +98,7 @@ class MultistepIntegrator(Integrator):
         # One slope fewer than z: what it integrates is rougher.
         of_ell = jnp.maximum(jnp.minimum(known + 1, self.slots), 2)
         change = step * weighted_sum(integration_weights(nodes, of_ell), ell_slopes)
-        fewer = jnp.maximum(of_ell - 1, 2)
-        rougher = step * weighted_sum(integration_weights(nodes, fewer), ell_slopes)
+        rougher = step * weighted_sum(integration_weights(nodes, of_ell - 1), ell_slopes)
         ell_new = state.ell + change
         finite = all_finite(z_new) & jnp.isfinite(ell_new)
         if isinstance(self.controller, AdaptiveController):

@@ -27,8 +27,8 @@ class Decision:
 class StepController(Protocol):
     """Chooses steps. `size` is always positive; the direction is that from start to end."""
 
-    def tightened(self, factor: float) -> "StepController":
-        """One that errs about `factor` times as much: to measure the error of this one."""
+    def tightened(self, factor: float, order: int) -> "StepController":
+        """One with which a method of that order errs about `factor` times as much as with this."""
         ...
 
     @property

@@ -35,9 +35,9 @@ class Compare:
     The images' own spread, which is most of a mean's standard error, cancels in the difference.
 
     Args:
-      evaluation: name of this workdir's, e.g. "truncated_normal-k1", or with the checkpoint's step,
-        "1000-truncated_normal-k1"; of several steps the newest. None takes the newest whose name the
-        other workdir has, too.
+      evaluation: name of this workdir's, e.g. "truncated_normal-k1", or with the checkpoint's step
+        before it, "1000-truncated_normal-k1"; of several steps the newest. None takes the newest
+        whose name the other workdir has, too.
       other: the same of the other workdir's; None takes the name of this one's.
     """
 
@@ -79,6 +79,7 @@ class Compare:
             "num_images": len(difference),
             "left_out": pairs.left_out,
             "images_better_here": float(np.mean(difference < 0.0)),
+            "code_lengths": not _no_code_lengths(here, there),
         }
         run.begin()
         path = run.workdir / "comparisons" / f"{mine.name}-with-{_label(theirs)}.json"
@@ -98,6 +99,7 @@ class Compare:
                     f"{len(difference)}, of which {100 * result['images_better_here']:.0f} % are"
                     " coded shorter here",
                 ),
+                *_no_code_lengths(here, there),
                 *_solved_otherwise(here, there),
                 *[("", f"{count} left out: {why}") for why, count in pairs.left_out.items()],
             ],
@@ -168,14 +170,26 @@ def _check_same_kind(here: dict[str, Any], there: dict[str, Any], mine: Path, th
         _refuse_unlike(f"the quirks {quirks[0]}", f"the quirks {quirks[1]}", mine, theirs)
 
 
+def _no_code_lengths(here: dict[str, Any], there: dict[str, Any]) -> list[tuple[str, str]]:
+    """A warning where a figure is none, which its evaluation has said already."""
+    return [
+        ("NO CODE LENGTH", f"{whose}: {result['ode'].get('no_code_length_because')}")
+        for whose, result in (("this model", here), ("other model", there))
+        if result["ode"].get("code_length") is False
+    ]
+
+
 def _solved_otherwise(here: dict[str, Any], there: dict[str, Any]) -> list[tuple[str, str]]:
     """A warning where the ODEs were not solved alike: then the solver's error is in the verdict."""
     changes = documents.difference(here.get("config"), there.get("config"))
     changed = {tuple(change.path.split(".")[:3]) for change in changes}
     fields = [name for name in _SOLVING if ("evaluate", "ode", name) in changed]
-    if not fields:
-        return []
-    return [("SOLVED OTHERWISE", f"{', '.join(fields)} differ: their error is in it, too")]
+    rows = []
+    if fields:
+        rows.append(("SOLVED OTHERWISE", f"{', '.join(fields)} differ: their error is in it, too"))
+    if ("evaluate", "seed") in changed:
+        rows.append(("DRAWN OTHERWISE", "evaluate.seed differs: noise and probes are not paired"))
+    return rows
 
 
 def _refuse_unlike(ours: str, others: str, mine: Path, theirs: Path):

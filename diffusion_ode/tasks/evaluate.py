@@ -26,6 +26,8 @@ from diffusion_ode.reporting.console import Console
 from diffusion_ode.reporting.progress import Progress
 from diffusion_ode.reporting.result_files import PerExampleFile, PerExampleRows, write_json
 from diffusion_ode.reporting.running_mean import RunningMean
+from diffusion_ode.solvers.solver import order_of
+from diffusion_ode.tasks.earlier_result import earlier_result, has_parts, keep_parts, keep_times
 from diffusion_ode.tasks.evaluation_result import (
     Rows,
     code_length,
@@ -113,6 +115,7 @@ class Evaluate:
             check_data(source.facts, identity, f"checkpoint {source.step}", console.print)
             test = images.test[: self.num_images]
             run.experiment.model.pixels.check(test)
+            self.ode.check(run.experiment.model)
             source.lanes_sharding(self.ode.lanes)  # refused now, not when all is compiled
             folder = run.workdir / "evaluations" / f"{source.step}-{self._name()}"
             settings = EvaluationSettings(folder, run, source, str(identity))
@@ -137,8 +140,14 @@ class Evaluate:
                 seconds = time.perf_counter() - start - compiling.seconds
                 rows = table.table()
             rows = {name: column[rows["index"] < len(test)] for name, column in rows.items()}
-            parts = judge._uncertainty(rows, test, run.experiment.model, source, console)
-            figures = figures_of(rows, parts, run.experiment.model.pixels.dimensions)
+            earlier = processes.by_leader(lambda: earlier_result(folder, len(test)))
+            error_images = min(self.error_images, len(test))
+            if missing or earlier is None or not has_parts(earlier, error_images):
+                parts = judge._uncertainty(rows, test, run.experiment.model, source, console)
+                figures = figures_of(rows, parts, run.experiment.model.pixels.dimensions)
+            else:
+                figures = figures_of(rows, None, run.experiment.model.pixels.dimensions)
+                keep_parts(figures["ode"], earlier)
             result = {
                 "experiment": run.name,
                 "command": run.command_line,
@@ -153,9 +162,9 @@ class Evaluate:
                     "dequantization": short_name(self.ode.dequantization),
                     "num_importance": self.num_importance,
                     "combination": short_name(self.ode.combination),
-                    "error_images": min(self.error_images, len(test)),
+                    "error_images": error_images,
                     "trace": self.ode.divergence.in_words,
-                    **code_length(judge.ode, judge.num_importance, self.quirks),
+                    **code_length(judge.ode, judge.num_importance, self.quirks, rows),
                     **figures["ode"],
                 },
                 "bound": figures["bound"],
@@ -167,6 +176,8 @@ class Evaluate:
                 "images_per_second": len(missing) / seconds if missing else None,
                 "compilation_seconds": compiling.seconds,
             }
+            if earlier and not missing:
+                keep_times(result, earlier)
             if processes.is_leader():
                 write_json(folder / "result.json", result)
         return Outcome(
@@ -216,6 +227,7 @@ class Evaluate:
             probe_key=stream_key(self.seed, "probes"),
             num_importance=self.num_importance,
             sharding=source.lanes_sharding(self.ode.lanes),
+            expected=len(list(processes.mine(range(len(test))))),
         )
         mine = ((*image, *bounds.pop(image.index)) for image in likelihoods)
         for row in processes.gathered(mine, _ROW):
@@ -250,10 +262,13 @@ class Evaluate:
     ) -> Uncertainty:
         """The parts of the standard error, from solving a subset again."""
         noise, probes = stream_key(self.seed, "noise"), stream_key(self.seed, "probes")
-        tight = dataclasses.replace(self.ode, controller=self.ode.controller.tightened(0.1))
+        controller = self.ode.controller.tightened(0.1, order_of(self.ode.solver))
+        tight = dataclasses.replace(self.ode, controller=controller)
+        other_noise = stream_key(self.seed, "other noise")
+        other_probes = stream_key(self.seed, "other probes")
         variations = {
-            "other noise within the bins": (self.ode, stream_key(self.seed, "other noise"), probes),
-            "other probes": (self.ode, noise, stream_key(self.seed, "other probes")),
+            "other noise and probes": (self.ode, other_noise, other_probes),
+            "other probes": (self.ode, noise, other_probes),
             "a tenth of the tolerance": (tight, noise, probes),
         }
         if self.ode.divergence.exact:
@@ -286,7 +301,7 @@ class Evaluate:
         mine = dict(zip(rows["index"][converged], rows["log_likelihood"][converged], strict=True))
         return uncertainty(
             to_bpd(mine),
-            redrawn_dequantization=again.get("other noise within the bins", {}),
+            redrawn=again.get("other noise and probes", {}),
             redrawn_probes=None if self.ode.divergence.exact else again.get("other probes", {}),
             tightened=again.get("a tenth of the tolerance", {}),
         )

@@ -23,18 +23,20 @@ Rows = Mapping[str, np.ndarray]
 """The table of results by column; [n] each."""
 
 
-def figures_of(rows: Rows, parts: Uncertainty, dimensions: int) -> dict[str, dict[str, Any]]:
+def figures_of(rows: Rows, parts: Uncertainty | None, dimensions: int) -> dict[str, dict[str, Any]]:
     """The figures of `result.json`, under "ode" and "bound", in bits per dimension.
 
     Args:
       rows: of `per_example.csv`.
-      parts: of the ODE figure's standard error; one that is not resolved has the value None.
+      parts: of the ODE figure's standard error; one that is not resolved has the value None; None
+        if they were not looked for.
       dimensions: N.
 
     Raises:
       UserError: an image's bound is not finite.
     """
     bpd, error = _mean(code_lengths(rows, dimensions))
+    parts = parts or Uncertainty(error)
     terms = {
         name: units.bits_per_dimension(rows[column], dimensions)
         for name, column in _BOUND_TERMS.items()
@@ -69,14 +71,16 @@ def figures_of(rows: Rows, parts: Uncertainty, dimensions: int) -> dict[str, dic
 
 
 def code_length(
-    ode: OdeLikelihood, num_importance: int, quirks: ReferenceQuirks
+    ode: OdeLikelihood, num_importance: int, quirks: ReferenceQuirks, rows: Rows
 ) -> dict[str, bool | str | None]:
     """Whether the ODE's figure is a code length, and if not, why; for "ode" of `result.json`.
 
     Args:
       ode, num_importance: as they are with the quirks worked in.
       quirks: that are on.
+      rows: of `per_example.csv`.
     """
+    lost = int(np.sum(~(rows["converged"] > 0.0)))
     biased = not ode.gives_code_lengths(num_importance)
     reasons = []
     if any(dataclasses.asdict(quirks).values()):
@@ -86,6 +90,11 @@ def code_length(
             f"K = {num_importance} > 1 draws are weighted by an estimated trace"
             f" ({ode.divergence.in_words}), whose errors bias the bits per dimension low: take the"
             " exact trace, K = 1 or averaged draws"
+        )
+    if lost:
+        reasons.append(
+            f"{lost} of {len(rows['converged'])} images did not converge, and a mean without them"
+            " is biased"
         )
     return {
         "code_length": not reasons,
@@ -162,7 +171,8 @@ def in_words(result: dict[str, Any]) -> list[tuple[str, str]]:
     if ode["not_converged"]:
         rows += [
             ("NOT CONVERGED", some_images(ode["not_converged"])),
-            ("", "not in the ODE's mean; result.json names all"),
+            ("", "not in the ODE's mean, and missing ones bias it;"),
+            ("", "result.json names all"),
             ("", "raise evaluate.ode.controller.max_steps, or its"),
             ("", "tolerances"),
         ]

@@ -11,8 +11,9 @@ from diffusion_ode.tasks.trained import Trained
 # No row depends on them: a longer prefix of the same test set is the same evaluation, gone further,
 # and the standard error's parts are found anew.
 _FREE = ("num_images", "error_images")
-# Nor on how a network is computed, as long as it is in the same precision.
-_COMPUTATION = ("model.network.remat", "model.network.loop")
+# Nor on how a network is computed, as long as it is in the same precision, nor on how many images
+# at a time: that moves a solve within its tolerance.
+_COMPUTATION = ("model.network.remat", "model.network.loop", "evaluate.ode.lanes")
 
 
 class EvaluationSettings:
@@ -45,7 +46,7 @@ class EvaluationSettings:
         Raises:
           UserError: says what differs, with both sides.
         """
-        if not self._path.exists():
+        if not self._path.exists() or not self._has_rows():
             return
         match documents.read(self._path):
             case {"dict": dict() as before}:
@@ -57,6 +58,11 @@ class EvaluationSettings:
                 f"{self._path.parent} holds an evaluation under other settings ({what}): give this"
                 " one a name of its own by --set evaluate.name=…"
             )
+
+    def _has_rows(self) -> bool:
+        """Whether a row was found under the settings that are kept."""
+        table = self._path.with_name("per_example.csv")
+        return table.exists() and table.read_bytes().count(b"\n") > 1
 
     def write(self) -> None:
         """Keeps them for whoever goes on with it."""

@@ -14,10 +14,11 @@ def measured(rng, n, subset, *, image=0.3, noise=0.2, probe=0.1):
     noises, probes = rng.normal(0.0, noise, n), rng.normal(0.0, probe, n)
     values = dict(enumerate(truth + noises + probes))
     again = lambda a, b: dict(enumerate(truth[:subset] + a + b))  # noqa: E731
+    other_probes = rng.normal(0.0, probe, subset)
     return uncertainty(
         values,
-        again(rng.normal(0.0, noise, subset), probes[:subset]),
-        again(noises[:subset], rng.normal(0.0, probe, subset)),
+        again(rng.normal(0.0, noise, subset), other_probes),
+        again(noises[:subset], other_probes),
         {index: values[index] - rng.normal(0.01, 0.02) for index in range(subset)},
     )
 
@@ -38,7 +39,9 @@ def test_every_part_is_within_its_own_error_of_what_was_put_in():
     for _ in range(200):
         parts = measured(rng, n, 32)
         for part, true in ((parts.images, 0.3), (parts.dequantization, 0.2), (parts.probes, 0.1)):
-            hits.append(abs(part.value - true / math.sqrt(n)) < 2 * part.standard_error)
+            if part.value is not None:
+                hits.append(abs(part.value - true / math.sqrt(n)) < 2 * part.standard_error)
+    assert len(hits) > 400
     assert np.mean(hits) > 0.85
 
 
@@ -62,6 +65,22 @@ def test_solvers_error_has_an_error_and_the_size_of_a_single_images():
     assert (alone.standard_error, alone.num_images) == (None, 1)
 
 
+def test_what_noise_and_probes_do_only_together_is_counted_once():
+    rng, n = np.random.default_rng(5), 4000
+    truth, noise, other_noise = rng.normal(0.0, 0.3, n), *rng.normal(0.0, 0.2, (2, n))
+    probe, other_probe = rng.normal(0.0, 1.0, (2, n))
+
+    def value(u, v):
+        return dict(enumerate(truth + u + u * v))
+
+    parts = uncertainty(
+        value(noise, probe), value(other_noise, other_probe), value(noise, other_probe), {}
+    )
+    assert parts.images.value == pytest.approx(0.3 / math.sqrt(n), rel=0.05)
+    assert parts.dequantization.value == pytest.approx(0.2 / math.sqrt(n), rel=0.1)
+    assert parts.probes.value == pytest.approx(0.2 / math.sqrt(n), rel=0.1)
+
+
 def test_exact_trace_has_no_part_and_the_others_add_up_without_it():
     rng = np.random.default_rng(4)
     truth, noise = rng.normal(0.0, 0.3, 400), rng.normal(0.0, 0.2, 400)
@@ -79,5 +98,5 @@ def test_what_was_not_drawn_again_is_unknown():
         nothing = (parts.images, parts.dequantization, parts.probes, parts.solver)
         assert nothing == (None,) * 4
     # One image drawn again tells nothing of its own error.
-    part = uncertainty({3: 2.0, 4: 2.1}, {3: 2.05}, {}, {}).dequantization
+    part = uncertainty({3: 2.0, 4: 2.1}, {3: 2.05}, None, {}).dequantization
     assert (part.value, part.num_images) == (None, 1)

@@ -26,7 +26,7 @@ written
   config  runs/tiny_sp/config.json
 
 next, try
-  python launch/run.py --exp=outside:tiny_sp --set train.num_steps=7 --task=sample"""
+  python launch/run.py --exp=outside:tiny_sp --task=sample"""
 
 
 @dataclass(frozen=True)

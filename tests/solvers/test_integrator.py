@@ -96,6 +96,23 @@ def test_error_of_a_step_falls_with_the_stated_order(solver, sizes):
     assert np.allclose(slopes, solver.tableau.order + 1, atol=0.45)
 
 
+@pytest.mark.parametrize("order", [1, 2, 3, 4, 5])
+def test_adams_of_any_order_heeds_the_log_density_that_z_does_not_show(order):
+    def hidden(args, s, z, context):
+        return jnp.full_like(z, 0.1), 5.0 * jnp.cos(5.0 * s)
+
+    result = solve(
+        hidden,
+        None,
+        np.zeros((1, 1)),
+        solver=Adams(order),
+        controller=PIController(1e-3, 1e-3, 1e-4, factor_max=2.0, max_steps=9999),
+        span=(0.0, 3.3),
+        driver=FAST,
+    )
+    assert float(result.ell[0]) == pytest.approx(np.sin(5.0 * 3.3), abs=2e-2)
+
+
 @pytest.mark.parametrize("order", [2, 3])
 def test_error_of_adams_falls_with_its_order(order):
     """Globally: the first step, which knows one slope only, errs by h³ once."""
@@ -338,7 +355,7 @@ def test_rounding_of_times_does_not_add_up_in_single_precision():
 
 def test_another_tolerance_or_number_of_steps_compiles_nothing():
     for controllers in (
-        [PIController(), PIController().tightened(0.1), PIController(max_steps=7)],
+        [PIController(), PIController().tightened(0.1, 5), PIController(max_steps=7)],
         [FixedSteps(3), FixedSteps(5)],
     ):
         swing(controllers[0], Heun(), driver=HostLoop())

@@ -141,6 +141,15 @@ def test_odes_that_were_solved_otherwise_are_compared_with_a_warning(tmp_path):
     assert dict(compared(a, c)[0].rows)["SOLVED OTHERWISE"].startswith("solver, controller differ")
 
 
+def test_figures_that_are_no_code_lengths_are_compared_saying_so(tmp_path):
+    bits, why = {0: 2.0, 1: 3.0}, {"code_length": False, "no_code_length_because": "of a reason"}
+    sound, unsound = evaluated(tmp_path / "a", bits), evaluated(tmp_path / "b", bits, **why)
+    outcome, result = compared(sound, unsound)
+    assert ("NO CODE LENGTH", "other model: of a reason") in outcome.rows
+    assert result["code_lengths"] is False
+    assert compared(sound, sound)[1]["code_lengths"] is True
+
+
 def test_two_others_of_the_same_last_name_do_not_share_a_file(tmp_path):
     bits = {0: 2.0, 1: 3.0}
     here = evaluated(tmp_path / "here", bits)

@@ -14,6 +14,8 @@ from diffusion_ode.reporting.result_table import result_table, some_images
 from diffusion_ode.solvers.control import PIController
 from diffusion_ode.solvers.exact_trace import ExactTrace
 from diffusion_ode.solvers.hutch_plus_plus import HutchPlusPlus
+from diffusion_ode.solvers.hutchinson_trace import HutchinsonTrace
+from diffusion_ode.solvers.probes import Orthogonal
 from diffusion_ode.tasks.compare import Compare
 from diffusion_ode.tasks.evaluation_result import code_length, in_words
 from diffusion_ode.training.workdir_lock import workdir_lock
@@ -95,8 +97,7 @@ def test_interrupted_evaluation_goes_on_where_it_was(evaluated, workdir):
 
     whole, again = ({r["index"]: r for r in rows_of(f)} for f in (evaluated, folder))
     assert again.keys() == whole.keys()
-    for index, row in whole.items():
-        assert float(again[index]["log_likelihood"]) == pytest.approx(float(row["log_likelihood"]))
+    assert again == whole  # to the last bit, though fewer images than lanes were left
     assert (folder / "per_example.csv").read_text().startswith("".join(lines[:4]))
 
 
@@ -110,6 +111,28 @@ def test_finished_evaluation_states_no_speed_and_takes_other_error_images(evalua
     assert result_of(folder)["images_per_second"] is None
     assert "speed" not in dict(outcome.rows)
     assert (folder / "per_example.csv").read_text() == (evaluated / "per_example.csv").read_text()
+
+
+def test_finished_evaluation_run_again_loses_no_part_and_no_speed(evaluated, workdir):
+    folder = workdir / "evaluations" / NAME
+    folder.mkdir(parents=True)
+    for name in ("settings.json", "per_example.csv", "result.json"):
+        (folder / name).write_text((evaluated / name).read_text())
+    made = experiment(error_images=0)
+    made.evaluate.run(run_in(workdir, made))
+    before, after = result_of(evaluated), result_of(folder)
+    for key in ("standard_error_parts", "solver_error", "error_images", "bpd"):
+        assert after["ode"][key] == before["ode"][key]
+    for key in ("seconds", "images_per_second", "compilation_seconds"):
+        assert after[key] == before[key]
+
+
+def test_probes_that_there_cannot_be_are_refused_before_anything_is_written(workdir):
+    many = OdeLikelihood(divergence=HutchinsonTrace(65, Orthogonal()), controller=LOOSE, lanes=4)
+    made = experiment(ode=many)
+    with pytest.raises(UserError, match="65 orthogonal probes are asked for"):
+        made.evaluate.run(run_in(workdir, made))
+    assert [path.name for path in workdir.iterdir()] == ["checkpoints"]
 
 
 def test_two_evaluations_never_write_one_folder_at_once(workdir):
@@ -129,6 +152,7 @@ def test_evaluation_under_other_settings_wants_another_name(evaluated, trained_w
 def test_damaged_settings_are_no_traceback(workdir):
     (workdir / "evaluations" / NAME).mkdir(parents=True)
     (workdir / "evaluations" / NAME / "settings.json").write_text("[]")
+    (workdir / "evaluations" / NAME / "per_example.csv").write_text("index\n0\n")
     made = experiment()
     with pytest.raises(UserError, match=r"settings\.json is damaged"):
         made.evaluate.run(run_in(workdir, made))
@@ -212,8 +236,9 @@ def rows_in_words(**ode):
     return in_words(result)
 
 
-def verdict(ode, draws, quirks=None):
-    return code_length(ode, draws, quirks or ReferenceQuirks())
+def verdict(ode, draws, quirks=None, converged=(1.0, 1.0)):
+    rows = {"converged": np.asarray(converged)}
+    return code_length(ode, draws, quirks or ReferenceQuirks(), rows)
 
 
 def test_weighted_draws_with_an_estimated_trace_are_called_no_code_length():
@@ -230,6 +255,12 @@ def test_weighted_draws_with_an_estimated_trace_are_called_no_code_length():
         assert (sound["code_length"], sound["no_code_length_because"]) == (True, None)
         assert "NO CODE LENGTH" not in dict(rows_in_words(**sound))
     assert verdict(OdeLikelihood(), 1, ReferenceQuirks(unit_prior=True))["code_length"] is False
+
+
+def test_mean_that_lacks_images_is_no_code_length():
+    found = verdict(OdeLikelihood(), 1, converged=(1.0, 0.0, 1.0))
+    assert found["code_length"] is False
+    assert found["no_code_length_because"].startswith("1 of 3 images did not converge")
 
 
 @pytest.mark.parametrize("trace", ["1 probe", "exact trace", HutchPlusPlus(30).in_words])

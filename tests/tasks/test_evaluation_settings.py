@@ -25,9 +25,22 @@ def settings(tmp_path, data="old (1)", digest="sha256:ab", **changed):
     return EvaluationSettings(tmp_path, run(tmp_path, **changed), source, data)
 
 
+def has_rows(folder):
+    (folder / "per_example.csv").write_text("index,x\n0,1.0\n")
+
+
+def test_settings_of_an_evaluation_that_has_found_nothing_bind_nobody(tmp_path):
+    settings(tmp_path, seed=0).write()
+    settings(tmp_path, seed=1).check()
+    (tmp_path / "per_example.csv").write_text("index,x\n")
+    settings(tmp_path, seed=1).check()
+
+
 def test_it_goes_on_if_nothing_differs_that_a_row_depends_on(tmp_path):
-    settings(tmp_path, num_images=4, error_images=32, seed=0).write()
-    settings(tmp_path, num_images=8, error_images=0, seed=0, loop=True).check()
+    ode = {name: call("OdeLikelihood", lanes=lanes) for name, lanes in (("a", 32), ("b", 3))}
+    settings(tmp_path, num_images=4, error_images=32, seed=0, ode=ode["a"]).write()
+    has_rows(tmp_path)
+    settings(tmp_path, num_images=8, error_images=0, seed=0, loop=True, ode=ode["b"]).check()
 
 
 @pytest.mark.parametrize(
@@ -41,12 +54,14 @@ def test_it_goes_on_if_nothing_differs_that_a_row_depends_on(tmp_path):
 )
 def test_rows_of_another_kind_are_refused_naming_both(tmp_path, changed, said):
     settings(tmp_path, seed=0).write()
+    has_rows(tmp_path)
     with pytest.raises(UserError, match=f"{said}.*a name of its own"):
         settings(tmp_path, **{"seed": 0, **changed}).check()
 
 
 def test_settings_that_do_not_say_which_model_are_not_gone_on_with(tmp_path):
     settings(tmp_path).write()
+    has_rows(tmp_path)
     path = tmp_path / "settings.json"
     before = json.loads(path.read_text())
     del before["dict"]["model"]
