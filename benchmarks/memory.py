@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--target", metavar="SLICE", help="such as v5e:2x4: compile for it")
     arguments = parser.parse_args()
     order = "second-order" if arguments.second else "first-order"
-    title = f"{arguments.exp}, {order} step, {' '.join(arguments.set)}"
+    title = ", ".join([arguments.exp, f"{order} step", *arguments.set])
     if arguments.target is None:
         _here(arguments, title)
     else:
