@@ -58,7 +58,9 @@ precision: TF32 on GPUs, one bfloat16 pass on TPUs. TPUs are one slice.
 
 The mesh is (data = n, fsdp = 1) everywhere: the state is at most a few GB, so dividing it saves
 little memory beside the activations, and costs a gather of the parameters in every step. `settings`
-are the first with which a step fits. Experiments on straight paths cost what their siblings cost.
+are the first with which a step fits, on TPUs with half as much again, which their compiler may set
+aside ([below](#what-the-tpus-compiler-says)). Experiments on straight paths cost what their
+siblings cost.
 
 **On 1 024 chips the small batches grow**, since every chip needs an image: `B` is then 1 024, and
 the steps fewer, so that as many images are seen. That is another training than the published one:
@@ -97,8 +99,9 @@ The formula counts what is in use at once, the compiler the areas that it sets a
 and activations these are 5 to 47 % larger: 2.37 GB instead of 2.25 for 1 024 images of `digits_vp`
 on a chip (1.8 GB in use by the compiler's count), 17.9 instead of 14.5 for `cifar10_vp`, 9.98
 instead of 6.8 for `imagenet32_old_vp_finetune` with `KeepProducts()`, whose loops hold 6.9. **So a
-row on TPUs may need half as much again as `memory each` says**, and where that is more than a chip
-has, the next setting. A TPU holds the last dimension of an array in lanes of 128; with fewer than
+row on TPUs may need half as much again as `memory each` says**, for which `settings` leave room.
+With small batches and few features, which a TPU pads, it is more: twice the 26 MB of `digits_vp` on
+8 chips. A TPU holds the last dimension of an array in lanes of 128; with fewer than
 128 images on a chip that pads one array of each normalisation fourfold, and the formula counts it
 so. `does not fit` is said where the compiler refuses the step, and where areas exceed the memory
 without its count of the bytes in use saying otherwise."""

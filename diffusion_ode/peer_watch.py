@@ -78,9 +78,9 @@ class PeerWatch:
         threading.Thread(target=self._listen, daemon=True, name="peer watch").start()
 
     @property
-    def interrupted(self) -> bool:
-        """Whether another process has been interrupted, and has ended."""
-        return _INTERRUPTED in self._ended.values()
+    def ended_badly(self) -> tuple[int, int] | None:
+        """The first process that has ended with another status than 0, and its status."""
+        return next(((number, status) for number, status in self._ended.items() if status), None)
 
     def farewell(self, status: int, patience: float = 0.0) -> None:
         """Tells the others that this process ends, and why; from now on it watches no more.

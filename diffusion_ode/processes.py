@@ -185,16 +185,16 @@ def watched_by(watch: PeerWatch) -> None:
     _watch = watch
 
 
-def interrupted_elsewhere() -> bool:
-    """Whether this process cannot go on because another one has been interrupted.
+def ended_elsewhere() -> tuple[int, int] | None:
+    """Another process that has ended other than well, and with what status; None if none has.
 
     Asked before a failure is reported, which may only be what is seen here of another process's
     end. If that one has gone without a word, this process ends meanwhile, and says so.
     """
     if _watch is None:
-        return False
+        return None
     time.sleep(_TO_BE_TOLD)
-    return _watch.interrupted
+    return _watch.ended_badly
 
 
 def leave(status: int, last: bool | None = None) -> NoReturn:

@@ -52,7 +52,7 @@ def costs(experiment: Experiment, device: str | None) -> Iterator[str]:
     assumed = (
         f"assumed: {100 * UTILISATION:.0f} % of the peak FLOP/s and"
         f" {100 * REACHED_BANDWIDTH:.0f} % of the peak bandwidth are reached, hosts of 8 GPUs"
-        " (InfiniBand between them), one TPU slice;"
+        ", one TPU slice;"
         " --device=NAME:COUNT asks for others"
     )
     yield from _wrapped(assumed)

@@ -179,14 +179,22 @@ def _peers(given: argparse.Namespace) -> Peers | None:
     present = [name for name, value in flags.items() if value is not None]
     if not present:
         return None
-    if given.num_processes == 1 and given.process_id in (None, 0):
+    if given.num_processes == 1 and given.process_id:
+        raise UserError(
+            f"--process_id={given.process_id} is not one of --num_processes=1: number them from 0."
+        )
+    if given.num_processes == 1:
         return Peers(1, 0)
     if len(present) < len(flags):
         raise UserError(
             f"--{present[0]} is given without all of --coordinator=HOST:PORT, --num_processes=N and"
             " --process_id=I: give the three together, or none to ask the cluster."
         )
-    if given.num_processes < 1 or not 0 <= given.process_id < given.num_processes:
+    if given.num_processes < 1:
+        raise UserError(
+            f"--num_processes={given.num_processes} is no number of processes: give at least 1."
+        )
+    if not 0 <= given.process_id < given.num_processes:
         raise UserError(
             f"--process_id={given.process_id} is not one of --num_processes={given.num_processes}"
             " processes: number them from 0."

@@ -169,7 +169,10 @@ def _piece(call: ast.Call) -> fdl.Config:
         if parameter.default is inspect.Parameter.empty and field not in given
     ]
     if missing:
-        raise UserError(f"{name} needs {' and '.join(missing)}: give it as {name}({missing[0]}=…).")
+        complete = [*(f"{k}={ast.unparse(v)}" for k, v in given.items()), f"{missing[0]}=…"]
+        raise UserError(
+            f"{name} needs {' and '.join(missing)}: give it as {name}({', '.join(complete)})."
+        )
     hints = annotations_of(constructor)
     return fdl.Config(
         constructor,

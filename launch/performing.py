@@ -16,7 +16,7 @@ from diffusion_ode.errors import UserError
 from diffusion_ode.tasks import registry as tasks
 from diffusion_ode.tasks.run import Run
 from diffusion_ode.training.beginning import makes_another_run
-from diffusion_ode.training.interruption import Interrupted
+from diffusion_ode.training.interruption import INTERRUPTED_STATUS, Interrupted
 from experiments.conversion import to_document
 from launch.building import build
 from launch.flags import Request
@@ -53,7 +53,12 @@ def perform(run: Run, task: str) -> int:
       UserError: the user can mend it.
       Interrupted: asked to stop, everything is saved; it carries its exit status.
     """
-    processes.check_same("The request", json.dumps([task, *_request(run)]))
+    try:
+        processes.check_same("The request", json.dumps([task, *_request(run)]))
+    except (UserError, DataUserError):
+        raise
+    except Exception as error:
+        return _failed(run, task, error)
     following = run.experiment.after_training if task == "train" else ()
     logging.captureWarnings(True)  # a task's console keeps what is logged off the screen
     outcomes = []
@@ -69,22 +74,41 @@ def perform(run: Run, task: str) -> int:
             _say_interrupted(interruption)
             raise
         except Exception as error:
-            if processes.interrupted_elsewhere():
-                interruption = Interrupted("interrupted, as another process was")
-                _say_interrupted(interruption)
-                raise interruption from error
-            log = _failure_log(run)
-            log_failure(log, error)
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            who = f"{name} failed" + (f" in process {processes.index()}" if _several() else "")
-            remedy = "; if another one has ended, run all of them again" if _several() else ""
-            print(f"{who}: {reason}; the traceback is in {log}{remedy}.", file=sys.stderr)
-            return 1
+            return _failed(run, name, error)
         if name == "train":  # what follows a training takes what it has made
             run = dataclasses.replace(run, init_from=None)
     if processes.is_leader():
         print(summary(run, outcomes))
     return 0
+
+
+def _failed(run: Run, task: str, error: Exception) -> int:
+    """Says what has failed, and where; the exit status.
+
+    Raises:
+      Interrupted: it failed only because another process was interrupted.
+    """
+    elsewhere = processes.ended_elsewhere()
+    log = _failure_log(run)
+    log_failure(log, error)
+    if elsewhere is None:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        who = f"{task} failed" + (f" in process {processes.index()}" if _several() else "")
+        remedy = "; if another one has ended, run all of them again" if _several() else ""
+        print(f"{who}: {reason}; the traceback is in {log}{remedy}.", file=sys.stderr)
+        return 1
+    number, status = elsewhere
+    if status == INTERRUPTED_STATUS:
+        interruption = Interrupted("interrupted, as another process was")
+        _say_interrupted(interruption)
+        raise interruption from error
+    print(
+        f"Process {number} of {processes.count()} has ended with status {status}, and process"
+        f" {processes.index()} cannot go on without it: see what that one said, then run all of"
+        " them again.",
+        file=sys.stderr,
+    )
+    return 1
 
 
 def _say_interrupted(interruption: Interrupted) -> None:

@@ -7,7 +7,7 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -72,9 +72,7 @@ def join(given: Peers | None, patience: int) -> None:
 
     # Its handler of SIGTERM would take the place of ours; see diffusion_ode.training.interruption.
     jax.config.update("jax_enable_preemption_service", False)
-    overdue = threading.Timer(patience, _give_up, (peers, patience))
-    overdue.daemon = True
-    overdue.start()
+    overdue = _after(patience, _give_up, peers, patience)
     # Until all are there the process ends alone, and nobody is asked whether there are others.
     interruption = Interruption(end=os._exit)
     try:
@@ -86,12 +84,37 @@ def join(given: Peers | None, patience: int) -> None:
                 cluster_detection_method="deactivate" if given else None,
                 initialization_timeout=patience + _AHEAD_OF_JAX,
             )
+            overdue.cancel()
             _watch_each_other(peers, relay)
+        overdue = _after(patience, _give_up_devices, peers, patience)
         jax.local_devices()  # made known to each other now, all waiting for all
     except Exception as error:  # JAX asserts, too, that there is a device
         _refuse(peers, error)
     finally:
         overdue.cancel()
+    _check_alike(peers, jax.process_count(), [d.process_index for d in jax.devices()])
+
+
+def _check_alike(peers: Peers, count: int, owners: Sequence[int]) -> None:
+    """Refuses processes that were not started alike.
+
+    Args:
+      peers: as this process was told.
+      count: of the processes that there are.
+      owners: the process of every device.
+    """
+    if peers.count != count:
+        raise UserError(
+            f"Process {peers.index} was told of {peers.count} processes, but {count} are there:"
+            " give all of them the same --num_processes."
+        )
+    devices = [owners.count(number) for number in range(count)]
+    other = next((number for number in range(count) if devices[number] != devices[0]), None)
+    if other is not None:
+        raise processes.AgreedError(
+            f"Process 0 has {devices[0]} devices and process {other} has {devices[other]}: start"
+            " all processes with as many devices."
+        )
 
 
 def peers_of_cluster(environment: Mapping[str, str], patience: int) -> Peers | None:
@@ -108,6 +131,13 @@ def peers_of_cluster(environment: Mapping[str, str], patience: int) -> Peers | N
         if steps_tasks == 1:
             return None  # a shell, or one program, within an allocation for several
         cluster = _recognised(environment)
+        if cluster is None and int(environment.get("OMPI_COMM_WORLD_SIZE", "1")) > 1:
+            raise UserError(
+                "This is one of several processes of an Open MPI that JAX does not know (it knows"
+                " version 4): give --coordinator=HOST:PORT,"
+                ' --num_processes="$OMPI_COMM_WORLD_SIZE" and'
+                ' --process_id="$OMPI_COMM_WORLD_RANK", or --num_processes=1 to run alone.'
+            )
         if cluster is None:
             return None
         tasks = steps_tasks if cluster.name == "slurm" and steps_tasks else 0
@@ -117,6 +147,8 @@ def peers_of_cluster(environment: Mapping[str, str], patience: int) -> Peers | N
         port = environment.get("JAX_COORDINATOR_PORT")
         coordinator = cluster.get_coordinator_address(patience, port)
         return Peers(count, cluster.get_process_id(), coordinator)
+    except UserError:
+        raise
     except Exception as error:  # whatever a cluster's services and variables are up to
         raise UserError(
             f"This looks like a cluster, but its processes cannot be found ({_first_line(error)}):"
@@ -225,6 +257,23 @@ def _check_free(peers: Peers) -> None:
             f"Process 0 cannot listen on port {port} of this machine ({reason}): choose a"
             " free port in --coordinator=HOST:PORT, and another for every run at a time."
         ) from error
+
+
+def _after(seconds: float, act: Callable[..., None], *arguments: object) -> threading.Timer:
+    timer = threading.Timer(seconds, act, arguments)
+    timer.daemon = True
+    timer.start()
+    return timer
+
+
+def _give_up_devices(peers: Peers, patience: int) -> None:
+    print(
+        f"The devices of all {peers.count} processes were not known to {peers} within {patience} s:"
+        " see what the others say, then start all of them again.",
+        file=sys.stderr,
+        flush=True,
+    )
+    processes.leave(FAILED, last=peers.index == 0)
 
 
 def _give_up(peers: Peers, patience: int) -> None:

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 
 from diffusion_ode.errors import UserError
-from diffusion_ode.suggestions import suggestion
 
 _GIGABYTE = 1e9
 _TERA = 1e12
@@ -116,7 +115,9 @@ def find_device(name: str) -> Device:
     """
     by_name = {device.name: device for device in DEVICES}
     if name not in by_name:
-        raise UserError(f"There is no device {name!r} in the table; {suggestion(name, by_name)}")
+        near = nearest(name, by_name)
+        meant = f"; did you mean {either(near)}?" if near else f": it has {', '.join(by_name)}."
+        raise UserError(f"There is no device {name!r} in the table{meant}")
     return by_name[name]
 
 

@@ -138,8 +138,10 @@ class Interruption:
         watcher.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _type: object, failure: BaseException | None, _trace: object) -> None:
         self._undo.close()
+        if failure is None and self._signal is not None:  # asked when all was done but leaving
+            self.raise_if_requested()
 
     def _handle(self, number: int, _frame: object) -> None:
         # The main thread's own view, so that `requested` is true on the very next line.

@@ -125,7 +125,10 @@ class TrainLoop:
             self.checkpoints.check()
         self.progress.end()
         self.checkpoints.wait()
-        if self.interruption.agreed():  # during the last step: what follows the training shall wait
+        # During the last step, or its save: what follows the training shall wait. A vote answers
+        # the call before it.
+        self.interruption.agreed()
+        if self.interruption.agreed():
             self.interruption.raise_if_requested()
         self.seconds = time.perf_counter() - begun
         return state

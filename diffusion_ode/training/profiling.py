@@ -96,4 +96,7 @@ class Profiler:
         """Writes what was recorded, and says where."""
         jax.profiler.stop_trace()
         self._recording = False
-        self._say(f"profile recorded: tensorboard --logdir {self._folder}, tab Profile")
+        self._say(
+            f"profile recorded: tensorboard --logdir {self._folder}, tab Profile"
+            " (pip install tensorboard xprof)"
+        )

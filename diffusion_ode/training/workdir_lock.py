@@ -38,22 +38,25 @@ def workdir_lock(
         UserError: another launch holds it, or a process of this one does not see it.
     """
     with contextlib.ExitStack() as stack:
-        processes.by_leader(lambda: stack.enter_context(_locked(workdir, command, remedy)))
-        processes.together(lambda: _check_seen(workdir / LOCK_NAME))
+        lock = _locked(workdir, command, remedy)
+        content = processes.by_leader(lambda: stack.enter_context(lock))
+        processes.together(lambda: _check_seen(workdir / LOCK_NAME, content))
         yield
 
 
 @contextlib.contextmanager
-def _locked(workdir: Path, command: str | None, remedy: str) -> Iterator[None]:
+def _locked(workdir: Path, command: str | None, remedy: str) -> Iterator[str]:
     made = [folder for folder in (workdir, *workdir.parents) if not folder.exists()]
     workdir.mkdir(parents=True, exist_ok=True)
     path = workdir / LOCK_NAME
     try:
         with held(path, wait=False) as descriptor:
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, _this_process(command).encode(), 0)
+            content = _this_process(command)
+            os.pwrite(descriptor, content.encode(), 0)
+            os.fsync(descriptor)  # for those who read it over a network
             try:
-                yield
+                yield content
             finally:
                 path.unlink(missing_ok=True)
                 with contextlib.suppress(OSError):  # no longer empty: then it shall stay
@@ -63,11 +66,12 @@ def _locked(workdir: Path, command: str | None, remedy: str) -> Iterator[None]:
         raise UserError(_refusal(workdir, holder.content, remedy)) from None
 
 
-def _check_seen(path: Path) -> None:
-    if not path.exists():
+def _check_seen(path: Path, content: str) -> None:
+    """There may be an old one, of a process that was killed."""
+    if not path.exists() or path.read_text() != content:
         raise UserError(
-            f"{path} was made by process 0, but is not seen from {socket.gethostname()}: choose a"
-            " --workdir in a folder that all processes share."
+            f"{path.parent}, as seen from {socket.gethostname()}, is not the folder that process 0"
+            " has locked: give all processes one --workdir, in a file system that they share."
         )
 
 

@@ -30,7 +30,8 @@ source "${DIFFUSION_ODE_ENVIRONMENT:-.venv}/bin/activate"
 # first process, which leaves seconds after the others, and with it the status 75 that all ended
 # with. Instead those that outlive the first one to end by more than a minute are killed; srun's
 # status is the highest of all, so that only a run of which every process saved is queued again.
-srun --kill-on-bad-exit=0 --wait=60 python launch/run.py --wait_for_peers=600 "$@"
+srun --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" --kill-on-bad-exit=0 --wait=60 \
+    python launch/run.py --wait_for_peers=600 "$@"
 status=$?
 
 if [[ $status -eq $INTERRUPTED ]]; then

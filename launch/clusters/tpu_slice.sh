@@ -34,5 +34,5 @@ on_all_hosts '
 
 # One process on each host. No addresses are needed: JAX asks the slice for them. A host whose
 # maintenance is near gets SIGTERM; then all save at the same step and end with status 75.
-flags=$(printf ' %q' "$@")
+flags=$([[ $# -eq 0 ]] || printf ' %q' "$@")
 on_all_hosts "cd diffusion_ode && exec .venv/bin/python launch/run.py --wait_for_peers=600$flags"

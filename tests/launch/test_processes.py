@@ -10,7 +10,7 @@ import pytest
 from diffusion_ode import processes
 from diffusion_ode.errors import UserError
 from launch import flags
-from launch.processes import Peers, join, peers_of_cluster
+from launch.processes import Peers, _check_alike, join, peers_of_cluster
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = sorted((ROOT / "launch/clusters").glob("*.sh"))
@@ -55,6 +55,21 @@ def test_open_mpi_says_who_the_peers_are(environment):
     assert peers is not None
     assert (peers.count, peers.index) == (2, 1)
     assert str(peers.coordinator).startswith("10.96.0.1:")
+
+
+def test_open_mpi_that_jax_does_not_know_is_told_the_flags():
+    newer = {name: OPEN_MPI[name] for name in OPEN_MPI if "orte" not in name}
+    with pytest.raises(UserError, match=r'--process_id="\$OMPI_COMM_WORLD_RANK"'):
+        peers_of_cluster(newer, patience=1)
+    assert peers_of_cluster({"OMPI_COMM_WORLD_SIZE": "1"}, patience=1) is None
+
+
+def test_processes_that_were_not_started_alike_are_refused():
+    _check_alike(Peers(2, 0, "a:1"), 2, [0, 0, 1, 1])
+    with pytest.raises(UserError, match="Process 1 was told of 3 processes, but 2 are there"):
+        _check_alike(Peers(3, 1, "a:1"), 2, [0, 1])
+    with pytest.raises(UserError, match="Process 0 has 2 devices and process 1 has 1: start all"):
+        _check_alike(Peers(2, 0, "a:1"), 2, [0, 0, 1])
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,7 @@ def test_one_that_waits_for_an_interrupted_one_is_interrupted_too(monkeypatch):
         while not interrupted and time.monotonic() < end:
             time.sleep(0.01)
         assert interrupted
-        assert group.watches[0].interrupted
+        assert group.watches[0].ended_badly == (1, 75)
         assert group.statuses == {}
     finally:
         signal.signal(signal.SIGTERM, previous)

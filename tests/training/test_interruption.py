@@ -142,13 +142,25 @@ def test_interrupted_is_not_an_ordinary_exception():
 
 def test_a_section_entered_after_the_signal_cleans_up_and_stops():
     cleaned = []
-    with Interruption(report=lambda _: None) as interruption:
+    with (
+        pytest.raises(Interrupted, match="SIGTERM"),
+        Interruption(report=lambda _: None) as interruption,
+    ):
         signal.raise_signal(signal.SIGTERM)
         assert interruption.requested
         section = interruption.immediately(lambda: cleaned.append(1))
-        with pytest.raises(Interrupted, match="SIGTERM"), section:
+        with section:
             cleaned.append("never")
     assert cleaned == [1]
+
+
+def test_a_signal_that_comes_when_all_is_done_stops_what_would_follow():
+    with (
+        pytest.raises(Interrupted, match="SIGTERM"),
+        Interruption(report=lambda _: None) as interruption,
+    ):
+        interruption.raise_if_requested()  # the last question, before the signal
+        signal.raise_signal(signal.SIGTERM)
 
 
 def test_handlers_and_threads_are_put_back():
