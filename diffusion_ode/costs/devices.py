@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from diffusion_ode.errors import UserError
+from diffusion_ode.suggestions import either, nearest
 
 _GIGABYTE = 1e9
 _TERA = 1e12
