@@ -186,7 +186,8 @@ def _solved_otherwise(here: dict[str, Any], there: dict[str, Any]) -> list[tuple
     fields = [name for name in _SOLVING if ("evaluate", "ode", name) in changed]
     rows = []
     if fields:
-        rows.append(("SOLVED OTHERWISE", f"{', '.join(fields)} differ: their error is in it, too"))
+        verb = "differs" if len(fields) == 1 else "differ"
+        rows.append(("SOLVED OTHERWISE", f"{', '.join(fields)} {verb}: that error is in it, too"))
     if ("evaluate", "seed") in changed:
         rows.append(("DRAWN OTHERWISE", "evaluate.seed differs: noise and probes are not paired"))
     return rows
