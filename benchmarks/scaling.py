@@ -102,7 +102,7 @@ class Row:
             return f"the batch: {self.published:,} images for {row.devices:,} chips"
         if row.bound == "network":
             return "the network: it takes longest"
-        if self.unchanged > self.device.memory:
+        if self.settings != FITTING[0][0]:
             return f"memory: {data_size(self.unchanged)} as published"
         if self.crossing < self.published:
             return f"the network, beyond {self.crossing:,.0f} devices"
@@ -193,7 +193,7 @@ def _whole_run(row: Row) -> list[str]:
         f"{row.checkpoint / HOST_COPY / seconds:.2g} steps",
         f"{row.num_steps:,}",
         duration(seconds * row.num_steps),
-        hours(seconds * row.num_steps * row.estimate.devices),
+        hours(row.estimate.device_seconds(row.num_steps)),
         row.breaks_first,
     ]
 
