@@ -117,7 +117,7 @@ class PeerWatch:
             self._ended[number] = status
             if status:  # else it waits for nobody, and nobody for it
                 self._tell(self._all_but(sender), kind, number, status)
-                _later(_GRACE, self._left_behind, number, status)
+                later(_GRACE, self._left_behind, number, status)
 
     def _lose(self, number: int) -> None:
         self._leave(
@@ -138,7 +138,7 @@ class PeerWatch:
             self._leave(sentence)
         elif not self._leaving:  # it saved what it had: so does this one
             os.kill(os.getpid(), signal.SIGTERM)
-            _later(_TO_SAVE, self._leave, sentence)
+            later(_TO_SAVE, self._leave, sentence)
 
     def _leave(self, sentence: str, lost: int | None = None) -> None:
         with self._lock:
@@ -257,10 +257,12 @@ def _received(connection: socket.socket, size: int) -> bytes | None:
     return content
 
 
-def _later(seconds: float, act: Callable[..., None], *arguments: object) -> None:
+def later(seconds: float, act: Callable[..., object], *arguments: object) -> threading.Timer:
+    """Acts after that time, unless cancelled or ended before."""
     timer = threading.Timer(seconds, act, arguments)
     timer.daemon = True
     timer.start()
+    return timer
 
 
 def _say(sentence: str) -> None:

@@ -30,8 +30,8 @@ def with_article(name: str) -> str:
     return f"{'an' if name[:1].lower() in 'aeio' else 'a'} {name}"
 
 
-def suggestion(wrong: str, known: Iterable[str]) -> str:
-    """The end of a sentence about a wrong name: the nearest ones, else the few there are.
+def suggestion(wrong: str, known: Iterable[str], few: int = _FEW) -> str:
+    """The end of a sentence about a wrong name: the nearest ones, else the `few` first there are.
 
     With its full stop or question mark.
     """
@@ -40,5 +40,5 @@ def suggestion(wrong: str, known: Iterable[str]) -> str:
         return f"did you mean {either(near)}?"
     if not known:
         return "there are none."
-    shown = ", ".join(known[:_FEW])
-    return f"there are {shown}" + (", …" if len(known) > _FEW else ".")
+    shown = ", ".join(known[:few])
+    return f"there are {shown}" + (", …" if len(known) > few else ".")

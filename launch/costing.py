@@ -51,9 +51,8 @@ def costs(experiment: Experiment, device: str | None) -> Iterator[str]:
         yield f"  {name:{width}}{_row(entry, row, program.num_steps)}"
     assumed = (
         f"assumed: {100 * UTILISATION:.0f} % of the peak FLOP/s and"
-        f" {100 * REACHED_BANDWIDTH:.0f} % of the peak bandwidth are reached, hosts of 8 GPUs"
-        ", one TPU slice;"
-        " --device=NAME:COUNT asks for others"
+        f" {100 * REACHED_BANDWIDTH:.0f} % of the peak bandwidth are reached, hosts of 8 GPUs,"
+        " one TPU slice; --device=NAME:COUNT asks for others"
     )
     yield from _wrapped(assumed)
 
@@ -156,10 +155,9 @@ def _row(device: Device, row: Estimate, num_steps: int) -> str:
     memory = f"{data_size(row.size.total)} of {data_size(device.memory)}"
     if not row.fits:
         memory = f"needs {memory}"
-    run = row.seconds * num_steps
-    said = short_time(run)
+    said = short_time(row.seconds * num_steps)
     if row.devices > 1:
-        said += f" ({hours(row.devices * run)})"
+        said += f" ({hours(row.device_seconds(num_steps))})"
     return f"{short_time(row.seconds):>9}  {row.bound:8}{memory:>22}  {said}"
 
 

@@ -175,37 +175,37 @@ def _peers(given: argparse.Namespace) -> Peers | None:
         raise UserError(
             f"--wait_for_peers={given.wait_for_peers} is no time to wait: give seconds, at least 1."
         )
-    flags = {name: getattr(given, name) for name in ("coordinator", "num_processes", "process_id")}
-    present = [name for name, value in flags.items() if value is not None]
+    flags = ("coordinator", "num_processes", "process_id")
+    present = [name for name in flags if getattr(given, name) is not None]
     if not present:
         return None
-    if given.num_processes == 1 and given.process_id:
-        raise UserError(
-            f"--process_id={given.process_id} is not one of --num_processes=1: number them from 0."
-        )
-    if given.num_processes == 1:
-        return Peers(1, 0)
-    if len(present) < len(flags):
+    count, index, coordinator = given.num_processes, given.process_id, given.coordinator
+    if count is not None:
+        _check_number(count, index)
+        if count == 1:
+            return Peers(1, 0)
+    if count is None or index is None or coordinator is None:
         raise UserError(
             f"--{present[0]} is given without all of --coordinator=HOST:PORT, --num_processes=N and"
             " --process_id=I: give the three together, or none to ask the cluster."
         )
-    if given.num_processes < 1:
-        raise UserError(
-            f"--num_processes={given.num_processes} is no number of processes: give at least 1."
-        )
-    if not 0 <= given.process_id < given.num_processes:
-        raise UserError(
-            f"--process_id={given.process_id} is not one of --num_processes={given.num_processes}"
-            " processes: number them from 0."
-        )
-    host, colon, port = given.coordinator.rpartition(":")
+    host, colon, port = coordinator.rpartition(":")
     if not (host and colon and port.isdecimal() and 0 < int(port) < 1 << 16):
         raise UserError(
-            f"--coordinator={given.coordinator} is no HOST:PORT: give the host of process 0 and a"
+            f"--coordinator={coordinator} is no HOST:PORT: give the host of process 0 and a"
             " free port of it, such as node1:1234."
         )
-    return Peers(given.num_processes, given.process_id, given.coordinator)
+    return Peers(count, index, coordinator)
+
+
+def _check_number(count: int, index: int | None) -> None:
+    if count < 1:
+        raise UserError(f"--num_processes={count} is no number of processes: give at least 1.")
+    if index is not None and not 0 <= index < count:
+        raise UserError(
+            f"--process_id={index} is not one of --num_processes={count} processes: number them"
+            " from 0."
+        )
 
 
 def _unknown(argument: str, parser: argparse.ArgumentParser) -> str:

@@ -6,8 +6,7 @@ A laptop, or a single task of a cluster, pays nothing and waits for nobody.
 import os
 import socket
 import sys
-import threading
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -72,7 +71,7 @@ def join(given: Peers | None, patience: int) -> None:
 
     # Its handler of SIGTERM would take the place of ours; see diffusion_ode.training.interruption.
     jax.config.update("jax_enable_preemption_service", False)
-    overdue = _after(patience, _give_up, peers, patience)
+    overdue = peer_watch.later(patience, _give_up, peers, patience)
     # Until all are there the process ends alone, and nobody is asked whether there are others.
     interruption = Interruption(end=os._exit)
     try:
@@ -86,7 +85,7 @@ def join(given: Peers | None, patience: int) -> None:
             )
             overdue.cancel()
             _watch_each_other(peers, relay)
-        overdue = _after(patience, _give_up_devices, peers, patience)
+        overdue = peer_watch.later(patience, _give_up_devices, peers, patience)
         jax.local_devices()  # made known to each other now, all waiting for all
     except Exception as error:  # JAX asserts, too, that there is a device
         _refuse(peers, error)
@@ -257,13 +256,6 @@ def _check_free(peers: Peers) -> None:
             f"Process 0 cannot listen on port {port} of this machine ({reason}): choose a"
             " free port in --coordinator=HOST:PORT, and another for every run at a time."
         ) from error
-
-
-def _after(seconds: float, act: Callable[..., None], *arguments: object) -> threading.Timer:
-    timer = threading.Timer(seconds, act, arguments)
-    timer.daemon = True
-    timer.start()
-    return timer
 
 
 def _give_up_devices(peers: Peers, patience: int) -> None:

@@ -3,17 +3,15 @@
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from diffusion_ode.reporting.result_table import SCREEN_WIDTH, result_table
+from diffusion_ode.reporting.result_table import GAP, SCREEN_WIDTH, result_table
 from diffusion_ode.tasks.outcome import Outcome
 from diffusion_ode.tasks.run import Run
-
-_GAP = 2  # columns between what and its value
 
 
 def summary(run: Run, outcomes: Sequence[Outcome]) -> str:
     """One table for all tasks of a launch, the paths of what they wrote, and the next command."""
     rows = [row for outcome in outcomes for row in outcome.rows]
-    room = SCREEN_WIDTH - max((len(what) for what, _ in rows), default=0) - _GAP
+    room = SCREEN_WIDTH - max((len(what) for what, _ in rows), default=0) - len(GAP)
     rows = [row for what, value in rows for row in _wrapped(what, value, room)]
     written = [entry for outcome in outcomes for entry in outcome.written]
     lines = ["", result_table((run.name, ""), rows)] if rows else []

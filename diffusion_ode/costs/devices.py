@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from diffusion_ode.errors import UserError
-from diffusion_ode.suggestions import either, nearest
+from diffusion_ode.suggestions import suggestion
 
 _GIGABYTE = 1e9
 _TERA = 1e12
@@ -116,9 +116,8 @@ def find_device(name: str) -> Device:
     """
     by_name = {device.name: device for device in DEVICES}
     if name not in by_name:
-        near = nearest(name, by_name)
-        meant = f"; did you mean {either(near)}?" if near else f": it has {', '.join(by_name)}."
-        raise UserError(f"There is no device {name!r} in the table{meant}")
+        meant = suggestion(name, by_name, few=len(by_name))  # no other place lists them
+        raise UserError(f"There is no device {name!r} in the table; {meant}")
     return by_name[name]
 
 

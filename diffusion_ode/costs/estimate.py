@@ -27,7 +27,6 @@ _TRAFFIC_AGAIN = 4.0 / 3.0
 # Parameter, average, two moments and gradient are read; the first four are written.
 _STATE_TRAFFIC = 9
 _FLOAT32 = 4
-_HOUR = 3600.0
 
 
 @dataclass(frozen=True)
@@ -62,9 +61,9 @@ class Estimate:
         times = {"compute": self.compute, "memory": self.memory, "network": self.network}
         return max(times, key=lambda name: times[name])
 
-    def device_hours(self, num_steps: int) -> float:
+    def device_seconds(self, num_steps: int) -> float:
         """Of all devices together, for a whole run."""
-        return self.seconds * num_steps * self.devices / _HOUR
+        return self.seconds * num_steps * self.devices
 
 
 def estimate(program: TrainProgram, device: Device) -> Estimate | None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 SCREEN_WIDTH = 80
-_GAP = "  "
+GAP = "  "
 _CUT = "…"
 _NAMED = 4  # of five digits each, with a count, they fit beside a label
 
@@ -23,15 +23,15 @@ def result_table(
     cells = [[str(cell) for cell in row] for row in [header, *rows]]
     columns = list(zip(*cells, strict=True))
     widths = [max(map(len, column)) for column in columns]
-    room = width - len(_GAP) * (len(widths) - 1)
+    room = width - len(GAP) * (len(widths) - 1)
     while sum(widths) > room and max(widths) > 1:
         widths[widths.index(max(widths))] -= 1
     right = [any(column[1:]) and all(map(_is_number, column[1:])) for column in columns]
 
     def line(row: Sequence[str]) -> str:
-        return _GAP.join(map(_fitted, row, widths, right)).rstrip()
+        return GAP.join(map(_fitted, row, widths, right)).rstrip()
 
-    rule = _GAP.join("─" * w for w in widths)
+    rule = GAP.join("─" * w for w in widths)
     return "\n".join([line(cells[0]), rule, *map(line, cells[1:])])
 
 

@@ -58,6 +58,7 @@ class Compare:
 
         pairs = _paired(mine, theirs, here)
         difference = pairs.here - pairs.there
+        unsound = _no_code_lengths(here, there)
         mean, error = float(np.mean(difference)), standard_error(difference)
         reach = _quantile(len(difference)) * error
         interval = (mean - reach, mean + reach)
@@ -79,7 +80,7 @@ class Compare:
             "num_images": len(difference),
             "left_out": pairs.left_out,
             "images_better_here": float(np.mean(difference < 0.0)),
-            "code_lengths": not _no_code_lengths(here, there),
+            "code_lengths": not unsound,
         }
         run.begin()
         path = run.workdir / "comparisons" / f"{mine.name}-with-{_label(theirs)}.json"
@@ -99,7 +100,7 @@ class Compare:
                     f"{len(difference)}, of which {100 * result['images_better_here']:.0f} % are"
                     " coded shorter here",
                 ),
-                *_no_code_lengths(here, there),
+                *unsound,
                 *_solved_otherwise(here, there),
                 *[("", f"{count} left out: {why}") for why, count in pairs.left_out.items()],
             ],

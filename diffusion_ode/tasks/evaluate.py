@@ -140,9 +140,11 @@ class Evaluate:
                 seconds = time.perf_counter() - start - compiling.seconds
                 rows = table.table()
             rows = {name: column[rows["index"] < len(test)] for name, column in rows.items()}
-            earlier = processes.by_leader(lambda: earlier_result(folder, len(test)))
+            earlier = None
+            if not missing:
+                earlier = processes.by_leader(lambda: earlier_result(folder, len(test)))
             error_images = min(self.error_images, len(test))
-            if missing or earlier is None or not has_parts(earlier, error_images):
+            if earlier is None or not has_parts(earlier, error_images):
                 parts = judge._uncertainty(rows, test, run.experiment.model, source, console)
                 figures = figures_of(rows, parts, run.experiment.model.pixels.dimensions)
             else:
@@ -176,7 +178,7 @@ class Evaluate:
                 "images_per_second": len(missing) / seconds if missing else None,
                 "compilation_seconds": compiling.seconds,
             }
-            if earlier and not missing:
+            if earlier is not None:
                 keep_times(result, earlier)
             if processes.is_leader():
                 write_json(folder / "result.json", result)
@@ -227,7 +229,7 @@ class Evaluate:
             probe_key=stream_key(self.seed, "probes"),
             num_importance=self.num_importance,
             sharding=source.lanes_sharding(self.ode.lanes),
-            expected=len(list(processes.mine(range(len(test))))),
+            expected=len(processes.mine(range(len(test)))),
         )
         mine = ((*image, *bounds.pop(image.index)) for image in likelihoods)
         for row in processes.gathered(mine, _ROW):

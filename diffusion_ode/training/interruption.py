@@ -140,7 +140,7 @@ class Interruption:
 
     def __exit__(self, _type: object, failure: BaseException | None, _trace: object) -> None:
         self._undo.close()
-        if failure is None and self._signal is not None:  # asked when all was done but leaving
+        if failure is None:  # it may have been asked when all was done but leaving
             self.raise_if_requested()
 
     def _handle(self, number: int, _frame: object) -> None:
