@@ -37,10 +37,10 @@ from benchmarks.likelihood_cases import (
 )
 from benchmarks.measuring import machine, markdown_table, medians
 from diffusion_ode import units
+from diffusion_ode.diffusion.parameterization import VelocityPrediction
+from diffusion_ode.diffusion.variance_preserving import VariancePreserving
 from diffusion_ode.inference.likelihood import OdeLikelihood
 from diffusion_ode.inference.probability_flow import ProbabilityFlow
-from diffusion_ode.process.parameterization import VelocityPrediction
-from diffusion_ode.process.variance_preserving import VariancePreserving
 from diffusion_ode.solvers.control import PIController
 from diffusion_ode.solvers.divergence import draw_probes
 from diffusion_ode.solvers.exact_trace import ExactTrace

@@ -10,12 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.integrate import solve_ivp
 
-from diffusion_ode import configuration, documents, units
+from diffusion_ode import units
+from diffusion_ode.configs import construction, documents
+from diffusion_ode.diffusion.integration_variable import IntegrationVariable, LogSnrVariable
+from diffusion_ode.diffusion.model import Model
 from diffusion_ode.inference.diffusion_model import DiffusionModel
 from diffusion_ode.inference.likelihood import OdeLikelihood
 from diffusion_ode.inference.probability_flow import ProbabilityFlow
-from diffusion_ode.process.integration_variable import IntegrationVariable, LogSnrVariable
-from diffusion_ode.process.model import Model
 from diffusion_ode.solvers.control import PIController, StepController
 from diffusion_ode.solvers.divergence import Divergence, draw_probes
 from diffusion_ode.solvers.dormand_prince8 import DormandPrince8
@@ -83,7 +84,7 @@ def problem(workdir: Path, count: int, also: Callable | None = None) -> Problem:
     """
     trained = DiffusionModel.load(workdir)
     arguments = documents.read(workdir / "config.json")["arguments"]
-    data: Any = configuration.build(arguments["data"])
+    data: Any = construction.build(arguments["data"])
     levels = np.asarray(data.load().test[:count]).astype(np.int32)
     if also is not None:
         levels = np.concatenate([levels, also(levels)])

@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks.likelihood_cases import Lanes, evaluations_of, problem, reference
 from benchmarks.measuring import markdown_table
-from diffusion_ode.process.integration_variable import (
+from diffusion_ode.diffusion.integration_variable import (
     ImportanceVariable,
     IntegrationVariable,
     LogSnrVariable,

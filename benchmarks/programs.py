@@ -12,8 +12,8 @@ from diffusion_ode.costs.target import slice_devices
 from diffusion_ode.errors import UserError
 from diffusion_ode.training.program import TrainProgram
 from experiments import registry
-from launch.building import build
-from launch.overrides import override
+from experiments.config.building import build
+from experiments.config.overrides import override
 
 
 def experiment_of(name: str, settings: Sequence[str] = ()) -> Any:

@@ -33,8 +33,8 @@ from diffusion_ode.reporting.quantities import data_size, hours, short_time
 from diffusion_ode.training.program import TrainProgram
 from diffusion_ode.training.sharding import Mesh
 from experiments import registry
-from launch.building import build
-from launch.overrides import override
+from experiments.config.building import build
+from experiments.config.overrides import override
 
 EXPERIMENTS = (
     "cifar10_vp",

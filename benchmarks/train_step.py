@@ -34,6 +34,7 @@ from benchmarks.measuring import machine, markdown_table, medians
 from benchmarks.programs import Stepper, experiment_of, flags, megabytes, random_batch
 from data import Data, MissingData
 from diffusion_ode.checkpoints.checkpoints import Checkpoints
+from diffusion_ode.diffusion.model import Model, squared_norm
 from diffusion_ode.inference.variational_bound import GaussianEnds
 from diffusion_ode.networks.rematerialization import KeepProducts
 from diffusion_ode.objectives.flow_matching import FlowMatching, diffusion_weight
@@ -46,7 +47,6 @@ from diffusion_ode.objectives.trace_residual import (
     SingleProbe,
     squared_residual,
 )
-from diffusion_ode.process.model import Model, squared_norm
 from diffusion_ode.training.program import TrainProgram
 
 _MADE = 10_000  # images

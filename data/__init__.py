@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from data.augmentation import Augmentation, FlipRotate
-    from data.errors import DamagedData, MissingData, UserError
+    from data.errors import DamagedData, MissingData
     from data.location import resolve_data_dir
     from data.pipeline import Data, OrderedBatches, TrainBatches
     from data.source import ImageData, Manifest, Source
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from data.sources.image_folder import ImageFolder
     from data.sources.imagenet32 import ImageNet32New, ImageNet32Old
     from data.sources.photos import Photos
+    from diffusion_ode.errors import UserError
 
 _HOMES = {
     "Augmentation": "data.augmentation",

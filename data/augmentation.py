@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from data.errors import UserError
+from diffusion_ode.errors import UserError
 
 # SplitMix64's increment and multipliers (Steele, Lea & Flood, "Fast splittable pseudorandom number
 # generators", OOPSLA 2014): a counter-based generator that NumPy evaluates on whole arrays.

@@ -1,15 +1,9 @@
-"""The exceptions that mean: the user can mend this."""
+"""What can be wrong with data that the user can put right."""
 
 import contextlib
 from collections.abc import Iterator
 
-
-class UserError(ValueError):
-    """A mistake of the user's.
-
-    Its text is one sentence that gives the value, the rule it broke and the remedy. The launcher
-    prints it without a traceback and exits with status 2.
-    """
+from diffusion_ode.errors import UserError
 
 
 class MissingData(UserError):

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from data.augmentation import Augmentation, Keys
-from data.errors import UserError
 from data.source import ImageData, Source
+from diffusion_ode.errors import UserError
 
 Batch = dict[str, np.ndarray]
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from data.download import check_published, download
-from data.errors import UserError, remedied
+from data.errors import remedied
 from data.location import DEFAULT_DATA_DIR, ENVIRONMENT_VARIABLE, resolve_data_dir
 from data.recipe import Recipe
 from data.source import ImageData, Source
@@ -18,6 +18,7 @@ from data.sources import cifar10, fashion_mnist, imagenet32
 from data.sources.digits import Digits
 from data.sources.photos import Photos
 from data.store import Conversion, Report, convert, is_prepared, open_prepared
+from diffusion_ode.errors import UserError
 
 USER_ERROR = 2
 INTERRUPTED = 75

@@ -20,10 +20,11 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from data.checksum import content_checksum
-from data.errors import DamagedData, UserError, damaged
+from data.errors import DamagedData, damaged
 from data.location import resolve_data_dir
 from data.recipe import Block, Recipe
 from data.source import ImageData, Manifest, Source, SplitFacts
+from diffusion_ode.errors import UserError
 
 MANIFEST_FILE = "manifest.json"
 PROGRESS_FILE = "progress.json"

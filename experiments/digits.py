@@ -19,13 +19,13 @@ def digits_vp() -> fdl.Config:
     """
     from data.pipeline import Data
     from data.sources.digits import Digits
+    from diffusion_ode.diffusion.model import Model
+    from diffusion_ode.diffusion.parameterization import VelocityPrediction
+    from diffusion_ode.diffusion.pixels import Pixels
+    from diffusion_ode.diffusion.schedule import LinearSchedule
+    from diffusion_ode.diffusion.variance_preserving import VariancePreserving
     from diffusion_ode.networks.unet import UNet
     from diffusion_ode.objectives.flow_matching import FlowMatching
-    from diffusion_ode.process.model import Model
-    from diffusion_ode.process.parameterization import VelocityPrediction
-    from diffusion_ode.process.pixels import Pixels
-    from diffusion_ode.process.schedule import LinearSchedule
-    from diffusion_ode.process.variance_preserving import VariancePreserving
     from diffusion_ode.tasks.evaluate import Evaluate
     from diffusion_ode.tasks.experiment import Experiment
     from diffusion_ode.tasks.sample import Sample

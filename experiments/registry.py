@@ -6,7 +6,7 @@ the function's, its hypothesis the docstring's first paragraph:
     @experiment(parent="digits_vp")
     def digits_sp(config):
         \"\"\"The straight path needs fewer evaluations at the same likelihood.\"\"\"
-        from diffusion_ode.process.straight_path import StraightPath
+        from diffusion_ode.diffusion.straight_path import StraightPath
 
         config.model.path = fdl.Config(StraightPath)
         return config
@@ -23,7 +23,7 @@ import fiddle as fdl
 
 from diffusion_ode.errors import UserError
 from diffusion_ode.suggestions import suggestion
-from experiments.conversion import explicit
+from experiments.config.conversion import explicit
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import dataclasses
 
 import fiddle as fdl
 
-from experiments.conversion import explicit
+from experiments.config.conversion import explicit
 
 I_DODE = "Zheng et al. 2023, arXiv:2305.03935"
 THEOREM = f"{I_DODE}, theorem 3.3"
@@ -109,7 +109,7 @@ def solved_carefully(config: fdl.Config) -> fdl.Config:
 
 def straight(config: fdl.Config) -> fdl.Config:
     """The same on straight paths instead of variance-preserving ones."""
-    from diffusion_ode.process.straight_path import StraightPath
+    from diffusion_ode.diffusion.straight_path import StraightPath
 
     config.model.path = fdl.Config(StraightPath)
     return config
@@ -154,13 +154,13 @@ def finetuned(
 def _system(source: fdl.Config, network: fdl.Config) -> fdl.Config:
     """Velocity, importance-sampled times, γ from −13.3 to 5; the pixels are the source's."""
     from data.pipeline import Data
+    from diffusion_ode.diffusion.model import Model
+    from diffusion_ode.diffusion.parameterization import VelocityPrediction
+    from diffusion_ode.diffusion.pixels import Pixels
+    from diffusion_ode.diffusion.schedule import LinearSchedule
+    from diffusion_ode.diffusion.time_sampling import ImportanceSampledTimes
+    from diffusion_ode.diffusion.variance_preserving import VariancePreserving
     from diffusion_ode.objectives.flow_matching import FlowMatching
-    from diffusion_ode.process.model import Model
-    from diffusion_ode.process.parameterization import VelocityPrediction
-    from diffusion_ode.process.pixels import Pixels
-    from diffusion_ode.process.schedule import LinearSchedule
-    from diffusion_ode.process.time_sampling import ImportanceSampledTimes
-    from diffusion_ode.process.variance_preserving import VariancePreserving
     from diffusion_ode.tasks.evaluate import Evaluate
     from diffusion_ode.tasks.experiment import Experiment
     from diffusion_ode.tasks.sample import Sample

@@ -6,12 +6,12 @@ from typing import Any
 
 import fiddle as fdl
 
-from diffusion_ode import documents
-from diffusion_ode.documents import Document
+from diffusion_ode.configs import documents
+from diffusion_ode.configs.documents import Document
 from experiments import registry
-from experiments.conversion import to_document
+from experiments.config.building import build
+from experiments.config.conversion import to_document
 from experiments.registry import Entry
-from launch.building import build
 
 _WIDTH, _INDENT = 80, "  "
 
@@ -109,6 +109,6 @@ def _costs(experiment: Any, device: str | None, topology: str | None) -> Iterato
 
 
 def _parameter_count(experiment: Any) -> int:
-    from diffusion_ode.process.model import parameter_count
+    from diffusion_ode.diffusion.model import parameter_count
 
     return parameter_count(experiment.model)

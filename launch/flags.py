@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from diffusion_ode.distributed.joining import WAIT_FOR_PEERS, Peers
 from diffusion_ode.errors import UserError
 from diffusion_ode.suggestions import nearest, suggestion
 from diffusion_ode.tasks import registry as tasks
-from launch.processes import WAIT_FOR_PEERS, Peers
 
 EXAMPLES = """\
 examples:

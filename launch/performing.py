@@ -10,15 +10,14 @@ from pathlib import Path
 
 import fiddle as fdl
 
-from data.errors import UserError as DataUserError
-from diffusion_ode import processes
+from diffusion_ode.distributed import processes
+from diffusion_ode.distributed.interruption import INTERRUPTED_STATUS, Interrupted
 from diffusion_ode.errors import UserError
 from diffusion_ode.tasks import registry as tasks
 from diffusion_ode.tasks.run import Run
 from diffusion_ode.training.beginning import makes_another_run
-from diffusion_ode.training.interruption import INTERRUPTED_STATUS, Interrupted
-from experiments.conversion import to_document
-from launch.building import build
+from experiments.config.building import build
+from experiments.config.conversion import to_document
 from launch.flags import Request
 from launch.provenance import log_failure, recorded
 from launch.summary import summary
@@ -55,7 +54,7 @@ def perform(run: Run, task: str) -> int:
     """
     try:
         processes.check_same("The request", json.dumps([task, *_request(run)]))
-    except (UserError, DataUserError):
+    except UserError:
         raise
     except Exception as error:
         return _failed(run, task, error)
@@ -68,7 +67,7 @@ def perform(run: Run, task: str) -> int:
                 _refuse_other_model(run)
             with recorded(run, name) as this_run:
                 outcomes.append(tasks.configured(tasks.find(name), run.experiment).run(this_run))
-        except (UserError, DataUserError):
+        except UserError:
             raise
         except Interrupted as interruption:
             _say_interrupted(interruption)

@@ -14,11 +14,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from data.errors import UserError as DataUserError
-from diffusion_ode import documents, processes
+from diffusion_ode.configs import documents
+from diffusion_ode.distributed import processes
 from diffusion_ode.errors import UserError
-from diffusion_ode.files import held
 from diffusion_ode.tasks.run import Run
+from diffusion_ode.workdir.files import held
 
 _LIBRARIES = (
     *("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "fiddle"),
@@ -41,7 +41,7 @@ def recorded(run: Run, task: str) -> Iterator[Run]:
     launch = _Launch(run.workdir / "run.json", _facts(run, task))
     try:
         yield dataclasses.replace(run, recorder=launch)
-    except (UserError, DataUserError) as refusal:
+    except UserError as refusal:
         launch.end(f"refused: {refusal}")
         raise
     except Exception as failure:

@@ -17,9 +17,9 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
     sys.path.append(str(Path.cwd()))
 
-from data.errors import UserError as DataUserError
+from diffusion_ode.distributed import joining
 from diffusion_ode.errors import UserError
-from launch import flags, processes
+from launch import flags
 from launch.compilation_cache import keep_compilations
 
 DONE, REFUSED, INTERRUPTED = 0, 2, 75  # and 1 for a task that failed
@@ -36,10 +36,10 @@ def main(arguments: Sequence[str]) -> int:
             return DONE
         assert request.experiment is not None  # the flags ask for one or for the listing
         return launch_experiment(request.experiment, request, arguments)
-    except (UserError, DataUserError) as error:
-        from launch.building import sentence
+    except UserError as error:
+        from experiments.config.building import sentence
 
-        if processes.speaks(error):
+        if joining.speaks(error):
             print(sentence(error), file=sys.stderr)
         return REFUSED
     except BrokenPipeError:  # `--list | head` has read enough
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str]) -> int:
 def launch_experiment(name: str, request: flags.Request, arguments: Sequence[str]) -> int:
     """Describes the experiment or runs its task."""
     from experiments import registry
-    from launch.overrides import override
+    from experiments.config.overrides import override
 
     entry = registry.find(name)
     config = override(registry.configuration_of(entry), request.overrides)
@@ -68,7 +68,7 @@ def launch_experiment(name: str, request: flags.Request, arguments: Sequence[str
 
     run = prepare(entry.name, config, request, arguments)
     collect_garbage_again()
-    processes.join(request.peers, request.wait_for_peers)
+    joining.join(request.peers, request.wait_for_peers)
     return perform(run, request.task)
 
 
@@ -89,4 +89,4 @@ if __name__ == "__main__":
         status = main(sys.argv[1:])
     except SystemExit as end:  # after the help, or interrupted after saving
         status = end.code
-    processes.end(status)
+    joining.end(status)

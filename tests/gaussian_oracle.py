@@ -11,16 +11,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffusion_ode.process.model import Model, along_images
-from diffusion_ode.process.parameterization import (
+from diffusion_ode.diffusion.model import Model, along_images
+from diffusion_ode.diffusion.parameterization import (
     DataPrediction,
     NoisePrediction,
     VelocityPrediction,
 )
-from diffusion_ode.process.pixels import Pixels
-from diffusion_ode.process.schedule import LinearSchedule
-from diffusion_ode.process.straight_path import StraightPath
-from diffusion_ode.process.variance_preserving import VariancePreserving
+from diffusion_ode.diffusion.pixels import Pixels
+from diffusion_ode.diffusion.schedule import LinearSchedule
+from diffusion_ode.diffusion.straight_path import StraightPath
+from diffusion_ode.diffusion.variance_preserving import VariancePreserving
 
 PATHS = [VariancePreserving(), StraightPath()]
 PARAMETERIZATIONS = [VelocityPrediction(), NoisePrediction(), DataPrediction()]

@@ -8,12 +8,12 @@ import jax
 import numpy as np
 from flax import serialization
 
+from diffusion_ode.diffusion.model import Model
+from diffusion_ode.diffusion.parameterization import VelocityPrediction
+from diffusion_ode.diffusion.pixels import Pixels
+from diffusion_ode.diffusion.schedule import LinearSchedule
+from diffusion_ode.diffusion.variance_preserving import VariancePreserving
 from diffusion_ode.networks.unet import UNet
-from diffusion_ode.process.model import Model
-from diffusion_ode.process.parameterization import VelocityPrediction
-from diffusion_ode.process.pixels import Pixels
-from diffusion_ode.process.schedule import LinearSchedule
-from diffusion_ode.process.variance_preserving import VariancePreserving
 
 
 def small_model(**network: Any) -> Model:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax.serialization import msgpack_serialize
 
-from diffusion_ode.inference.reference_quirks import ReferenceQuirks
+from diffusion_ode.evaluation.reference_quirks import ReferenceQuirks
 from diffusion_ode.inference.variational_bound import VariationalBound
 from tests.parity import replay
 from tests.parity.recording import Recording, read_recording

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from data.errors import DamagedData, UserError, damaged
+from data.errors import DamagedData, damaged
+from diffusion_ode.errors import UserError
 
 # A photograph of 64 megapixels; what claims to be larger could fill the memory.
 MAX_PIXELS = 1 << 26

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from data.errors import UserError, damaged, remedied
+from data.errors import damaged, remedied
 from data.formats.numpy_file import open_npy, read_npz
 from data.source import ImageData, describe_images
+from diffusion_ode.errors import UserError
 
 # One image in ten is enough to test on where nobody said how many.
 TEST_FRACTION = 0.1

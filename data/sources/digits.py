@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data.errors import DamagedData, UserError
+from data.errors import DamagedData
 from data.source import ImageData, describe_images
+from diffusion_ode.errors import UserError
 
 NUM_IMAGES = 1797
 NUM_TEST = 297

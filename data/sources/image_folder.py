@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from data.errors import UserError
 from data.formats import picture
 from data.location import resolve_data_dir
 from data.source import ImageData
 from data.store import Block, Conversion, convert, is_prepared, open_prepared
+from diffusion_ode.errors import UserError
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".webp": "WEBP"}
 TEST_FOLDERS = ("test", "validation", "valid", "val")

@@ -16,12 +16,12 @@ from typing import Any
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
-from diffusion_ode import processes
 from diffusion_ode.checkpoints.arrays import nested_arrays
 from diffusion_ode.checkpoints.digest import combine, leaf_facts
 from diffusion_ode.checkpoints.errors import SaveFailed, first_line
 from diffusion_ode.checkpoints.records import sealed_records
 from diffusion_ode.checkpoints.stored import STATE, Step, StoredCheckpoints
+from diffusion_ode.distributed import processes
 from diffusion_ode.errors import UserError
 
 QUARANTINE = "quarantine"

@@ -16,10 +16,10 @@ from typing import Any, Literal
 import numpy as np
 from jax.experimental import multihost_utils
 
-from diffusion_ode import processes
 from diffusion_ode.checkpoints.arrays import kinds, read_arrays
 from diffusion_ode.checkpoints.errors import DamagedCheckpoint
 from diffusion_ode.checkpoints.records import Records, check_fit, listed, read_records
+from diffusion_ode.distributed import processes
 from diffusion_ode.errors import UserError
 
 STATE = "state"

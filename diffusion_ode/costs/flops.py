@@ -11,12 +11,12 @@ from typing import Any, TypeGuard
 
 import jax
 
+from diffusion_ode.diffusion.model import Model
 from diffusion_ode.networks.rematerialization import KeepInputs, KeepProducts
 from diffusion_ode.networks.unet import UNet
 from diffusion_ode.objectives.objective import Objective
 from diffusion_ode.objectives.second_order_flow_matching import SecondOrderFlowMatching
 from diffusion_ode.objectives.trace_residual import ExactTraceResidual
-from diffusion_ode.process.model import Model
 from diffusion_ode.training.program import TrainProgram
 
 # Per element that is normalised, each pass: mean and variance, the normalisation, swish, and its

@@ -15,11 +15,11 @@ import jax.numpy as jnp
 
 from diffusion_ode.backend import loops_are_fast, platform
 from diffusion_ode.costs.flops import directions, known
+from diffusion_ode.diffusion.model import Model
 from diffusion_ode.networks.block_loop import ByPlatform, Scanned
 from diffusion_ode.networks.rematerialization import KeepAll, KeepInputs, KeepProducts
 from diffusion_ode.networks.residual_block import NORM_GROUPS
 from diffusion_ode.networks.unet import UNet
-from diffusion_ode.process.model import Model
 from diffusion_ode.training.program import TrainProgram
 
 _FLOAT32 = 4  # bytes of a parameter, and of all that belongs to it

@@ -10,9 +10,9 @@ import numpy as np
 
 from diffusion_ode.backend import loops_are_fast
 from diffusion_ode.checking import check_count
+from diffusion_ode.diffusion.model import Model, along_images
 from diffusion_ode.inference.decoding import Decoder, DrawnLevel
 from diffusion_ode.inference.sampling import Sample
-from diffusion_ode.process.model import Model, along_images
 from diffusion_ode.typing import Images, Key, Parameters, PerImage
 
 

@@ -5,7 +5,7 @@ from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
 
-from diffusion_ode.process.model import Model
+from diffusion_ode.diffusion.model import Model
 from diffusion_ode.typing import Images, Key, Levels
 
 

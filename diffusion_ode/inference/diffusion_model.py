@@ -10,13 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffusion_ode import configuration, units
+from diffusion_ode import units
 from diffusion_ode.checking import check_count
 from diffusion_ode.checkpoints.stored import Step, StoredCheckpoints
+from diffusion_ode.configs import construction
+from diffusion_ode.diffusion.model import Model
 from diffusion_ode.errors import UserError
 from diffusion_ode.inference.likelihood import OdeLikelihood
 from diffusion_ode.inference.sampling import OdeSampler, Sampler, drawn_in_order
-from diffusion_ode.process.model import Model
 from diffusion_ode.typing import Key, Parameters
 
 _SEEDS = 1 << 32  # as many differ without 64-bit types
@@ -147,14 +148,14 @@ class DiffusionModel:
         checkpoints = StoredCheckpoints(folder, best_by="bpd")
         document = checkpoints.read_document(checkpoint)
         pieces = _pieces(document, folder)
-        model: Model = configuration.build(pieces["model"])
+        model: Model = construction.build(pieces["model"])
         abstract = jax.eval_shape(model.init, jax.random.key(0))
         restored = checkpoints.restore_parameters({"ema": abstract}, checkpoint)
         return cls(
             model,
             restored.state["ema"],
-            configuration.build(pieces["evaluate"]["arguments"]["ode"]),
-            configuration.build(pieces["sample"]["arguments"]["sampler"]),
+            construction.build(pieces["evaluate"]["arguments"]["ode"]),
+            construction.build(pieces["sample"]["arguments"]["sampler"]),
             {"step": restored.step, **restored.facts},
         )
 

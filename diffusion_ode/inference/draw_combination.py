@@ -6,8 +6,8 @@ from typing import ClassVar, Protocol, runtime_checkable
 import numpy as np
 
 from diffusion_ode.checking import check_count
+from diffusion_ode.diffusion.dequantization import Dequantization
 from diffusion_ode.errors import UserError
-from diffusion_ode.process.dequantization import Dequantization
 
 
 @runtime_checkable

@@ -12,6 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffusion_ode.checking import check_count
+from diffusion_ode.diffusion.dequantization import Dequantization, TruncatedNormalDequantization
+from diffusion_ode.diffusion.integration_variable import IntegrationVariable, LogSnrVariable
+from diffusion_ode.diffusion.model import Model
 from diffusion_ode.errors import UserError
 from diffusion_ode.inference.draw_combination import (
     DrawCombination,
@@ -19,9 +22,6 @@ from diffusion_ode.inference.draw_combination import (
     check_draws,
 )
 from diffusion_ode.inference.probability_flow import ProbabilityFlow
-from diffusion_ode.process.dequantization import Dequantization, TruncatedNormalDequantization
-from diffusion_ode.process.integration_variable import IntegrationVariable, LogSnrVariable
-from diffusion_ode.process.model import Model
 from diffusion_ode.solvers.adams import Adams
 from diffusion_ode.solvers.control import PIController, StepController
 from diffusion_ode.solvers.divergence import Divergence, draw_probes

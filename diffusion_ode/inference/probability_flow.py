@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from diffusion_ode.process.integration_variable import IntegrationVariable
-from diffusion_ode.process.model import Model, along_images
+from diffusion_ode.diffusion.integration_variable import IntegrationVariable
+from diffusion_ode.diffusion.model import Model, along_images
 from diffusion_ode.solvers.divergence import Divergence, with_linear_skip
 from diffusion_ode.typing import Array, Images, Parameters, PerImage
 

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffusion_ode.checking import check_count
+from diffusion_ode.diffusion.integration_variable import IntegrationVariable, NaturalVariable
+from diffusion_ode.diffusion.model import Model
 from diffusion_ode.inference.decoding import Decoder, NearestLevel
 from diffusion_ode.inference.probability_flow import ProbabilityFlow
-from diffusion_ode.process.integration_variable import IntegrationVariable, NaturalVariable
-from diffusion_ode.process.model import Model
 from diffusion_ode.solvers.adams import Adams
 from diffusion_ode.solvers.control import PIController, StepController
 from diffusion_ode.solvers.lanes import Item, solve_lanes

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 
 from diffusion_ode.backend import loops_are_fast
 from diffusion_ode.checking import check_count
+from diffusion_ode.diffusion.model import Model, squared_norm
+from diffusion_ode.diffusion.time_sampling import ImportanceSampledTimes, TimeSampler
 from diffusion_ode.errors import UserError
-from diffusion_ode.process.model import Model, squared_norm
-from diffusion_ode.process.time_sampling import ImportanceSampledTimes, TimeSampler
 from diffusion_ode.typing import Images, Key, Levels, Parameters, PerImage
 
 

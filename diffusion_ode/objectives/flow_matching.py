@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 
 import jax
 
+from diffusion_ode.diffusion.model import Model, squared_norm
+from diffusion_ode.diffusion.time_sampling import ImportanceSampledTimes, TimeSampler
 from diffusion_ode.objectives.objective import Draws, LossTerms
-from diffusion_ode.process.model import Model, squared_norm
-from diffusion_ode.process.time_sampling import ImportanceSampledTimes, TimeSampler
 
 
 @dataclass(frozen=True)

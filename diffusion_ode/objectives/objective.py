@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from diffusion_ode.process.model import Model
-from diffusion_ode.process.time_sampling import TimeSampler
+from diffusion_ode.diffusion.model import Model
+from diffusion_ode.diffusion.time_sampling import TimeSampler
 from diffusion_ode.typing import Images, Key, Levels, Parameters, PerImage
 
 

@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 
 from diffusion_ode.checking import check_count, check_finite
+from diffusion_ode.diffusion.model import along_images, squared_norm
+from diffusion_ode.diffusion.time_sampling import ImportanceSampledTimes, TimeSampler
 from diffusion_ode.errors import UserError
 from diffusion_ode.objectives.flow_matching import diffusion_weight, draw_flow
 from diffusion_ode.objectives.objective import LossTerms
 from diffusion_ode.objectives.trace_residual import Identity, IndependentProbes, TraceResidual
-from diffusion_ode.process.model import along_images, squared_norm
-from diffusion_ode.process.time_sampling import ImportanceSampledTimes, TimeSampler
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from diffusion_ode.checking import check_count
-from diffusion_ode.process.model import squared_norm
+from diffusion_ode.diffusion.model import squared_norm
 from diffusion_ode.typing import Array, Images, Key, PerImage
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from diffusion_ode.files import replace_atomically
+from diffusion_ode.workdir.files import replace_atomically
 
 _LEAST_SIDE = 64  # an 8×8 scan is enlarged to this, else it is a stamp on today's screens
 _WHITE = 255

@@ -8,7 +8,7 @@ from typing import TextIO
 
 import numpy as np
 
-from diffusion_ode.files import replace_atomically
+from diffusion_ode.workdir.files import replace_atomically
 
 
 class JsonlWriter:

@@ -8,13 +8,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from diffusion_ode import documents, processes, units
+from diffusion_ode import units
+from diffusion_ode.configs import documents
+from diffusion_ode.distributed import processes
 from diffusion_ode.errors import UserError
-from diffusion_ode.inference.uncertainty import standard_error
-from diffusion_ode.reporting.result_files import read_json, read_table, write_json
+from diffusion_ode.evaluation.uncertainty import standard_error
 from diffusion_ode.reporting.result_table import with_error
 from diffusion_ode.tasks.outcome import Outcome
 from diffusion_ode.tasks.run import Run
+from diffusion_ode.workdir.result_files import read_json, read_table, write_json
 
 _CONFIDENCE = 0.95
 # What must be alike for two figures to be of one kind: a key of "ode" in `result.json`, its name.

@@ -12,23 +12,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffusion_ode import processes, units
+from diffusion_ode import units
 from diffusion_ode.checking import check_count
+from diffusion_ode.diffusion.model import Model
+from diffusion_ode.distributed import processes
+from diffusion_ode.distributed.interruption import Interruption
 from diffusion_ode.errors import UserError
-from diffusion_ode.inference.draw_combination import check_draws
-from diffusion_ode.inference.likelihood import ImageLikelihood, OdeLikelihood
-from diffusion_ode.inference.reference_quirks import ReferenceQuirks
-from diffusion_ode.inference.uncertainty import Uncertainty, uncertainty
-from diffusion_ode.inference.variational_bound import VariationalBound
-from diffusion_ode.process.model import Model
-from diffusion_ode.reporting.compilation_time import CompilationTime
-from diffusion_ode.reporting.console import Console
-from diffusion_ode.reporting.progress import Progress
-from diffusion_ode.reporting.result_files import PerExampleFile, PerExampleRows, write_json
-from diffusion_ode.reporting.running_mean import RunningMean
-from diffusion_ode.solvers.solver import order_of
-from diffusion_ode.tasks.earlier_result import earlier_result, has_parts, keep_parts, keep_times
-from diffusion_ode.tasks.evaluation_result import (
+from diffusion_ode.evaluation.earlier_result import (
+    earlier_result,
+    has_parts,
+    keep_parts,
+    keep_times,
+)
+from diffusion_ode.evaluation.reference_quirks import ReferenceQuirks
+from diffusion_ode.evaluation.result import (
     Rows,
     code_length,
     code_lengths,
@@ -36,14 +33,23 @@ from diffusion_ode.tasks.evaluation_result import (
     in_words,
     short_name,
 )
+from diffusion_ode.evaluation.uncertainty import Uncertainty, uncertainty
+from diffusion_ode.inference.draw_combination import check_draws
+from diffusion_ode.inference.likelihood import ImageLikelihood, OdeLikelihood
+from diffusion_ode.inference.variational_bound import VariationalBound
+from diffusion_ode.reporting.compilation_time import CompilationTime
+from diffusion_ode.reporting.console import Console
+from diffusion_ode.reporting.progress import Progress
+from diffusion_ode.reporting.running_mean import RunningMean
+from diffusion_ode.solvers.solver import order_of
 from diffusion_ode.tasks.evaluation_settings import EvaluationSettings
 from diffusion_ode.tasks.outcome import Outcome
 from diffusion_ode.tasks.run import Run
 from diffusion_ode.tasks.trained import Trained, trained
 from diffusion_ode.training.data_identity import DataIdentity, check_data
-from diffusion_ode.training.interruption import Interruption
 from diffusion_ode.training.randomness import stream_key
-from diffusion_ode.training.workdir_lock import workdir_lock
+from diffusion_ode.workdir.lock import workdir_lock
+from diffusion_ode.workdir.result_files import PerExampleFile, PerExampleRows, write_json
 
 # Images whose bound is computed at once, just ahead of their solves; rounded up to the devices.
 _BOUND_BATCH = 128

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from diffusion_ode import documents
+from diffusion_ode.configs import documents
 from diffusion_ode.errors import UserError
 from diffusion_ode.tasks.run import Run
 from diffusion_ode.tasks.trained import Trained

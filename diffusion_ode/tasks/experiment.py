@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from diffusion_ode.diffusion.model import Model
 from diffusion_ode.errors import UserError
-from diffusion_ode.process.model import Model
 from diffusion_ode.tasks import registry
 from diffusion_ode.tasks.compare import Compare
 from diffusion_ode.tasks.run import Task

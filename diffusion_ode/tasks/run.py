@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from diffusion_ode import documents, processes
-from diffusion_ode.documents import Document
+from diffusion_ode.configs import documents
+from diffusion_ode.configs.documents import Document
+from diffusion_ode.distributed import processes
 from diffusion_ode.tasks import registry
 from diffusion_ode.tasks.outcome import Outcome
 from diffusion_ode.tasks.subject import Subject

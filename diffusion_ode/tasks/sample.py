@@ -4,12 +4,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from diffusion_ode import processes
 from diffusion_ode.checking import check_count
-from diffusion_ode.files import replace_atomically
+from diffusion_ode.diffusion.model import Model
+from diffusion_ode.distributed import processes
+from diffusion_ode.distributed.interruption import Interruption
 from diffusion_ode.inference.sampling import OdeSampler, Sampler, drawn_in_order
 from diffusion_ode.inference.sampling import Sample as Sampled
-from diffusion_ode.process.model import Model
 from diffusion_ode.reporting.console import Console
 from diffusion_ode.reporting.image_grid import image_grid, write_picture
 from diffusion_ode.reporting.progress import Progress
@@ -18,8 +18,8 @@ from diffusion_ode.reporting.tensorboard_writer import TensorBoardWriter
 from diffusion_ode.tasks.outcome import Outcome
 from diffusion_ode.tasks.run import Run
 from diffusion_ode.tasks.trained import trained
-from diffusion_ode.training.interruption import Interruption
 from diffusion_ode.training.randomness import stream_key
+from diffusion_ode.workdir.files import replace_atomically
 
 _IMAGES_IN_GRID = 100
 

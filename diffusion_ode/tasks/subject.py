@@ -6,7 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from diffusion_ode.process.model import Model
+from diffusion_ode.diffusion.model import Model
 from diffusion_ode.training.sharding import Mesh
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from diffusion_ode import processes
 from diffusion_ode.checking import check_count
 from diffusion_ode.checkpoints.checkpoints import Checkpoints
 from diffusion_ode.costs.utilisation import utilisation
+from diffusion_ode.distributed import processes
+from diffusion_ode.distributed.interruption import Interruption
 from diffusion_ode.errors import UserError
 from diffusion_ode.inference.sampling import OdeSampler, Sampler, drawn_in_order
 from diffusion_ode.objectives.flow_matching import FlowMatching
@@ -28,7 +29,6 @@ from diffusion_ode.tasks.run import Run
 from diffusion_ode.tasks.subject import Subject
 from diffusion_ode.training.beginning import begin, check_changes
 from diffusion_ode.training.data_identity import DataIdentity
-from diffusion_ode.training.interruption import Interruption
 from diffusion_ode.training.loop import Intervals, TrainLoop
 from diffusion_ode.training.optimizer import AdamW
 from diffusion_ode.training.profiling import Profiler, Steps
@@ -38,7 +38,7 @@ from diffusion_ode.training.sharding import Placement
 from diffusion_ode.training.state import TrainState
 from diffusion_ode.training.step import ExponentialAverage
 from diffusion_ode.training.warm_start import WarmStart
-from diffusion_ode.training.workdir_lock import workdir_lock
+from diffusion_ode.workdir.lock import workdir_lock
 
 
 def _quick_sampler() -> OdeSampler:

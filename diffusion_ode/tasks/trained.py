@@ -6,9 +6,10 @@ from typing import Any
 
 import jax
 
-from diffusion_ode import documents, processes
 from diffusion_ode.checkpoints.stored import Restored, StoredCheckpoints
-from diffusion_ode.documents import Document
+from diffusion_ode.configs import documents
+from diffusion_ode.configs.documents import Document
+from diffusion_ode.distributed import processes
 from diffusion_ode.errors import UserError
 from diffusion_ode.tasks.run import Run
 from diffusion_ode.training.beginning import makes_another_run

@@ -11,18 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diffusion_ode import configuration, documents
 from diffusion_ode.checkpoints.checkpoints import Checkpoints
 from diffusion_ode.checkpoints.reference import ReferenceCheckpoint, read_reference
+from diffusion_ode.configs import construction, documents
+from diffusion_ode.diffusion.model import Model
+from diffusion_ode.diffusion.parameterization import NoisePrediction, VelocityPrediction
+from diffusion_ode.diffusion.pixels import Pixels
+from diffusion_ode.diffusion.schedule import LinearSchedule
+from diffusion_ode.diffusion.straight_path import StraightPath
+from diffusion_ode.diffusion.variance_preserving import VariancePreserving
 from diffusion_ode.errors import UserError
 from diffusion_ode.networks.unet import UNet
 from diffusion_ode.networks.unet_sizes import UNetSizes, unet_sizes
-from diffusion_ode.process.model import Model
-from diffusion_ode.process.parameterization import NoisePrediction, VelocityPrediction
-from diffusion_ode.process.pixels import Pixels
-from diffusion_ode.process.schedule import LinearSchedule
-from diffusion_ode.process.straight_path import StraightPath
-from diffusion_ode.process.variance_preserving import VariancePreserving
 from diffusion_ode.tasks.evaluate import Evaluate
 from diffusion_ode.tasks.experiment import Experiment
 from diffusion_ode.tasks.sample import Sample
@@ -30,7 +30,7 @@ from diffusion_ode.tasks.train import Train
 from diffusion_ode.training.data_identity import DataIdentity
 from diffusion_ode.training.sharding import Mesh
 from diffusion_ode.training.warm_start import WarmStart
-from diffusion_ode.training.workdir_lock import workdir_lock
+from diffusion_ode.workdir.lock import workdir_lock
 
 REFUSED = 2
 
@@ -88,7 +88,7 @@ def import_reference(
 
 def _experiment(sizes: UNetSizes, path: Any, parameterization: Any, data: str) -> Experiment:
     source = {"call": SOURCES[data], "arguments": {}}
-    images = configuration.build({"call": "data.pipeline:Data", "arguments": {"source": source}})
+    images = construction.build({"call": "data.pipeline:Data", "arguments": {"source": source}})
     network = UNet(
         features=sizes.features,
         blocks=sizes.blocks,
@@ -104,7 +104,7 @@ def _experiment(sizes: UNetSizes, path: Any, parameterization: Any, data: str) -
 
 
 def _write(experiment: Experiment, found: ReferenceCheckpoint, workdir: Path) -> None:
-    document = configuration.document_of(experiment)
+    document = construction.document_of(experiment)
     train = experiment.train
     assert isinstance(train, Train)
     start = WarmStart(optimizer=found.moments is not None)

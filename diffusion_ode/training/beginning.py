@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from diffusion_ode.checkpoints.checkpoints import Checkpoints
-from diffusion_ode.documents import Change
+from diffusion_ode.configs.documents import Change
 from diffusion_ode.errors import UserError
 from diffusion_ode.training.data_identity import (
     DataIdentity,

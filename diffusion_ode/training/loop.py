@@ -10,9 +10,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from diffusion_ode.checkpoints.checkpoints import Checkpoints
+from diffusion_ode.distributed.interruption import Interruption
 from diffusion_ode.reporting.metric_writers import MetricWriters
 from diffusion_ode.reporting.progress import Progress, rate
-from diffusion_ode.training.interruption import Interruption
 from diffusion_ode.training.profiling import Profiler
 from diffusion_ode.training.program import CompiledStep, TrainProgram
 from diffusion_ode.training.state import TrainState

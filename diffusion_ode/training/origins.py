@@ -13,10 +13,10 @@ import optax
 from diffusion_ode.checkpoints.reference import ReferenceCheckpoint, read_reference
 from diffusion_ode.checkpoints.state_dict import StateDict
 from diffusion_ode.checkpoints.stored import Restored, StoredCheckpoints
+from diffusion_ode.diffusion.model import Model
 from diffusion_ode.errors import UserError
 from diffusion_ode.networks.unet import UNet
 from diffusion_ode.networks.unet_sizes import unet_sizes
-from diffusion_ode.process.model import Model
 
 _REFERENCE = "reference:"
 _SHOWN = 3

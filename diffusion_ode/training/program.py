@@ -10,8 +10,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from diffusion_ode.diffusion.model import Model
 from diffusion_ode.objectives.objective import Objective
-from diffusion_ode.process.model import Model
 from diffusion_ode.training.optimizer import AdamW
 from diffusion_ode.training.randomness import stream_key
 from diffusion_ode.training.sharding import Placement

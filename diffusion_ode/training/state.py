@@ -6,8 +6,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from diffusion_ode.diffusion.model import Model
 from diffusion_ode.objectives.objective import Objective
-from diffusion_ode.process.model import Model
 from diffusion_ode.training.optimizer import AdamW
 from diffusion_ode.typing import Key, Parameters
 

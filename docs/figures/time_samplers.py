@@ -22,17 +22,17 @@ ROOT = HERE.parents[1]
 sys.path.insert(0, str(ROOT))
 
 from data.sources.digits import Digits  # noqa: E402
-from diffusion_ode.inference.diffusion_model import DiffusionModel  # noqa: E402
-from diffusion_ode.objectives.flow_matching import FlowMatching  # noqa: E402
-from diffusion_ode.process.time_sampling import (  # noqa: E402
+from diffusion_ode.diffusion.time_sampling import (  # noqa: E402
     AdaptiveTimes,
     ImportanceSampledTimes,
     UniformTimes,
 )
-from diffusion_ode.process.uniforms import (  # noqa: E402
+from diffusion_ode.diffusion.uniforms import (  # noqa: E402
     IndependentUniforms,
     LowDiscrepancyUniforms,
 )
+from diffusion_ode.inference.diffusion_model import DiffusionModel  # noqa: E402
+from diffusion_ode.objectives.flow_matching import FlowMatching  # noqa: E402
 from diffusion_ode.units import bits_per_dimension  # noqa: E402
 
 BATCH = 128

@@ -10,6 +10,11 @@ from diffusion_ode.costs.devices import find_device
 from diffusion_ode.costs.estimate import estimate, sent_bytes
 from diffusion_ode.costs.flops import forward_flops, train_step_flops
 from diffusion_ode.costs.memory import activation_bytes, train_step_bytes
+from diffusion_ode.diffusion.model import Model
+from diffusion_ode.diffusion.parameterization import VelocityPrediction
+from diffusion_ode.diffusion.pixels import Pixels
+from diffusion_ode.diffusion.schedule import LinearSchedule
+from diffusion_ode.diffusion.variance_preserving import VariancePreserving
 from diffusion_ode.networks.block_loop import Scanned, Unrolled
 from diffusion_ode.networks.precision import Bfloat16
 from diffusion_ode.networks.rematerialization import KeepInputs, KeepProducts
@@ -17,11 +22,6 @@ from diffusion_ode.networks.unet import UNet
 from diffusion_ode.objectives.flow_matching import FlowMatching
 from diffusion_ode.objectives.second_order_flow_matching import SecondOrderFlowMatching
 from diffusion_ode.objectives.trace_residual import SingleProbe
-from diffusion_ode.process.model import Model
-from diffusion_ode.process.parameterization import VelocityPrediction
-from diffusion_ode.process.pixels import Pixels
-from diffusion_ode.process.schedule import LinearSchedule
-from diffusion_ode.process.variance_preserving import VariancePreserving
 from diffusion_ode.training.optimizer import AdamW
 from diffusion_ode.training.program import TrainProgram
 from diffusion_ode.training.sharding import Mesh

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from data.prepare import convert_published
-from diffusion_ode import configuration, documents
 from diffusion_ode.checkpoints.checkpoints import Checkpoints
 from diffusion_ode.checkpoints.stored import Restored, StoredCheckpoints
+from diffusion_ode.configs import construction, documents
 from diffusion_ode.training.beginning import begin
 from diffusion_ode.training.data_identity import DataIdentity
 from tests.data.conftest import MAKERS
@@ -74,7 +74,7 @@ class Results:
         self.shown = shown
 
     def experiment(self) -> Any:
-        return configuration.build(documents.read(self.workdir / "config.json"))
+        return construction.build(documents.read(self.workdir / "config.json"))
 
     def newest(self) -> Restored:
         """The whole state, with what is known of it."""

@@ -7,22 +7,23 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from diffusion_ode import configuration
+from diffusion_ode.configs import construction
+from diffusion_ode.diffusion.model import parameter_count
 from diffusion_ode.inference.probability_flow import ProbabilityFlow
 from diffusion_ode.objectives.second_order_flow_matching import SecondOrderFlowMatching
 from diffusion_ode.objectives.trace_residual import SingleProbe
-from diffusion_ode.process.model import parameter_count
 from diffusion_ode.solvers.divergence import draw_probes
 from diffusion_ode.training.state import initial_state
 from diffusion_ode.training.step import make_train_step
 from diffusion_ode.training.warm_start import WarmStart
 from experiments import registry
-from experiments.conversion import from_document, to_document
-from launch.building import build
+from experiments.config.building import build
+from experiments.config.conversion import from_document, to_document
+from experiments.config.overrides import field_paths, override
 from launch.describing import description
-from launch.overrides import field_paths, override
 
-ENTRIES = registry.entries()
+# Other tests register experiments of their own.
+ENTRIES = [e for e in registry.entries() if e.function.__module__.startswith("experiments.")]
 every_experiment = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
 
 # Names that scripts rely on, wherever else they are used.
@@ -66,7 +67,7 @@ def test_config_is_saved_as_json_and_reloads_equal(entry):
     config = registry.configuration_of(entry)
     document = json.loads(json.dumps(to_document(config)))
     assert from_document(document) == config
-    assert configuration.build(document) == build(config)
+    assert construction.build(document) == build(config)
 
 
 @every_experiment

@@ -5,8 +5,8 @@ import textwrap
 import fiddle as fdl
 import pytest
 
+from diffusion_ode.diffusion.schedule import LinearSchedule
 from diffusion_ode.errors import UserError
-from diffusion_ode.process.schedule import LinearSchedule
 from experiments import registry
 from experiments.registry import experiment
 
@@ -122,7 +122,7 @@ def outside(family, tmp_path, monkeypatch):
     (tmp_path / "my_experiments.py").write_text(
         textwrap.dedent('''
             import fiddle as fdl
-            from diffusion_ode.process.schedule import LinearSchedule
+            from diffusion_ode.diffusion.schedule import LinearSchedule
             from experiments.registry import experiment
 
             @experiment(parent="root")

@@ -4,13 +4,13 @@ import jax
 import numpy as np
 import pytest
 
+from diffusion_ode.diffusion.model import Model
+from diffusion_ode.diffusion.parameterization import VelocityPrediction
+from diffusion_ode.diffusion.pixels import Pixels
+from diffusion_ode.diffusion.schedule import LinearSchedule
+from diffusion_ode.diffusion.variance_preserving import VariancePreserving
 from diffusion_ode.inference.likelihood import OdeLikelihood
 from diffusion_ode.inference.sampling import OdeSampler, drawn_in_order
-from diffusion_ode.process.model import Model
-from diffusion_ode.process.parameterization import VelocityPrediction
-from diffusion_ode.process.pixels import Pixels
-from diffusion_ode.process.schedule import LinearSchedule
-from diffusion_ode.process.variance_preserving import VariancePreserving
 from diffusion_ode.solvers.control import PIController
 from diffusion_ode.training.sharding import Mesh
 from tests import eight_devices

@@ -6,14 +6,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from diffusion_ode.diffusion.dequantization import UniformDequantization
+from diffusion_ode.diffusion.model import Model
+from diffusion_ode.diffusion.parameterization import VelocityPrediction
+from diffusion_ode.diffusion.pixels import Pixels
+from diffusion_ode.diffusion.schedule import LinearSchedule
+from diffusion_ode.diffusion.variance_preserving import VariancePreserving
 from diffusion_ode.inference.draw_combination import AveragedDraws, ImportanceWeighted
 from diffusion_ode.inference.likelihood import OdeLikelihood
-from diffusion_ode.process.dequantization import UniformDequantization
-from diffusion_ode.process.model import Model
-from diffusion_ode.process.parameterization import VelocityPrediction
-from diffusion_ode.process.pixels import Pixels
-from diffusion_ode.process.schedule import LinearSchedule
-from diffusion_ode.process.variance_preserving import VariancePreserving
 from diffusion_ode.solvers.control import PIController
 from diffusion_ode.solvers.exact_trace import ExactTrace
 from diffusion_ode.solvers.hutch_plus_plus import HutchPlusPlus

@@ -5,22 +5,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffusion_ode.inference.probability_flow import ProbabilityFlow
-from diffusion_ode.inference.variational_bound import VariationalBound
-from diffusion_ode.objectives.flow_matching import FlowMatching
-from diffusion_ode.process.integration_variable import (
+from diffusion_ode.diffusion.integration_variable import (
     ImportanceVariable,
     LogSnrVariable,
     NaturalVariable,
 )
-from diffusion_ode.process.parameterization import VelocityPrediction
-from diffusion_ode.process.time_sampling import (
+from diffusion_ode.diffusion.parameterization import VelocityPrediction
+from diffusion_ode.diffusion.time_sampling import (
     AdaptiveTimes,
     DiscreteTimes,
     ImportanceSampledTimes,
     UniformTimes,
 )
-from diffusion_ode.process.uniforms import IndependentUniforms
+from diffusion_ode.diffusion.uniforms import IndependentUniforms
+from diffusion_ode.inference.probability_flow import ProbabilityFlow
+from diffusion_ode.inference.variational_bound import VariationalBound
+from diffusion_ode.objectives.flow_matching import FlowMatching
 from diffusion_ode.solvers.control import PIController
 from diffusion_ode.solvers.dormand_prince5 import DormandPrince5
 from diffusion_ode.solvers.drivers import DeviceLoop

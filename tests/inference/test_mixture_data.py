@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
+from diffusion_ode.diffusion.integration_variable import LogSnrVariable
 from diffusion_ode.inference.probability_flow import ProbabilityFlow
-from diffusion_ode.process.integration_variable import LogSnrVariable
 from diffusion_ode.solvers.control import PIController
 from diffusion_ode.solvers.dormand_prince5 import DormandPrince5
 from diffusion_ode.solvers.drivers import DeviceLoop

@@ -5,13 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from diffusion_ode.diffusion.model import Model
+from diffusion_ode.diffusion.parameterization import VelocityPrediction
+from diffusion_ode.diffusion.pixels import Pixels
 from diffusion_ode.errors import UserError
 from diffusion_ode.inference.ancestral_sampling import AncestralSampler, ancestral_step
 from diffusion_ode.inference.decoding import DrawnLevel, NearestLevel
 from diffusion_ode.inference.sampling import OdeSampler
-from diffusion_ode.process.model import Model
-from diffusion_ode.process.parameterization import VelocityPrediction
-from diffusion_ode.process.pixels import Pixels
 from tests.gaussian_oracle import (
     PARAMETERIZATIONS,
     PATHS,

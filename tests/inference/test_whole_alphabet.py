@@ -15,27 +15,27 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from diffusion_ode.diffusion.dequantization import (
+    TruncatedNormalDequantization,
+    UniformDequantization,
+    VariationalDequantization,
+)
+from diffusion_ode.diffusion.model import Model
+from diffusion_ode.diffusion.parameterization import VelocityPrediction
+from diffusion_ode.diffusion.pixels import Pixels
+from diffusion_ode.diffusion.schedule import LinearSchedule
+from diffusion_ode.diffusion.straight_path import StraightPath
+from diffusion_ode.diffusion.time_sampling import DiscreteTimes
+from diffusion_ode.diffusion.variance_preserving import VariancePreserving
 from diffusion_ode.errors import UserError
+from diffusion_ode.evaluation.reference_quirks import ReferenceQuirks, SummedWeights
 from diffusion_ode.inference.draw_combination import (
     AveragedDraws,
     ImportanceWeighted,
     check_draws,
 )
 from diffusion_ode.inference.likelihood import OdeLikelihood
-from diffusion_ode.inference.reference_quirks import ReferenceQuirks, SummedWeights
 from diffusion_ode.inference.variational_bound import VariationalBound
-from diffusion_ode.process.dequantization import (
-    TruncatedNormalDequantization,
-    UniformDequantization,
-    VariationalDequantization,
-)
-from diffusion_ode.process.model import Model
-from diffusion_ode.process.parameterization import VelocityPrediction
-from diffusion_ode.process.pixels import Pixels
-from diffusion_ode.process.schedule import LinearSchedule
-from diffusion_ode.process.straight_path import StraightPath
-from diffusion_ode.process.time_sampling import DiscreteTimes
-from diffusion_ode.process.variance_preserving import VariancePreserving
 from diffusion_ode.solvers.control import PIController
 from diffusion_ode.solvers.exact_trace import ExactTrace
 

@@ -14,14 +14,14 @@ STAND_INS = textwrap.dedent('''
     from data.sources.digits import Digits
     from diffusion_ode.errors import UserError
     from diffusion_ode.networks.unet import UNet
-    from diffusion_ode.process.model import Model
-    from diffusion_ode.process.parameterization import VelocityPrediction
-    from diffusion_ode.process.pixels import Pixels
-    from diffusion_ode.process.schedule import LinearSchedule
-    from diffusion_ode.process.variance_preserving import VariancePreserving
+    from diffusion_ode.diffusion.model import Model
+    from diffusion_ode.diffusion.parameterization import VelocityPrediction
+    from diffusion_ode.diffusion.pixels import Pixels
+    from diffusion_ode.diffusion.schedule import LinearSchedule
+    from diffusion_ode.diffusion.variance_preserving import VariancePreserving
     from diffusion_ode.tasks.experiment import Experiment
     from diffusion_ode.tasks.outcome import Outcome
-    from diffusion_ode.training.interruption import Interrupted
+    from diffusion_ode.distributed.interruption import Interrupted
     from diffusion_ode.training.sharding import Mesh
     from experiments.registry import experiment
 
@@ -76,7 +76,7 @@ STAND_INS = textwrap.dedent('''
     @experiment(parent="tiny")
     def tiny_sp(config):
         """The straight path is no slower."""
-        from diffusion_ode.process.straight_path import StraightPath
+        from diffusion_ode.diffusion.straight_path import StraightPath
 
         config.model.path = fdl.Config(StraightPath)
         return config

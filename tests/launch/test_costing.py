@@ -6,10 +6,10 @@ import pytest
 
 from diffusion_ode.errors import UserError
 from experiments import registry
+from experiments.config.building import build
+from experiments.config.overrides import override
 from launch import flags
-from launch.building import build
 from launch.costing import compiled_for, costs
-from launch.overrides import override
 
 
 def experiment(*settings):

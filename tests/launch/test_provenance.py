@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from data.errors import UserError as DataUserError
+from diffusion_ode.errors import UserError
 from diffusion_ode.tasks.run import Run
 from launch.provenance import recorded
 
@@ -37,7 +37,7 @@ def test_launches_at_the_same_time_lose_none_of_each_others_entries(tmp_path):
     assert {entry["outcome"] for entry in entries(tmp_path)} == {"done"}
 
 
-@pytest.mark.parametrize("error", [DataUserError("no data"), KeyboardInterrupt()])
+@pytest.mark.parametrize("error", [UserError("no data"), KeyboardInterrupt()])
 def test_a_launch_that_never_began_is_not_written_down(tmp_path, error):
     with pytest.raises(type(error)), recorded(run(tmp_path / "new"), "train"):
         raise error
@@ -47,7 +47,7 @@ def test_a_launch_that_never_began_is_not_written_down(tmp_path, error):
 @pytest.mark.parametrize(
     ("error", "outcome"),
     [
-        (DataUserError("no data"), "refused: no data"),
+        (UserError("no data"), "refused: no data"),
         (SystemExit(75), "interrupted"),
         (RuntimeError("no paper"), "failed: no paper"),
     ],

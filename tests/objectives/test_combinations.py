@@ -4,6 +4,16 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from diffusion_ode.diffusion.model import Model
+from diffusion_ode.diffusion.pixels import Pixels
+from diffusion_ode.diffusion.schedule import LinearSchedule
+from diffusion_ode.diffusion.time_sampling import (
+    AdaptiveTimes,
+    DiscreteTimes,
+    ImportanceSampledTimes,
+    UniformTimes,
+)
+from diffusion_ode.diffusion.uniforms import IndependentUniforms
 from diffusion_ode.objectives.flow_matching import FlowMatching
 from diffusion_ode.objectives.second_order_flow_matching import SecondOrderFlowMatching
 from diffusion_ode.objectives.trace_residual import (
@@ -12,16 +22,6 @@ from diffusion_ode.objectives.trace_residual import (
     IndependentProbes,
     SingleProbe,
 )
-from diffusion_ode.process.model import Model
-from diffusion_ode.process.pixels import Pixels
-from diffusion_ode.process.schedule import LinearSchedule
-from diffusion_ode.process.time_sampling import (
-    AdaptiveTimes,
-    DiscreteTimes,
-    ImportanceSampledTimes,
-    UniformTimes,
-)
-from diffusion_ode.process.uniforms import IndependentUniforms
 from tests.gaussian_oracle import PARAMETERIZATIONS, PATHS, name_of
 from tests.small_network import SmallNetwork
 

@@ -11,6 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from diffusion_ode.diffusion.model import Model
+from diffusion_ode.diffusion.pixels import Pixels
+from diffusion_ode.diffusion.schedule import LinearSchedule
 from diffusion_ode.errors import UserError
 from diffusion_ode.objectives.second_order_flow_matching import SecondOrderFlowMatching
 from diffusion_ode.objectives.trace_residual import (
@@ -20,9 +23,6 @@ from diffusion_ode.objectives.trace_residual import (
     IndependentProbes,
     SingleProbe,
 )
-from diffusion_ode.process.model import Model
-from diffusion_ode.process.pixels import Pixels
-from diffusion_ode.process.schedule import LinearSchedule
 from tests.gaussian_oracle import (
     PARAMETERIZATIONS,
     PATHS,

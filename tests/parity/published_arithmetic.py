@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from diffusion_ode.process.model import Model
-from diffusion_ode.process.straight_path import StraightPath
-from diffusion_ode.process.variance_preserving import VariancePreserving
+from diffusion_ode.diffusion.model import Model
+from diffusion_ode.diffusion.straight_path import StraightPath
+from diffusion_ode.diffusion.variance_preserving import VariancePreserving
 
 _BISECTIONS = 100
 _SMALL = 1e-3  # below it log(1 + e) and 1/(1 + e) were replaced by their first terms

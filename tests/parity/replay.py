@@ -11,28 +11,28 @@ import numpy as np
 from scipy.integrate import solve_ivp
 
 from diffusion_ode import units
+from diffusion_ode.diffusion.dequantization import (
+    TruncatedNormalDequantization,
+    UniformDequantization,
+    VariationalDequantization,
+)
+from diffusion_ode.diffusion.integration_variable import LogSnrVariable, NaturalVariable
+from diffusion_ode.diffusion.model import Model
+from diffusion_ode.diffusion.parameterization import NoisePrediction, VelocityPrediction
+from diffusion_ode.diffusion.pixels import Pixels
+from diffusion_ode.diffusion.schedule import LinearSchedule
+from diffusion_ode.diffusion.straight_path import StraightPath
+from diffusion_ode.diffusion.uniforms import LowDiscrepancyUniforms
+from diffusion_ode.diffusion.variance_preserving import VariancePreserving
+from diffusion_ode.evaluation.reference_quirks import ReferenceQuirks
 from diffusion_ode.inference.decoding import NearestLevel
 from diffusion_ode.inference.likelihood import OdeLikelihood
 from diffusion_ode.inference.probability_flow import ProbabilityFlow
-from diffusion_ode.inference.reference_quirks import ReferenceQuirks
 from diffusion_ode.inference.variational_bound import VariationalBound
 from diffusion_ode.networks.unet import UNet
 from diffusion_ode.objectives.flow_matching import FlowMatching
 from diffusion_ode.objectives.objective import Draws
 from diffusion_ode.objectives.second_order_flow_matching import SecondOrderFlowMatching
-from diffusion_ode.process.dequantization import (
-    TruncatedNormalDequantization,
-    UniformDequantization,
-    VariationalDequantization,
-)
-from diffusion_ode.process.integration_variable import LogSnrVariable, NaturalVariable
-from diffusion_ode.process.model import Model
-from diffusion_ode.process.parameterization import NoisePrediction, VelocityPrediction
-from diffusion_ode.process.pixels import Pixels
-from diffusion_ode.process.schedule import LinearSchedule
-from diffusion_ode.process.straight_path import StraightPath
-from diffusion_ode.process.uniforms import LowDiscrepancyUniforms
-from diffusion_ode.process.variance_preserving import VariancePreserving
 from diffusion_ode.solvers.control import PIController
 from diffusion_ode.solvers.dormand_prince5 import DormandPrince5
 from diffusion_ode.solvers.hutchinson_trace import HutchinsonTrace

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from diffusion_ode.configuration import document_of
+from diffusion_ode.configs.construction import document_of
 from diffusion_ode.errors import UserError
 from diffusion_ode.inference.likelihood import OdeLikelihood
-from diffusion_ode.reporting.result_files import PerExampleFile
 from diffusion_ode.solvers.control import FixedSteps
 from diffusion_ode.solvers.heun import Heun
 from diffusion_ode.tasks.compare import Compare
+from diffusion_ode.workdir.result_files import PerExampleFile
 from tests.tasks.conftest import experiment, run_in
 
 DIMENSIONS = 64

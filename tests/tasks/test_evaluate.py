@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from diffusion_ode.errors import UserError
+from diffusion_ode.evaluation.reference_quirks import ReferenceQuirks
+from diffusion_ode.evaluation.result import code_length, in_words
 from diffusion_ode.inference.likelihood import OdeLikelihood
-from diffusion_ode.inference.reference_quirks import ReferenceQuirks
 from diffusion_ode.reporting.result_table import result_table, some_images
 from diffusion_ode.solvers.control import PIController
 from diffusion_ode.solvers.exact_trace import ExactTrace
@@ -17,8 +18,7 @@ from diffusion_ode.solvers.hutch_plus_plus import HutchPlusPlus
 from diffusion_ode.solvers.hutchinson_trace import HutchinsonTrace
 from diffusion_ode.solvers.probes import Orthogonal
 from diffusion_ode.tasks.compare import Compare
-from diffusion_ode.tasks.evaluation_result import code_length, in_words
-from diffusion_ode.training.workdir_lock import workdir_lock
+from diffusion_ode.workdir.lock import workdir_lock
 from tests.tasks.conftest import LOOSE, experiment, run_in
 
 NAME = "2-truncated_normal-k1"

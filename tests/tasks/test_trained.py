@@ -7,10 +7,10 @@ import jax
 import numpy as np
 import pytest
 
-from diffusion_ode.configuration import document_of
+from diffusion_ode.configs.construction import document_of
+from diffusion_ode.diffusion.straight_path import StraightPath
 from diffusion_ode.errors import UserError
 from diffusion_ode.networks.precision import Bfloat16
-from diffusion_ode.process.straight_path import StraightPath
 from diffusion_ode.tasks.run import Run
 from diffusion_ode.tasks.trained import trained
 from diffusion_ode.tools.import_reference import import_reference

@@ -9,9 +9,9 @@ import jax
 import numpy as np
 import pytest
 
-from diffusion_ode import configuration, documents
 from diffusion_ode.checkpoints.checkpoints import Checkpoints
 from diffusion_ode.checkpoints.stored import StoredCheckpoints
+from diffusion_ode.configs import construction, documents
 from diffusion_ode.errors import UserError
 from diffusion_ode.tasks.run import Run
 from diffusion_ode.tools.import_reference import import_reference, main
@@ -19,8 +19,8 @@ from diffusion_ode.training.beginning import begin
 from diffusion_ode.training.data_identity import DataIdentity
 from diffusion_ode.training.warm_start import WarmStart
 from experiments import registry
-from experiments.conversion import from_document, to_document
-from launch.overrides import override
+from experiments.config.conversion import from_document, to_document
+from experiments.config.overrides import override
 from tests.published_checkpoint import random_trees, small_model, write_published
 
 
@@ -39,7 +39,7 @@ def test_workdir_holds_everything_of_the_published_checkpoint(published, tmp_pat
     assert (imported.step, imported.sizes.features, imported.sizes.blocks) == (600, 32, 1)
 
     document = documents.read(workdir / "config.json")
-    experiment = configuration.build(document)
+    experiment = construction.build(document)
     program = experiment.train.program(experiment)
     restored = StoredCheckpoints(workdir / "checkpoints").restore(program.abstract_state)
     assert (restored.step, restored.document) == (600, document)
@@ -69,7 +69,7 @@ def test_plain_objects_and_configs_make_the_same_document(published, tmp_path):
     import_reference(published[0], tmp_path / "run")
     document = json.loads((tmp_path / "run/config.json").read_text())
     assert to_document(from_document(document)) == document
-    assert configuration.document_of(fdl.build(from_document(document))) == document
+    assert construction.document_of(fdl.build(from_document(document))) == document
 
 
 def test_command_says_what_to_type_next(published, tmp_path, capsys):
@@ -101,7 +101,7 @@ class OldImages:
 
 
 def test_imported_run_goes_on_with_data_of_its_datas_name_only(imported):
-    experiment = configuration.build(documents.read(imported / "config.json"))
+    experiment = construction.build(documents.read(imported / "config.json"))
     program = experiment.train.program(experiment)
     both = r"from the data imagenet32_new, but the data now are imagenet32_old \(0123456789abcdef\)"
     with Checkpoints(imported / "checkpoints") as checkpoints:
@@ -119,7 +119,7 @@ def test_imported_run_goes_on_with_data_of_its_datas_name_only(imported):
 
 def test_imported_run_is_not_evaluated_on_data_of_another_name(imported):
     document = documents.read(imported / "config.json")
-    experiment = configuration.build(document)
+    experiment = construction.build(document)
     run = Run(dataclasses.replace(experiment, data=OldImages()), document, "x", imported)
     with pytest.raises(UserError, match=r"imagenet32_new, but the data now are imagenet32_old \("):
         experiment.evaluate.run(run)

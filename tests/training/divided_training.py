@@ -15,15 +15,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffusion_ode.diffusion.model import Model
+from diffusion_ode.diffusion.parameterization import VelocityPrediction
+from diffusion_ode.diffusion.pixels import Pixels
+from diffusion_ode.diffusion.schedule import LinearSchedule
+from diffusion_ode.diffusion.straight_path import StraightPath
+from diffusion_ode.diffusion.time_sampling import ImportanceSampledTimes
 from diffusion_ode.networks.unet import UNet
 from diffusion_ode.objectives.flow_matching import FlowMatching
 from diffusion_ode.objectives.second_order_flow_matching import SecondOrderFlowMatching
-from diffusion_ode.process.model import Model
-from diffusion_ode.process.parameterization import VelocityPrediction
-from diffusion_ode.process.pixels import Pixels
-from diffusion_ode.process.schedule import LinearSchedule
-from diffusion_ode.process.straight_path import StraightPath
-from diffusion_ode.process.time_sampling import ImportanceSampledTimes
 from diffusion_ode.training.batch_keys import batch_key
 from diffusion_ode.training.collectives import collectives
 from diffusion_ode.training.optimizer import AdamW, WarmedUp

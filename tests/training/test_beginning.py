@@ -1,6 +1,6 @@
 import pytest
 
-from diffusion_ode.documents import Change
+from diffusion_ode.configs.documents import Change
 from diffusion_ode.errors import UserError
 from diffusion_ode.training.beginning import check_changes
 

@@ -7,14 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from diffusion_ode.diffusion.model import Model
+from diffusion_ode.diffusion.parameterization import VelocityPrediction
+from diffusion_ode.diffusion.pixels import Pixels
+from diffusion_ode.diffusion.schedule import LinearSchedule
+from diffusion_ode.diffusion.time_sampling import AdaptiveTimes
+from diffusion_ode.diffusion.variance_preserving import VariancePreserving
 from diffusion_ode.objectives.flow_matching import FlowMatching
 from diffusion_ode.objectives.second_order_flow_matching import SecondOrderFlowMatching
-from diffusion_ode.process.model import Model
-from diffusion_ode.process.parameterization import VelocityPrediction
-from diffusion_ode.process.pixels import Pixels
-from diffusion_ode.process.schedule import LinearSchedule
-from diffusion_ode.process.time_sampling import AdaptiveTimes
-from diffusion_ode.process.variance_preserving import VariancePreserving
 from diffusion_ode.training.optimizer import AdamW, WarmedUp, WarmedUpThenCosine, not_biases
 from diffusion_ode.training.randomness import stream_key
 from diffusion_ode.training.state import initial_state

@@ -1,0 +1,294 @@
+"""Plain objects from a config document, executing nothing but constructors on an allow-list.
+
+A document (see `documents`) may come from anywhere: a downloaded checkpoint, a mailed folder. So
+what it may name is closed:
+
+- dataclasses and Flax modules, in the module that defines them, of the packages in `PACKAGES`;
+- functions that such a module offers by name in a constant `CONFIGURABLE`;
+- the names of Flax, JAX and Optax listed below.
+
+A name is one attribute of one module: nothing is traversed and nothing is evaluated.
+"""
+
+import dataclasses
+import functools
+import importlib
+import inspect
+import re
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from diffusion_ode.configs.documents import Document
+from diffusion_ode.errors import UserError
+from diffusion_ode.suggestions import either, suggestion
+
+PACKAGES = ("diffusion_ode", "data")
+"""The packages whose classes a document may name."""
+
+LIBRARY_CONSTRUCTORS: Mapping[str, frozenset[str]] = {
+    "optax": frozenset(
+        {
+            "constant_schedule",
+            "cosine_decay_schedule",
+            "exponential_decay",
+            "linear_schedule",
+            "polynomial_schedule",
+            "warmup_cosine_decay_schedule",
+            "warmup_exponential_decay_schedule",
+        }
+    ),
+}
+"""Constructors of libraries that a document may call."""
+
+LIBRARY_NAMES: Mapping[str, frozenset[str]] = {
+    "flax.linen": frozenset(
+        ["celu", "elu", "gelu", "relu", "selu", "sigmoid", "silu", "softplus", "swish", "tanh"]
+    ),
+    "jax.nn": frozenset(["mish", "relu6", "squareplus"]),
+    "jax.numpy": frozenset(["bfloat16", "float16", "float32", "float64", "int32", "uint8"]),
+}
+"""Functions and dtypes of libraries that a document may name without calling them."""
+
+MOVED: Mapping[str, str] = {
+    "diffusion_ode.process.": "diffusion_ode.diffusion.",
+}
+"""Where modules went, by the beginning of their names: configs of earlier versions still load."""
+
+LINEN_BOOKKEEPING = frozenset({"parent", "name"})
+"""Fields that every Flax module has for Flax's own use; no part of a config."""
+
+MAX_DEPTH = 32  # an experiment is about 6 deep
+MAX_NODES = 10_000  # an experiment has a few hundred
+
+_USE_ANOTHER = "use the folder of a run that you trust"
+_RESTORE = "restore the file from a checkpoint of its run"
+_REFERENCE = re.compile(r"([a-z][a-z0-9_]*(?:\.[a-z][a-z0-9_]*)*):([A-Za-z][A-Za-z0-9_]*)")
+
+
+def build(document: Document, *, packages: tuple[str, ...] = PACKAGES) -> Any:
+    """The object that a document describes.
+
+    Args:
+      document: a tree of constructor calls, see `documents`.
+      packages: the packages trusted to be imported and constructed from.
+
+    Raises:
+      UserError: the document names something outside the allow-list, gives a field that its class
+        does not have, lacks one that it needs, or is too deep or too large.
+    """
+    _check_size(document)
+    return _build(document, "config", packages)
+
+
+def document_of(value: Any) -> Document:
+    """The document of an object, every field spelt out; `build` makes an equal one of it.
+
+    Raises:
+      UserError: the object holds something that a document cannot write down.
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        constructor = type(value)
+        fields = {name: document_of(getattr(value, name)) for name in fields_of(constructor)}
+        return {"call": reference_of(constructor), "arguments": fields}
+    match value:
+        case None | bool() | int() | float() | str():
+            return value
+        case tuple():
+            return {"tuple": list(map(document_of, value))}
+        case list():
+            return list(map(document_of, value))
+        case dict():
+            return {"dict": {key: document_of(item) for key, item in value.items()}}
+    if name := name_of(value):
+        return {"name": name}
+    raise UserError(
+        f"A config cannot hold {value!r} of type {type(value).__name__}; use literals, tuples and "
+        "dataclasses."
+    )
+
+
+def fields_of(constructor: Callable) -> dict[str, inspect.Parameter]:
+    """What a constructor takes, less Flax's bookkeeping, in its order."""
+    parameters = _parameters(constructor)
+    if is_linen_module(constructor):
+        return {name: p for name, p in parameters.items() if name not in LINEN_BOOKKEEPING}
+    return dict(parameters)
+
+
+def is_linen_module(constructor: Callable) -> bool:
+    """Whether it makes a Flax module; imports nothing."""
+    linen = sys.modules.get("flax.linen")
+    return (
+        linen is not None
+        and isinstance(constructor, type)
+        and issubclass(constructor, linen.Module)
+    )
+
+
+def locate_constructor(reference: str, packages: tuple[str, ...] = PACKAGES) -> Callable:
+    """The class or function that `module:Name` says, if a document may call it.
+
+    Raises:
+      UserError: it may not.
+    """
+    module, name = _split(reference)
+    if module in LIBRARY_CONSTRUCTORS:
+        return _library_attribute(module, name, LIBRARY_CONSTRUCTORS[module])
+    if module.partition(".")[0] not in packages:
+        raise UserError(
+            f"The config calls {reference!r}, which is no piece of this program: it was refused "
+            f"and nothing of it ran, so {_USE_ANOTHER}."
+        )
+    found = vars(_import(module)).get(name)
+    if getattr(found, "__module__", None) == module and getattr(found, "__qualname__", "") == name:
+        if isinstance(found, type) and dataclasses.is_dataclass(found):
+            return found
+        if inspect.isfunction(found) and name in vars(sys.modules[module]).get("CONFIGURABLE", ()):
+            return found
+    near = suggestion(name, constructible_names(module))
+    raise UserError(f"{module} defines no config class {name!r}; {near}")
+
+
+def locate_name(reference: str) -> Any:
+    """The function or dtype that `module:name` says, if a document may name it.
+
+    Raises:
+      UserError: it may not.
+    """
+    module, name = _split(reference)
+    if module not in LIBRARY_NAMES:
+        raise UserError(
+            f"The config names {reference!r}, which is not of {either(LIBRARY_NAMES)}: it was "
+            f"refused and nothing of it ran, so {_USE_ANOTHER}."
+        )
+    return _library_attribute(module, name, LIBRARY_NAMES[module])
+
+
+def reference_of(constructor: Callable) -> str:
+    """`module:Name` of a class or function, as documents write it."""
+    for module, names in LIBRARY_CONSTRUCTORS.items():
+        name = getattr(constructor, "__name__", "")
+        if name in names and _loaded_attribute(module, name) is constructor:
+            return f"{module}:{name}"
+    return f"{constructor.__module__}:{constructor.__qualname__}"
+
+
+def name_of(thing: Any) -> str | None:
+    """`module:name` of a library's function or dtype that documents may name, else None."""
+    for module, names in LIBRARY_NAMES.items():
+        for name in sorted(names):
+            if _loaded_attribute(module, name) is thing:
+                return f"{module}:{name}"
+    return None
+
+
+def constructible_names(module: str) -> list[str]:
+    """The classes of one module that a document may name."""
+    return [
+        name
+        for name, value in vars(_import(module)).items()
+        if isinstance(value, type)
+        and dataclasses.is_dataclass(value)
+        and value.__module__ == module
+        and not name.startswith("_")
+    ]
+
+
+def _build(document: Document, where: str, packages: tuple[str, ...]) -> Any:
+    match document:
+        case None | bool() | int() | float() | str():
+            return document
+        case list():
+            return [_build(item, f"{where}[{i}]", packages) for i, item in enumerate(document)]
+        case {"tuple": list(items), **others} if not others:
+            return tuple(_build(item, f"{where}[{i}]", packages) for i, item in enumerate(items))
+        case {"dict": dict(items), **others} if not others:
+            return {key: _build(item, f"{where}[{key}]", packages) for key, item in items.items()}
+        case {"name": str(reference), **others} if not others:
+            return locate_name(reference)
+        case {"call": str(reference), "arguments": dict(arguments), **others} if not others:
+            return _construct(reference, arguments, where, packages)
+    raise UserError(
+        f"{where} is neither a literal nor one of the forms call, name, tuple and dict that a "
+        f"config is made of: {_RESTORE}."
+    )
+
+
+def _construct(reference: str, arguments: dict, where: str, packages: tuple[str, ...]) -> Any:
+    constructor = locate_constructor(reference, packages)
+    known = fields_of(constructor)
+    for name in arguments:
+        if name not in known:
+            raise UserError(
+                f"{where}: {reference} has no field {name!r}; {suggestion(name, known)}"
+            )
+    for name, parameter in known.items():
+        if parameter.default is parameter.empty and name not in arguments:
+            raise UserError(f"{where}: {reference} lacks its field {name!r}: {_RESTORE}.")
+    values = {name: _build(value, f"{where}.{name}", packages) for name, value in arguments.items()}
+    return constructor(**values)
+
+
+def _check_size(document: Document) -> None:
+    """Before anything recursive: a document too deep or too large is refused, not survived."""
+    level, nodes = [document], 0
+    for _ in range(2 * MAX_DEPTH):  # a call takes two levels: itself and its arguments
+        nodes += len(level)
+        if not level or nodes > MAX_NODES:
+            break
+        level = [
+            child
+            for node in level
+            if isinstance(node, dict | list)
+            for child in (node.values() if isinstance(node, dict) else node)
+        ]
+    if level:
+        raise UserError(
+            f"The config has more than {MAX_NODES} entries or is nested more than {MAX_DEPTH} "
+            f"deep, as no run's is: {_USE_ANOTHER}."
+        )
+
+
+def _split(reference: str) -> tuple[str, str]:
+    if not (match := _REFERENCE.fullmatch(reference)):
+        raise UserError(
+            f"The config names {reference[:80]!r}, which is not of the form 'module:Name': "
+            f"{_RESTORE}."
+        )
+    module = match[1]
+    for before, after in MOVED.items():
+        if module.startswith(before):
+            module = after + module.removeprefix(before)
+    return module, match[2]
+
+
+def _import(module: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise  # the module exists; a library that it needs does not
+        raise UserError(
+            f"The config names the module {module!r}, which this version of the program has not: "
+            "use the version that made it."
+        ) from error
+
+
+def _library_attribute(module: str, name: str, allowed: frozenset[str]) -> Any:
+    if name not in allowed:
+        raise UserError(f"The config may not name {module}:{name}; {suggestion(name, allowed)}")
+    return getattr(importlib.import_module(module), name)
+
+
+def _loaded_attribute(module: str, name: str) -> Any:
+    """An attribute of a module if it is loaded: a module not loaded cannot have made the thing."""
+    return getattr(sys.modules.get(module), name, _NOT_LOADED)
+
+
+_NOT_LOADED = object()
+
+
+@functools.cache
+def _parameters(constructor: Callable) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(constructor).parameters

@@ -1,0 +1,124 @@
+"""Config documents: a config written down as plain JSON.
+
+A document is a tree of constructor calls:
+
+    {"call": "module:Class", "arguments": {"field": …}}   an object
+    {"name": "module:function"}                           a library's function or dtype, by name
+    {"tuple": […]}   {"dict": {…}}   […]                  containers
+    null, true, 1, 0.5, "text"                            themselves
+
+Here they are read, written, shown and compared, as data; `construction.build` makes objects of
+them.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from diffusion_ode.errors import UserError
+from diffusion_ode.workdir.files import replace_atomically
+
+Document = Any
+"""One node of the tree above; recursive, which annotations cannot say usefully."""
+
+MAX_BYTES = 1 << 20  # a whole experiment takes a few kilobytes
+
+
+def read(path: Path) -> Document:
+    """The document in a JSON file.
+
+    Raises:
+      UserError: the file is missing, too large, or not JSON.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise UserError(
+            f"Cannot read the config {path} ({error.strerror}): give the folder of a run."
+        ) from error
+    if len(content) > MAX_BYTES:
+        raise UserError(
+            f"The config {path} is larger than {MAX_BYTES} bytes, as no run's is: give the folder "
+            "of a run."
+        )
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise UserError(
+            f"The config {path} is not JSON ({error}): restore it from a checkpoint of its run."
+        ) from error
+
+
+def text(document: Document) -> str:
+    """The document as it is saved: indented, arguments in the order of the constructor."""
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def write(document: Document, path: Path) -> None:
+    """Saves the document, all or nothing: a kill while writing leaves the old file."""
+    with replace_atomically(Path(path)) as file:
+        file.write(text(document))
+
+
+def is_call(document: Document) -> bool:
+    """Whether the node is a constructor call, something with fields."""
+    return isinstance(document, dict) and "call" in document
+
+
+def render(document: Document) -> str:
+    """The node on one line, as one types it after `--set PATH=`."""
+    match document:
+        case {"call": target, "arguments": arguments}:
+            inner = ", ".join(f"{name}={render(value)}" for name, value in arguments.items())
+            return f"{_short(target)}({inner})"
+        case {"name": target}:
+            return _short(target)
+        case {"tuple": [only]}:
+            return f"({render(only)},)"
+        case {"tuple": items}:
+            return f"({', '.join(map(render, items))})"
+        case {"dict": items}:
+            return "{" + ", ".join(f"{key!r}: {render(item)}" for key, item in items.items()) + "}"
+        case list():
+            return f"[{', '.join(map(render, document))}]"
+        case _:
+            return repr(document)
+
+
+def _short(target: str) -> str:
+    return target.rpartition(":")[2]
+
+
+@dataclass(frozen=True)
+class Change:
+    """One field that differs; a side that lacks the field is None."""
+
+    path: str
+    before: str | None
+    after: str | None
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.before or '(absent)'} → {self.after or '(absent)'}"
+
+
+def difference(before: Document, after: Document) -> list[Change]:
+    """What changed from one document to another, field by field."""
+    return list(_changes(before, after, ""))
+
+
+def _changes(before: Document, after: Document, path: str) -> Iterator[Change]:
+    if is_call(before) and is_call(after) and before["call"] == after["call"]:
+        old, new = before["arguments"], after["arguments"]
+        for name in dict.fromkeys([*old, *new]):
+            inner = f"{path}.{name}" if path else name
+            if name not in old:
+                yield Change(inner, None, render(new[name]))
+            elif name not in new:
+                yield Change(inner, render(old[name]), None)
+            else:
+                yield from _changes(old[name], new[name], inner)
+    elif render(before) != render(after) or before != after:
+        yield Change(path or "(everything)", render(before), render(after))

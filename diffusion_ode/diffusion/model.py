@@ -1,0 +1,125 @@
+"""A diffusion ODE on paper: what it is made of, and its drift."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+
+from diffusion_ode.diffusion.parameterization import Parameterization
+from diffusion_ode.diffusion.path import Path
+from diffusion_ode.diffusion.pixels import Pixels
+from diffusion_ode.diffusion.schedule import TimeSchedule
+from diffusion_ode.typing import Images, Key, Parameters, PerImage
+
+
+@runtime_checkable
+class Network(Protocol):
+    """A Flax Linen module from (z [b,h,w,c], time [b], flag [b], sigma [b]) to [b,h,w,c].
+
+    It knows nothing of schedules: time runs over [0, 1], and σ is that of the noise in z.
+    """
+
+    def init(self, *args: Any, **kwargs: Any) -> Any: ...
+
+    def apply(self, variables: Any, *args: Any, **kwargs: Any) -> Any: ...
+
+    def __call__(
+        self,
+        z: Images,
+        time: PerImage,
+        flag: PerImage,
+        sigma: PerImage,
+        *,
+        deterministic: bool = True,
+    ) -> Images: ...
+
+
+@dataclass(frozen=True)
+class Model:
+    """A path, a schedule, a meaning for the network's output, the network, and the pixels.
+
+    The probability-flow ODE is dz/dγ = (d log α/dγ) z + ½σ ε̂(z, γ), with ε̂ = a · output + b · z by
+    the parameterisation. It holds no parameters: they are passed to whatever needs them.
+
+    Source: Zheng et al. 2023, arXiv:2305.03935, sections 2 and 3.
+    """
+
+    path: Path
+    schedule: TimeSchedule
+    parameterization: Parameterization
+    network: Network
+    pixels: Pixels
+
+    def init(self, key: Key) -> Parameters:
+        """Fresh network parameters."""
+        image = jnp.zeros((1, *self.pixels.shape))
+        return self.network.init(key, image, *[jnp.zeros(1)] * 3)["params"]
+
+    def predict(
+        self,
+        parameters: Parameters,
+        z: Images,
+        gamma: PerImage,
+        flag: PerImage,
+        dropout_key: Key | None = None,
+    ) -> Images:
+        """The network's output at γ; with dropout if a key for it is given."""
+        rngs = None if dropout_key is None else {"dropout": dropout_key}
+        return self.network.apply(
+            {"params": parameters},
+            z,
+            self.schedule.time(gamma),
+            flag,
+            self.path.sigma(gamma),
+            deterministic=dropout_key is None,
+            rngs=rngs,
+        )
+
+    def noised(self, x: Images, gamma: PerImage, noise: Images) -> Images:
+        """Z = αx + σε."""
+        gamma = along_images(gamma)
+        return self.path.alpha(gamma) * x + self.path.sigma(gamma) * noise
+
+    def target(self, x: Images, gamma: PerImage, noise: Images) -> Images:
+        """What the network should answer at z = αx + σε."""
+        return self.parameterization.target(self.path, along_images(gamma), x, noise)
+
+    def noise(self, output: Images, z: Images, gamma: PerImage) -> Images:
+        """ε̂ from the network's output."""
+        gamma = along_images(gamma)
+        gain = self.parameterization.gain(self.path, gamma)
+        return gain * output + self.parameterization.skip(self.path, gamma) * z
+
+    def drift(self, output: Images, z: Images, gamma: PerImage) -> Images:
+        """dz/dγ from the network's output, in the form in which the terms in z have cancelled."""
+        gamma = along_images(gamma)
+        gain = 0.5 * self.path.sigma(gamma) * self.parameterization.gain(self.path, gamma)
+        return self.parameterization.drift_skip(self.path, gamma) * z + gain * output
+
+    def likelihood_weight(self, gamma: PerImage) -> PerImage:
+        """½a²: the weight of ‖output − target‖² in the diffusion term, in nats per unit of γ."""
+        return 0.5 * jnp.square(self.parameterization.gain(self.path, gamma))
+
+    def prior_log_density(self, z: Images) -> PerImage:
+        """Log N(z; 0, σ1² I) at the noise end, in nats per image."""
+        log_sigma = self.path.log_sigma(jnp.asarray(self.schedule.gamma_1, z.dtype))
+        square = squared_norm(z) * jnp.exp(-2.0 * log_sigma)
+        constant = jnp.log(2.0 * jnp.pi) + 2.0 * log_sigma
+        return -0.5 * (square + self.pixels.dimensions * constant)
+
+
+def along_images(per_image):
+    """[b] → [b, 1, 1, 1], to stand beside images; scalars stay scalars."""
+    return per_image[..., None, None, None] if jnp.ndim(per_image) else per_image
+
+
+def squared_norm(images: Images) -> PerImage:
+    """‖·‖² per image."""
+    return jnp.sum(jnp.square(images), axis=(1, 2, 3))
+
+
+def parameter_count(model: Model) -> int:
+    """The exact number of parameters, without making any."""
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    return sum(leaf.size for leaf in jax.tree.leaves(shapes))

@@ -1,0 +1,146 @@
+"""The pieces that `--set` may call by name: every config class of the project, found by itself.
+
+Names come from reading the sources, not from importing them: a piece whose library is missing on
+this machine stays out of nobody's way, and adding a piece needs no line here.
+"""
+
+import ast
+import functools
+import importlib
+import importlib.util
+import itertools
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from diffusion_ode.configs import construction
+from diffusion_ode.errors import UserError
+from diffusion_ode.suggestions import either, suggestion
+
+
+class UnknownPiece(UserError):
+    """No piece has this name."""
+
+    def __init__(self, name: str):
+        super().__init__(f"There is no piece {name!r}; {suggestion(_snake(name), piece_names())}")
+        self.name = name
+
+
+def find_constructor(name: str) -> Callable:
+    """The class or library constructor of a name: `StraightPath`, `straight_path`, `adamw`.
+
+    Dots tell namesakes apart: `diffusion_ode.diffusion.straight_path.StraightPath`.
+
+    Raises:
+      UnknownPiece: there is none.
+      UserError: there are several.
+    """
+    module, _, last = name.rpartition(".")
+    references = [
+        reference
+        for reference in _references().get(_folded(last), ())
+        if not module or reference.partition(":")[0] == module
+    ]
+    if not references:
+        raise UnknownPiece(last)
+    ours = [reference for reference in references if not _of_a_library(reference)]
+    references = ours or references  # a library's namesake is called with the library's name
+    if len(references) > 1:
+        full = (reference.replace(":", ".") for reference in references)
+        raise UserError(f"There are several pieces {name!r}: say {either(full)}.")
+    return construction.locate_constructor(references[0])
+
+
+def find_name(name: str) -> object | None:
+    """The library function or dtype of a bare name such as `gelu`, or None."""
+    last = name.rpartition(".")[2]
+    for module, names in construction.LIBRARY_NAMES.items():
+        if last in names and name in (last, f"{module}.{last}"):
+            return construction.locate_name(f"{module}:{last}")
+    return None
+
+
+def piece_names() -> list[str]:
+    """All names that `find_constructor` knows, as one types them."""
+    return [_snake(reference.partition(":")[2]) for reference in _all_references()]
+
+
+def pieces_beside(module: str) -> list[type]:
+    """The config classes where a protocol's pieces live.
+
+    They are in a folder named after its module (`data/sources/` of `data/source.py`), else in the
+    same folder.
+    """
+    modules = {reference.partition(":")[0] for reference in _all_references()}
+    homes = (f"{module}s", module.rpartition(".")[0])
+    home = next(home for home in homes if any(m.rpartition(".")[0] == home for m in modules))
+    return _classes(m for m in modules if m.rpartition(".")[0] == home)
+
+
+def loaded_pieces() -> list[type]:
+    """The config classes of the modules that are imported already."""
+    modules = {reference.partition(":")[0] for reference in _all_references()}
+    return _classes(m for m in modules if m in sys.modules)
+
+
+def _classes(modules: Iterable[str]) -> list[type]:
+    wanted, found = set(modules), []
+    for reference in _all_references():
+        if reference.partition(":")[0] in wanted:
+            try:
+                found.append(construction.locate_constructor(reference))
+            except (ImportError, UserError):
+                continue  # only a suggestion: what cannot be imported here is not suggested
+    return [piece for piece in found if isinstance(piece, type)]
+
+
+def _all_references() -> Iterator[str]:
+    return itertools.chain.from_iterable(_references().values())
+
+
+@functools.cache
+def _references() -> dict[str, tuple[str, ...]]:
+    """Folded name → `module:Name` of everything that bears it."""
+    found: dict[str, tuple[str, ...]] = {}
+    for reference in (*_project_classes(), *_library_constructors()):
+        folded = _folded(reference.partition(":")[2])
+        found[folded] = (*found.get(folded, ()), reference)
+    return found
+
+
+def _of_a_library(reference: str) -> bool:
+    return reference.partition(":")[0] in construction.LIBRARY_CONSTRUCTORS
+
+
+def _library_constructors() -> Iterator[str]:
+    for module, names in construction.LIBRARY_CONSTRUCTORS.items():
+        yield from (f"{module}:{name}" for name in sorted(names))
+
+
+def _project_classes() -> Iterator[str]:
+    for package in construction.PACKAGES:
+        spec = importlib.util.find_spec(package)
+        for folder in (spec.submodule_search_locations or ()) if spec else ():
+            for file in sorted(Path(folder).rglob("*.py")):
+                parts = (package, *file.relative_to(folder).with_suffix("").parts)
+                module = ".".join(part for part in parts if part != "__init__")
+                yield from (f"{module}:{name}" for name in _config_classes(file))
+
+
+def _config_classes(file: Path) -> Iterator[str]:
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            decorators = " ".join(map(ast.unparse, node.decorator_list))
+            bases = " ".join(map(ast.unparse, node.bases))
+            if "dataclass" in decorators or bases.endswith("Module"):
+                yield node.name
+
+
+def _folded(name: str) -> str:
+    """`StraightPath` and `straight_path` are one name."""
+    return name.replace("_", "").lower()
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()

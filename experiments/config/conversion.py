@@ -1,0 +1,127 @@
+"""Fiddle configs and config documents, one into the other.
+
+A config is made explicit first: every default spelt out, every default object a config of its own.
+So `--describe` and `config.json` show all there is, every field can be overridden, and a later
+change of a default does not change what a saved config means.
+"""
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import fiddle as fdl
+
+from diffusion_ode.configs import construction
+from diffusion_ode.configs.documents import Document
+from diffusion_ode.errors import UserError
+
+
+def explicit(value: Any) -> Any:
+    """A copy of a config in which nothing is left to defaults.
+
+    Defaults that are objects, and those that `default_factory` would make, become configs. Flax's
+    own `parent` and `name` are left alone. Sharing is dissolved: every field has a config to
+    itself, so that setting one never sets another.
+
+    Raises:
+      UserError: the value holds something that a config cannot write down.
+    """
+    if isinstance(value, fdl.Config):
+        constructor = fdl.get_callable(value)
+        return _config(constructor, {**_defaults(constructor), **arguments_of(value)})
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        constructor = type(value)
+        names = construction.fields_of(constructor)
+        return _config(constructor, {name: getattr(value, name) for name in names})
+    match value:
+        case None | bool() | str():
+            return value
+        case int() | float():
+            return value
+        case tuple() if type(value) is tuple:
+            return tuple(map(explicit, value))
+        case list():
+            return list(map(explicit, value))
+        case dict() if all(isinstance(key, str) for key in value):
+            return {key: explicit(item) for key, item in value.items()}
+    if construction.name_of(value) is not None:
+        return value
+    raise UserError(
+        f"A config cannot hold {value!r} of type {type(value).__name__}; use a literal, a tuple, a "
+        "config of a dataclass, or one of the functions in diffusion_ode/configs/construction.py."
+    )
+
+
+def arguments_of(config: fdl.Config) -> dict[str, Any]:
+    """The fields that are set, in the constructor's order."""
+    return {str(name): value for name, value in fdl.ordered_arguments(config).items()}
+
+
+def to_document(config: Any) -> Document:
+    """The config as a document, with every default spelt out."""
+    return _document(explicit(config))
+
+
+def from_document(document: Document, *, packages: tuple[str, ...] = construction.PACKAGES) -> Any:
+    """The config that a document describes; the inverse of `to_document`.
+
+    Raises:
+      UserError: the document is not one that `construction.build` would take.
+    """
+    construction.build(document, packages=packages)  # every check, in its one place
+    return _from_checked(document, packages)
+
+
+def _config(constructor: Callable, arguments: dict[str, Any]) -> fdl.Config:
+    in_order = [name for name in construction.fields_of(constructor) if name in arguments]
+    return fdl.Config(constructor, **{name: explicit(arguments[name]) for name in in_order})
+
+
+def _defaults(constructor: Callable) -> dict[str, Any]:
+    known = construction.fields_of(constructor)
+    defaults = {
+        name: parameter.default
+        for name, parameter in known.items()
+        if parameter.default is not inspect.Parameter.empty
+    }
+    if dataclasses.is_dataclass(constructor):
+        for field in dataclasses.fields(constructor):
+            if field.name in known and field.default_factory is not dataclasses.MISSING:
+                defaults[field.name] = field.default_factory()
+    return defaults
+
+
+def _document(value: Any) -> Document:
+    if isinstance(value, fdl.Config):
+        return {
+            "call": construction.reference_of(fdl.get_callable(value)),
+            "arguments": {name: _document(v) for name, v in arguments_of(value).items()},
+        }
+    match value:
+        case tuple():
+            return {"tuple": list(map(_document, value))}
+        case list():
+            return list(map(_document, value))
+        case dict():
+            return {"dict": {key: _document(item) for key, item in value.items()}}
+    if name := construction.name_of(value):
+        return {"name": name}
+    return value
+
+
+def _from_checked(document: Document, packages: tuple[str, ...]) -> Any:
+    match document:
+        case {"call": reference, "arguments": arguments}:
+            constructor = construction.locate_constructor(reference, packages)
+            fields = {name: _from_checked(value, packages) for name, value in arguments.items()}
+            return fdl.Config(constructor, **fields)
+        case {"name": reference}:
+            return construction.locate_name(reference)
+        case {"tuple": items}:
+            return tuple(_from_checked(item, packages) for item in items)
+        case {"dict": items}:
+            return {key: _from_checked(item, packages) for key, item in items.items()}
+        case list():
+            return [_from_checked(item, packages) for item in document]
+    return document

@@ -1,0 +1,183 @@
+"""`--set PATH=VALUE`: any field of a config, given as a literal or as a call of a piece.
+
+A value is parsed, never evaluated: literals, tuples, lists and dicts, and calls such as
+`straight_path()` or `SecondOrderFlowMatching(weight=0.2)` whose names are looked up in the
+catalogue. What is not Python at all is text, so that paths of files need no quotes.
+"""
+
+import ast
+import inspect
+from collections.abc import Iterable
+from typing import Any
+
+import fiddle as fdl
+
+from diffusion_ode.configs import construction
+from diffusion_ode.configs.documents import render
+from diffusion_ode.errors import UserError
+from diffusion_ode.suggestions import either, nearest, suggestion
+from experiments.config import catalogue
+from experiments.config.annotations import Misfit, annotations_of, fit, takes
+from experiments.config.conversion import arguments_of, explicit, to_document
+
+_NUMBERS = {"inf": float("inf"), "nan": float("nan")}  # literals that Python spells as names
+
+
+def override(config: fdl.Config, settings: Iterable[str]) -> fdl.Config:
+    """A copy of the config with the settings applied in order.
+
+    Args:
+      config: made explicit, see `experiments.config.conversion`.
+      settings: `PATH=VALUE` each.
+
+    Raises:
+      UserError: a setting has no `=`, its path leads nowhere, or its value does not fit.
+    """
+    config = explicit(config)
+    for setting in settings:
+        path, equals, text = setting.partition("=")
+        if not equals or not path:
+            raise UserError(f"--set {setting!r} is not PATH=VALUE, e.g. train.num_steps=500.")
+        _set(config, path.strip(), text.strip())
+    return config
+
+
+def field_paths(config: Any, prefix: str = "") -> list[str]:
+    """The dotted paths of all fields of a config."""
+    paths = []
+    for name, value in arguments_of(config).items():
+        paths.append(prefix + name)
+        if isinstance(value, fdl.Config):
+            paths += field_paths(value, f"{prefix}{name}.")
+    return paths
+
+
+def _set(config: fdl.Config, path: str, text: str) -> None:
+    *owners, name = path.split(".")
+    owner: Any = config
+    for depth, step in enumerate(owners):
+        inner = arguments_of(owner) if isinstance(owner, fdl.Config) else {}
+        if step not in inner:
+            raise UserError(_no_such_field(config, path, ".".join(owners[:depth]), owner))
+        owner = inner[step]
+    constructor = fdl.get_callable(owner) if isinstance(owner, fdl.Config) else None
+    if constructor is None or name not in construction.fields_of(constructor):
+        raise UserError(_no_such_field(config, path, ".".join(owners), owner))
+    setattr(owner, name, _value(path, text, annotations_of(constructor).get(name, Any)))
+
+
+def _no_such_field(config: fdl.Config, path: str, owner_path: str, owner: Any) -> str:
+    if not isinstance(owner, fdl.Config):
+        return f"There is no field {path!r}: {owner_path} is {render(to_document(owner))}."
+    paths, last = field_paths(config), path.rpartition(".")[2]
+    same_name = [known for known in paths if known.rpartition(".")[2] == last]
+    near = list(dict.fromkeys([*same_name, *nearest(path, paths)]))[:3]
+    if near:
+        return f"There is no field {path!r}; did you mean {either(near)}?"
+    inside = owner_path or "the config"
+    return f"There is no field {path!r}; {inside} has {', '.join(arguments_of(owner))}."
+
+
+def _value(path: str, text: str, annotation: Any) -> Any:
+    try:
+        return fit(explicit(_parse(text)), annotation)
+    except catalogue.UnknownPiece as unknown:
+        if annotation is Any or nearest(unknown.name, catalogue.piece_names()):
+            raise
+        raise UserError(
+            f"{path} cannot be {text!r}: there is no piece {unknown.name!r}; it takes"
+            f" {takes(annotation)}."
+        ) from unknown
+    except (_NotAValue, Misfit) as error:
+        try:
+            return fit(text, annotation)  # bare text, where the field takes text
+        except Misfit:
+            reason = f" ({error})" if str(error) else ""
+    raise UserError(f"{path} cannot be {text!r}{reason}; it takes {takes(annotation)}.")
+
+
+class _NotAValue(Exception):
+    """The text is neither a literal nor a call of a piece."""
+
+
+def _parse(text: str) -> Any:
+    try:
+        tree = ast.parse(text, mode="eval")
+        return _literal_or_piece(tree.body)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise _NotAValue from error
+
+
+def _literal_or_piece(node: ast.expr) -> Any:
+    match node:
+        case ast.Call():
+            return _piece(node)
+        case ast.Tuple():
+            return tuple(map(_literal_or_piece, node.elts))
+        case ast.List():
+            return list(map(_literal_or_piece, node.elts))
+        case ast.Dict() if None not in node.keys:
+            keys = [ast.literal_eval(key) for key in node.keys if key is not None]
+            return dict(zip(keys, map(_literal_or_piece, node.values), strict=True))
+        case ast.Name(id=name) if name in _NUMBERS:
+            return _NUMBERS[name]
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Name(id="inf")):
+            return -_NUMBERS["inf"]
+        case ast.Name() | ast.Attribute():
+            found = catalogue.find_name(ast.unparse(node))
+            if found is None:
+                raise _NotAValue
+            return found
+    try:
+        value = ast.literal_eval(node)
+    except ValueError as error:
+        raise _NotAValue from error
+    if not isinstance(value, None | bool | int | float | str):
+        raise _NotAValue
+    return value
+
+
+def _piece(call: ast.Call) -> fdl.Config:
+    if not isinstance(call.func, ast.Name | ast.Attribute):
+        raise _NotAValue("a call has the name of a piece before its brackets")
+    name = ast.unparse(call.func)
+    constructor = catalogue.find_constructor(name)
+    fields = construction.fields_of(constructor)
+    if any(isinstance(a, ast.Starred) for a in call.args) or any(
+        keyword.arg is None for keyword in call.keywords
+    ):
+        raise _NotAValue("a call has no * or **")
+    if len(call.args) > len(fields):
+        raise UserError(
+            f"{name} takes {len(fields)} arguments, not {len(call.args)}: {', '.join(fields)}."
+        )
+    given = dict(zip(fields, call.args, strict=False))
+    for keyword in call.keywords:
+        assert keyword.arg is not None  # checked above
+        if keyword.arg not in fields:
+            raise UserError(
+                f"{name} has no field {keyword.arg!r}; {suggestion(keyword.arg, fields)}"
+            )
+        if keyword.arg in given:
+            raise UserError(f"{name} is given {keyword.arg!r} twice: give it once.")
+        given[keyword.arg] = keyword.value
+    missing = [
+        field
+        for field, parameter in fields.items()
+        if parameter.default is inspect.Parameter.empty and field not in given
+    ]
+    if missing:
+        complete = [*(f"{k}={ast.unparse(v)}" for k, v in given.items()), f"{missing[0]}=…"]
+        raise UserError(
+            f"{name} needs {' and '.join(missing)}: give it as {name}({', '.join(complete)})."
+        )
+    hints = annotations_of(constructor)
+    return fdl.Config(
+        constructor,
+        **{
+            field: _value(f"{name}.{field}", ast.unparse(node), hints.get(field, Any))
+            for field, node in given.items()
+        },
+    )

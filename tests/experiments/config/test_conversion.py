@@ -1,0 +1,96 @@
+import dataclasses
+
+import fiddle as fdl
+import flax.linen as nn
+import pytest
+
+from diffusion_ode.configs import construction
+from diffusion_ode.diffusion.model import Model
+from diffusion_ode.diffusion.parameterization import VelocityPrediction
+from diffusion_ode.diffusion.pixels import Pixels
+from diffusion_ode.diffusion.schedule import LinearSchedule
+from diffusion_ode.diffusion.variance_preserving import VariancePreserving
+from diffusion_ode.errors import UserError
+from diffusion_ode.networks.unet import UNet
+from diffusion_ode.objectives.flow_matching import FlowMatching
+from experiments.config.conversion import explicit, from_document, to_document
+
+
+def model_config():
+    return fdl.Config(
+        Model,
+        path=fdl.Config(VariancePreserving),
+        schedule=LinearSchedule(gamma_0=-7.88),  # an object: it becomes a config
+        parameterization=fdl.Config(VelocityPrediction),
+        network=fdl.Config(UNet, features=32, blocks=2),
+        pixels=fdl.Config(Pixels, shape=(8, 8, 1)),
+    )
+
+
+def test_explicit_config_spells_out_every_default():
+    config = explicit(model_config())
+    assert config.schedule == fdl.Config(LinearSchedule, gamma_0=-7.88, gamma_1=5.0)
+    assert config.pixels.levels == 256
+    assert config.network.fourier_exponents == (6, 7)
+    assert not {"parent", "name"} & set(config.network.__arguments__)
+
+
+def test_default_factories_become_configs():
+    config = explicit(fdl.Config(FlowMatching))
+    assert isinstance(config.times, fdl.Config)
+    assert isinstance(config.times.uniforms, fdl.Config)
+
+
+def test_making_explicit_changes_nothing_that_is_built_and_is_done_once():
+    config = model_config()
+    assert fdl.build(explicit(config)) == fdl.build(config)
+    assert explicit(explicit(config)) == explicit(config)
+
+
+def test_explicit_config_shares_nothing():
+    pixels = fdl.Config(Pixels)
+    config = explicit(fdl.Config(Pair, first=pixels, second=pixels))
+    config.first.levels = 17
+    assert (config.second.levels, pixels.levels) == (256, 256)
+
+
+def test_config_to_document_and_back_is_the_same_config():
+    document = to_document(model_config())
+    assert from_document(document) == explicit(model_config())
+    assert to_document(from_document(document)) == document
+
+
+def test_document_builds_what_the_config_builds():
+    assert construction.build(to_document(model_config())) == fdl.build(model_config())
+
+
+def test_fields_keep_the_order_of_the_constructor():
+    config = fdl.Config(LinearSchedule)
+    config.gamma_1 = 4.0
+    config.gamma_0 = -3.0
+    assert list(to_document(config)["arguments"]) == ["gamma_0", "gamma_1"]
+
+
+def test_library_functions_survive_the_round_trip():
+    document = to_document(fdl.Config(Pair, first=nn.gelu, second={"a": [1, (2.5, None)]}))
+    assert document["arguments"] == {
+        "first": {"name": "flax.linen:gelu"},
+        "second": {"dict": {"a": [1, {"tuple": [2.5, None]}]}},
+    }
+
+
+def test_what_cannot_be_written_down_is_refused():
+    with pytest.raises(UserError, match="cannot hold"):
+        to_document(fdl.Config(Pair, first=lambda: 1, second=None))
+
+
+def test_config_of_a_foreign_class_is_refused_when_read():
+    document = to_document(fdl.Config(Pair, first=1, second=2))
+    with pytest.raises(UserError, match="no piece of this program"):
+        from_document(document)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    first: object
+    second: object

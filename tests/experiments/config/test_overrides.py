@@ -1,0 +1,158 @@
+import math
+from dataclasses import dataclass
+
+import fiddle as fdl
+import pytest
+
+from diffusion_ode.diffusion.model import Model
+from diffusion_ode.diffusion.parameterization import VelocityPrediction
+from diffusion_ode.diffusion.pixels import Pixels
+from diffusion_ode.diffusion.schedule import LinearSchedule
+from diffusion_ode.diffusion.straight_path import StraightPath
+from diffusion_ode.diffusion.variance_preserving import VariancePreserving
+from diffusion_ode.errors import UserError
+from diffusion_ode.networks.unet import UNet
+from diffusion_ode.objectives.flow_matching import FlowMatching
+from diffusion_ode.objectives.objective import Objective
+from diffusion_ode.objectives.second_order_flow_matching import SecondOrderFlowMatching
+from experiments.config.building import build, sentence
+from experiments.config.conversion import explicit
+from experiments.config.overrides import override
+
+
+def model():
+    return explicit(
+        fdl.Config(
+            Model,
+            path=fdl.Config(VariancePreserving),
+            schedule=fdl.Config(LinearSchedule),
+            parameterization=fdl.Config(VelocityPrediction),
+            network=fdl.Config(UNet),
+            pixels=fdl.Config(Pixels),
+        )
+    )
+
+
+def overridden(*settings):
+    return override(model(), settings)
+
+
+def test_literals_are_set_and_the_original_is_left_alone():
+    before = model()
+    after = override(
+        before, ["pixels.levels=17", "pixels.shape=(8, 8, 1)", "network.attention=True"]
+    )
+    assert (after.pixels.levels, after.pixels.shape, after.network.attention) == (
+        17,
+        (8, 8, 1),
+        True,
+    )
+    assert before == model()
+
+
+def test_later_settings_win():
+    assert overridden("pixels.levels=3", "pixels.levels=4").pixels.levels == 4
+
+
+def test_pieces_are_called_by_name_in_either_spelling():
+    for text in (
+        "straight_path()",
+        "StraightPath()",
+        "diffusion_ode.diffusion.straight_path.StraightPath()",
+    ):
+        assert fdl.get_callable(overridden(f"path={text}").path) is StraightPath
+
+
+def test_a_piece_takes_arguments_and_can_then_be_set_itself():
+    config = overridden("schedule=linear_schedule(-7, gamma_1=4)", "schedule.gamma_1=3.5")
+    assert build(config).schedule == LinearSchedule(-7.0, 3.5)
+    assert isinstance(config.schedule.gamma_0, float)
+
+
+def test_pieces_nest():
+    config = override(
+        fdl.Config(_Holder, objective=fdl.Config(FlowMatching)),
+        ["objective=second_order_flow_matching(weight=0.2, residual=independent_probes())"],
+    )
+    objective = build(config).objective
+    assert isinstance(objective, SecondOrderFlowMatching)
+    assert (objective.weight, type(objective.residual).__name__) == (0.2, "IndependentProbes")
+
+
+def test_int_becomes_float_but_not_the_reverse_and_bool_is_neither():
+    assert isinstance(overridden("schedule.gamma_1=6").schedule.gamma_1, float)
+    assert overridden("schedule.gamma_1=inf").schedule.gamma_1 == math.inf
+    for setting in ("pixels.levels=17.0", "pixels.levels=True", "schedule.gamma_1=True"):
+        with pytest.raises(UserError, match=r"it takes an? (int|float)"):
+            overridden(setting)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("pixels.level=3", "did you mean pixels.levels"),
+        ("levels=3", "did you mean pixels.levels"),
+        ("pixel.levels=3", "did you mean pixels.levels"),
+        ("network.parent=None", "no field 'network.parent'"),
+        ("pixels.levels.more=3", "pixels.levels is 256"),
+        ("pixels", "is not PATH=VALUE"),
+        ("=3", "is not PATH=VALUE"),
+        ("pixels.levels=many", "pixels.levels cannot be 'many'; it takes an int"),
+        ("pixels.levels=", "it takes an int"),
+        ("pixels.levels='17'", "it takes an int"),
+        ("network.attention=1", "it takes True or False"),
+        ("network.attention=true", "it takes True or False"),
+        ("pixels.shape=(8, 8)", r"it takes \(int, int, int\)"),
+        ("pixels.shape=8", r"it takes \(int, int, int\)"),
+        ("network.fourier_exponents=(2, 'x')", "it takes a tuple of int"),
+        ("path=linear_schedule()", r"VariancePreserving\(\)"),
+        ("path=3", "it takes a Path"),
+        ("path=straight_pth()", "There is no piece 'straight_pth'; did you mean straight_path"),
+        ("schedule=linear_schedule(gama_0=1)", "did you mean gamma_0"),
+        ("schedule=linear_schedule(1, 2, 3)", "takes 2 arguments"),
+        ("schedule=linear_schedule(1, gamma_0=2)", "twice"),
+        ("schedule=linear_schedule(gamma_0='x')", "linear_schedule.gamma_0 cannot be \"'x'\""),
+        ("schedule=linear_schedule(*[1])", r"no \* or"),
+        ("schedule=linear_schedule(**{})", r"no \* or"),
+    ],
+)
+def test_wrong_setting_is_one_sentence_with_the_remedy(setting, message):
+    with pytest.raises(UserError, match=message) as refusal:
+        overridden(setting)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "__import__('os').system('touch evil')",
+        "os.system('touch evil')",
+        "eval('1')",
+        "open('evil', 'w')",
+        "(lambda: 1)()",
+        "[1 for _ in range(3)]",
+        "1 + 1",
+        "linear_schedule(gamma_0=__import__('os').getpid())",
+        "f'{1}'",
+        "LinearSchedule.__init__.__globals__",
+        "{**{}}",
+        "(" * 1000,
+    ],
+)
+def test_nothing_is_evaluated(value, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError):
+        overridden(f"schedule={value}")
+    assert not list(tmp_path.iterdir())
+
+
+def test_piece_that_refuses_its_values_says_so_when_built():
+    with pytest.raises(UserError) as refusal:
+        build(overridden("schedule.gamma_0=7"))
+    assert sentence(refusal.value).startswith("gamma_0 = 7.0 is not below")
+    assert "Fiddle" not in sentence(refusal.value)
+
+
+@dataclass(frozen=True)
+class _Holder:
+    objective: Objective
