@@ -17,6 +17,7 @@ from diffusion_ode.diffusion.model import Model
 from diffusion_ode.inference.diffusion_model import DiffusionModel
 from diffusion_ode.inference.likelihood import OdeLikelihood
 from diffusion_ode.inference.probability_flow import ProbabilityFlow
+from diffusion_ode.randomness import image_keys
 from diffusion_ode.solvers.control import PIController, StepController
 from diffusion_ode.solvers.divergence import Divergence, draw_probes
 from diffusion_ode.solvers.dormand_prince8 import DormandPrince8
@@ -90,8 +91,7 @@ def problem(workdir: Path, count: int, also: Callable | None = None) -> Problem:
         levels = np.concatenate([levels, also(levels)])
     model, dequantization = trained.model, OdeLikelihood().dequantization
     keys, probe_keys = (
-        jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), jnp.arange(len(levels)))
-        for seed in (0, 1)
+        image_keys(jax.random.key(seed), jnp.arange(len(levels))) for seed in (0, 1)
     )
     noise = jax.vmap(lambda key: dequantization.draw(model, key))(keys)
     start = dequantization.start(model, jnp.asarray(levels), noise)

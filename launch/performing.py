@@ -60,13 +60,13 @@ def perform(run: Run, task: str) -> int:
         return _failed(run, task, error)
     following = run.experiment.after_training if task == "train" else ()
     logging.captureWarnings(True)  # a task's console keeps what is logged off the screen
-    outcomes = []
+    results = []
     for name in (task, *following):
         try:
             if name != "train":
                 _refuse_other_model(run)
             with recorded(run, name) as this_run:
-                outcomes.append(tasks.configured(tasks.find(name), run.experiment).run(this_run))
+                results.append(tasks.configured(tasks.find(name), run.experiment).run(this_run))
         except UserError:
             raise
         except Interrupted as interruption:
@@ -77,7 +77,7 @@ def perform(run: Run, task: str) -> int:
         if name == "train":  # what follows a training takes what it has made
             run = dataclasses.replace(run, init_from=None)
     if processes.is_leader():
-        print(summary(run, outcomes))
+        print(summary(run, results))
     return 0
 
 

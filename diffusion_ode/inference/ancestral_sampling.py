@@ -13,6 +13,7 @@ from diffusion_ode.checking import check_count
 from diffusion_ode.diffusion.model import Model, along_images
 from diffusion_ode.inference.decoding import Decoder, DrawnLevel
 from diffusion_ode.inference.sampling import Sample
+from diffusion_ode.randomness import image_keys
 from diffusion_ode.typing import Images, Key, Parameters, PerImage
 
 
@@ -64,7 +65,7 @@ class AncestralSampler:
 @functools.partial(jax.jit, static_argnums=0)
 def _noise(model: Model, key: Key, indices) -> tuple[Images, Key]:
     """z1 = σ1 ε of the images numbered so, and the keys of all that they need later."""
-    keys = jax.vmap(lambda index: jax.random.fold_in(key, index))(indices)
+    keys = image_keys(key, indices)
     noise_keys, later_keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
     sigma = model.path.sigma(jnp.asarray(model.schedule.gamma_1))
     return sigma * _standard_normal(model, noise_keys), later_keys

@@ -22,6 +22,7 @@ from diffusion_ode.inference.draw_combination import (
     check_draws,
 )
 from diffusion_ode.inference.probability_flow import ProbabilityFlow
+from diffusion_ode.randomness import image_keys
 from diffusion_ode.solvers.adams import Adams
 from diffusion_ode.solvers.control import PIController, StepController
 from diffusion_ode.solvers.divergence import Divergence, draw_probes
@@ -238,15 +239,13 @@ def _starts(
     dequantization = likelihood.dequantization
     draws = jnp.arange(count)
 
-    def noise_of(index):
-        key = jax.random.fold_in(keys[0], index)
+    def noise_of(key):
         return jax.vmap(lambda k: dequantization.draw(model, jax.random.fold_in(key, k)))(draws)
 
-    noise = jax.vmap(noise_of)(indices)
+    noise = jax.vmap(noise_of)(image_keys(keys[0], indices))
     repeated = jnp.repeat(levels, count, axis=0)
     start = dequantization.start(model, repeated, noise.reshape(-1, *model.pixels.shape))
-    probe_keys = jax.vmap(jax.random.fold_in, (None, 0))(keys[1], indices)
-    probes = draw_probes(likelihood.divergence, probe_keys, model.pixels.shape)
+    probes = draw_probes(likelihood.divergence, image_keys(keys[1], indices), model.pixels.shape)
     return start.z.reshape(noise.shape), start.log_weight.reshape(-1, count), probes
 
 

@@ -14,8 +14,8 @@ from diffusion_ode.distributed import processes
 from diffusion_ode.errors import UserError
 from diffusion_ode.evaluation.uncertainty import standard_error
 from diffusion_ode.reporting.result_table import with_error
-from diffusion_ode.tasks.outcome import Outcome
 from diffusion_ode.tasks.run import Run
+from diffusion_ode.tasks.task_result import TaskResult
 from diffusion_ode.workdir.result_files import read_json, read_table, write_json
 
 _CONFIDENCE = 0.95
@@ -46,7 +46,7 @@ class Compare:
     evaluation: str | None = None
     other: str | None = None
 
-    def run(self, run: Run) -> Outcome:
+    def run(self, run: Run) -> TaskResult:
         """Compares this workdir's evaluation with that of `--with WORKDIR`."""
         other = run.options.get("with")
         if other is None:
@@ -88,7 +88,7 @@ class Compare:
         path = run.workdir / "comparisons" / f"{mine.name}-with-{_label(theirs)}.json"
         if processes.is_leader():
             write_json(path, result)
-        return Outcome(
+        return TaskResult(
             rows=[
                 ("this model", f"{result['this']['bpd']:.4f} bpd, {mine.name}"),
                 ("", f"of {run.workdir}"),

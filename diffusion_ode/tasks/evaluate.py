@@ -37,17 +37,17 @@ from diffusion_ode.evaluation.uncertainty import Uncertainty, uncertainty
 from diffusion_ode.inference.draw_combination import check_draws
 from diffusion_ode.inference.likelihood import ImageLikelihood, OdeLikelihood
 from diffusion_ode.inference.variational_bound import VariationalBound
+from diffusion_ode.randomness import image_keys, stream_key
 from diffusion_ode.reporting.compilation_time import CompilationTime
 from diffusion_ode.reporting.console import Console
 from diffusion_ode.reporting.progress import Progress
 from diffusion_ode.reporting.running_mean import RunningMean
 from diffusion_ode.solvers.solver import order_of
 from diffusion_ode.tasks.evaluation_settings import EvaluationSettings
-from diffusion_ode.tasks.outcome import Outcome
+from diffusion_ode.tasks.loaded_model import LoadedModel, load_model
 from diffusion_ode.tasks.run import Run
-from diffusion_ode.tasks.trained import Trained, trained
+from diffusion_ode.tasks.task_result import TaskResult
 from diffusion_ode.training.data_identity import DataIdentity, check_data
-from diffusion_ode.training.randomness import stream_key
 from diffusion_ode.workdir.lock import workdir_lock
 from diffusion_ode.workdir.result_files import PerExampleFile, PerExampleRows, write_json
 
@@ -107,7 +107,7 @@ class Evaluate:
                 " train.objective.residual=single_probe() instead."
             )
 
-    def run(self, run: Run) -> Outcome:
+    def run(self, run: Run) -> TaskResult:
         """Evaluates every test image once, and writes `result.json` and `per_example.csv`."""
         with (
             Console(silent=not processes.is_leader()) as console,
@@ -115,24 +115,24 @@ class Evaluate:
             interruption.immediately(lambda: None),
             contextlib.ExitStack() as stack,
         ):
-            source = trained(run, console.print)
+            loaded = load_model(run, console.print)
             images = run.load_data()
             identity = DataIdentity(images.manifest.name, images.fingerprint)
-            check_data(source.facts, identity, f"checkpoint {source.step}", console.print)
+            check_data(loaded.facts, identity, f"checkpoint {loaded.step}", console.print)
             test = images.test[: self.num_images]
             run.experiment.model.pixels.check(test)
             self.ode.check(run.experiment.model)
-            source.lanes_sharding(self.ode.lanes)  # refused now, not when all is compiled
-            folder = run.workdir / "evaluations" / f"{source.step}-{self._name()}"
-            settings = EvaluationSettings(folder, run, source, str(identity))
+            loaded.lanes_sharding(self.ode.lanes)  # refused now, not when all is compiled
+            folder = run.workdir / "evaluations" / f"{loaded.step}-{self._name()}"
+            settings = EvaluationSettings(folder, run, loaded, str(identity))
             another_name = "evaluate under a name of its own by --set evaluate.name=…"
             stack.enter_context(workdir_lock(folder, run.command_line, another_name))
             processes.by_leader(settings.check)
-            run.begin(data_fingerprint=images.fingerprint, checkpoint=source.step)
+            run.begin(data_fingerprint=images.fingerprint, checkpoint=loaded.step)
             console.log_to(run.log_path)
             processes.by_leader(settings.write)
 
-            console.print(f"evaluating step {source.step} on {len(test)} test images of {identity}")
+            console.print(f"evaluating step {loaded.step} on {len(test)} test images of {identity}")
             run.say_changes("evaluate", console.print)
             judge = self._with_quirks()
             console.print("compiling …")
@@ -142,7 +142,7 @@ class Evaluate:
                 CompilationTime() as compiling,
             ):
                 missing = [index for index in range(len(test)) if index not in table.done]
-                judge._complete(table, missing, test, run.experiment.model, source, console)
+                judge._complete(table, missing, test, run.experiment.model, loaded, console)
                 seconds = time.perf_counter() - start - compiling.seconds
                 rows = table.table()
             rows = {name: column[rows["index"] < len(test)] for name, column in rows.items()}
@@ -151,7 +151,7 @@ class Evaluate:
                 earlier = processes.by_leader(lambda: earlier_result(folder, len(test)))
             error_images = min(self.error_images, len(test))
             if earlier is None or not has_parts(earlier, error_images):
-                parts = judge._uncertainty(rows, test, run.experiment.model, source, console)
+                parts = judge._uncertainty(rows, test, run.experiment.model, loaded, console)
                 figures = figures_of(rows, parts, run.experiment.model.pixels.dimensions)
             else:
                 figures = figures_of(rows, None, run.experiment.model.pixels.dimensions)
@@ -177,7 +177,7 @@ class Evaluate:
                 },
                 "bound": figures["bound"],
                 "quirks": [name for name, on in dataclasses.asdict(self.quirks).items() if on],
-                "checkpoint": {"step": source.step, "digest": source.facts["digest"]},
+                "checkpoint": {"step": loaded.step, "digest": loaded.facts["digest"]},
                 "config": run.document,
                 "devices": sorted({device.device_kind for device in jax.devices()}),
                 "seconds": time.perf_counter() - start,
@@ -188,7 +188,7 @@ class Evaluate:
                 keep_times(result, earlier)
             if processes.is_leader():
                 write_json(folder / "result.json", result)
-        return Outcome(
+        return TaskResult(
             rows=in_words(result),
             written=[
                 ("results", folder / "result.json"),
@@ -219,7 +219,7 @@ class Evaluate:
         missing: list[int],
         test: np.ndarray,
         model: Model,
-        source: Trained,
+        loaded: LoadedModel,
         console: Console,
     ) -> None:
         """Evaluates the images that the table has no row for yet."""
@@ -229,12 +229,12 @@ class Evaluate:
         bounds: dict[int, np.ndarray] = {}
         likelihoods = self.ode.of_images(
             model,
-            source.parameters,
-            self._with_bounds(processes.mine(missing), test, model, source, bounds),
+            loaded.parameters,
+            self._with_bounds(processes.mine(missing), test, model, loaded, bounds),
             stream_key(self.seed, "noise"),
             probe_key=stream_key(self.seed, "probes"),
             num_importance=self.num_importance,
-            sharding=source.lanes_sharding(self.ode.lanes),
+            sharding=loaded.lanes_sharding(self.ode.lanes),
             expected=len(processes.mine(range(len(test)))),
         )
         mine = ((*image, *bounds.pop(image.index)) for image in likelihoods)
@@ -246,27 +246,32 @@ class Evaluate:
         progress.end()
 
     def _with_bounds(
-        self, missing: list[int], test, model: Model, source: Trained, bounds: dict[int, np.ndarray]
+        self,
+        missing: list[int],
+        test,
+        model: Model,
+        loaded: LoadedModel,
+        bounds: dict[int, np.ndarray],
     ) -> Iterator[tuple[int, np.ndarray]]:
         """The missing images, after their bound has been put into `bounds`."""
         key = stream_key(self.seed, "bound")
-        devices = source.placement.mesh.size
+        devices = loaded.placement.mesh.size
         batch = devices * -(-_BOUND_BATCH // devices)
         for first in range(0, len(missing), batch):
             chunk = missing[first : first + batch]
             # Padded, so that the last chunk needs no compilation of its own.
             padded = np.asarray([*chunk, *[chunk[-1]] * (batch - len(chunk))])
             keys, levels = jax.device_put(
-                (_keys(key, jnp.asarray(padded)), test[padded].astype(np.int32)),
-                source.placement.batch,
+                (image_keys(key, jnp.asarray(padded)), test[padded].astype(np.int32)),
+                loaded.placement.batch,
             )
-            terms = np.asarray(self.bound.terms(model, source.parameters, levels, keys))
+            terms = np.asarray(self.bound.terms(model, loaded.parameters, levels, keys))
             for position, index in enumerate(chunk):
                 bounds[index] = terms[:, position]
                 yield index, np.asarray(test[index])
 
     def _uncertainty(
-        self, rows: Rows, test: np.ndarray, model: Model, source: Trained, console: Console
+        self, rows: Rows, test: np.ndarray, model: Model, loaded: LoadedModel, console: Console
     ) -> Uncertainty:
         """The parts of the standard error, from solving a subset again."""
         noise, probes = stream_key(self.seed, "noise"), stream_key(self.seed, "probes")
@@ -293,12 +298,12 @@ class Evaluate:
             values: dict[int, float] = {}
             mine = ode.of_images(
                 model,
-                source.parameters,
+                loaded.parameters,
                 ((index, np.asarray(test[index])) for index in processes.mine(range(count))),
                 noise_key,
                 probe_key=probe_key,
                 num_importance=self.num_importance,
-                sharding=source.lanes_sharding(self.ode.lanes),
+                sharding=loaded.lanes_sharding(self.ode.lanes),
             )
             for image in processes.gathered(mine, _LIKELIHOOD):
                 if image["converged"]:
@@ -325,8 +330,3 @@ def _rows_so_far(path: Path) -> PerExampleRows:
 
     rows = processes.by_leader(open_file)
     return files[0] if files else PerExampleRows(_COLUMNS, rows)
-
-
-@jax.jit
-def _keys(key, indices):
-    return jax.vmap(lambda index: jax.random.fold_in(key, index))(indices)

@@ -5,8 +5,8 @@ from typing import Any
 
 from diffusion_ode.configs import documents
 from diffusion_ode.errors import UserError
+from diffusion_ode.tasks.loaded_model import LoadedModel
 from diffusion_ode.tasks.run import Run
-from diffusion_ode.tasks.trained import Trained
 
 # No row depends on them: a longer prefix of the same test set is the same evaluation, gone further,
 # and the standard error's parts are found anew.
@@ -22,11 +22,11 @@ class EvaluationSettings:
     Args:
       folder: of the evaluation.
       run: whose evaluation it is.
-      source: the parameters that are judged.
+      loaded: the parameters that are judged.
       data: that were loaded: their name and fingerprint.
     """
 
-    def __init__(self, folder: Path, run: Run, source: Trained, data: str):
+    def __init__(self, folder: Path, run: Run, loaded: LoadedModel, data: str):
         arguments = run.document["arguments"]
         evaluate = dict(arguments["evaluate"])
         evaluate["arguments"] = {
@@ -34,7 +34,7 @@ class EvaluationSettings:
         }
         self._path = folder / "settings.json"
         self._settings = {
-            "checkpoint": source.facts["digest"],
+            "checkpoint": loaded.facts["digest"],
             "data": data,
             "model": arguments["model"],
             "evaluate": evaluate,

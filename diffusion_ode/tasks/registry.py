@@ -15,7 +15,7 @@ class TaskEntry:
 
     Attributes:
       name: exact, as given to `--task`.
-      target: `module:Class` of a frozen dataclass with `run(run: Run) -> Outcome`.
+      target: `module:Class` of a frozen dataclass with `run(run: Run) -> TaskResult`.
       description: one line for the listing.
       flags: flags of the command line (without dashes) that only this task takes, and their help.
     """

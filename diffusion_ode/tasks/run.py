@@ -11,8 +11,8 @@ from diffusion_ode.configs import documents
 from diffusion_ode.configs.documents import Document
 from diffusion_ode.distributed import processes
 from diffusion_ode.tasks import registry
-from diffusion_ode.tasks.outcome import Outcome
 from diffusion_ode.tasks.subject import Subject
+from diffusion_ode.tasks.task_result import TaskResult
 
 
 class Recorder(Protocol):
@@ -172,7 +172,7 @@ def _flags(words: Sequence[str]) -> list[tuple[str, str]]:
 class Task(Protocol):
     """Something a run can do; a frozen dataclass whose fields are its settings."""
 
-    def run(self, run: Run) -> Outcome:
+    def run(self, run: Run) -> TaskResult:
         """Does it, reading and writing in the run's workdir; says what came of it.
 
         Raises:

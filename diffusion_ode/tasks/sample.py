@@ -10,15 +10,15 @@ from diffusion_ode.distributed import processes
 from diffusion_ode.distributed.interruption import Interruption
 from diffusion_ode.inference.sampling import OdeSampler, Sampler, drawn_in_order
 from diffusion_ode.inference.sampling import Sample as Sampled
+from diffusion_ode.randomness import stream_key
 from diffusion_ode.reporting.console import Console
 from diffusion_ode.reporting.image_grid import image_grid, write_picture
 from diffusion_ode.reporting.progress import Progress
 from diffusion_ode.reporting.result_table import some_images
 from diffusion_ode.reporting.tensorboard_writer import TensorBoardWriter
-from diffusion_ode.tasks.outcome import Outcome
+from diffusion_ode.tasks.loaded_model import load_model
 from diffusion_ode.tasks.run import Run
-from diffusion_ode.tasks.trained import trained
-from diffusion_ode.training.randomness import stream_key
+from diffusion_ode.tasks.task_result import TaskResult
 from diffusion_ode.workdir.files import replace_atomically
 
 _IMAGES_IN_GRID = 100
@@ -41,7 +41,7 @@ class Sample:
     def __post_init__(self):
         check_count("sample.num_images", self.num_images)
 
-    def run(self, run: Run) -> Outcome:
+    def run(self, run: Run) -> TaskResult:
         """Writes `samples/STEP/samples.npz` and `grid.png`, and the grid to TensorBoard.
 
         The arrays of the former are `images`, `nfe` and `converged`; an image that has not
@@ -53,15 +53,15 @@ class Sample:
             Interruption(console.print, run.recorder.end) as interruption,
             interruption.immediately(lambda: None),
         ):
-            source = trained(run, console.print)
-            sharding = source.lanes_sharding(self.sampler.lanes)
-            run.begin(checkpoint=source.step)
+            loaded = load_model(run, console.print)
+            sharding = loaded.lanes_sharding(self.sampler.lanes)
+            run.begin(checkpoint=loaded.step)
             console.log_to(run.log_path)
-            console.print(f"drawing {self.num_images} images from step {source.step}")
+            console.print(f"drawing {self.num_images} images from step {loaded.step}")
             progress = Progress(console, "image", self.num_images)
             mine = self.sampler.draw(
                 model,
-                source.parameters,
+                loaded.parameters,
                 processes.mine(range(self.num_images)),
                 stream_key(self.seed, "samples"),
                 sharding,
@@ -76,14 +76,14 @@ class Sample:
             images = np.stack([sample.image for sample in drawn]).astype(model.pixels.dtype)
             nfe = np.asarray([sample.nfe for sample in drawn])
             converged = np.asarray([sample.converged for sample in drawn], bool)
-            folder = run.workdir / "samples" / str(source.step)
+            folder = run.workdir / "samples" / str(loaded.step)
             if processes.is_leader():
                 with replace_atomically(folder / "samples.npz", "wb") as file:
                     np.savez_compressed(file, images=images, nfe=nfe, converged=converged)
                 grid = image_grid(images[:_IMAGES_IN_GRID], model.pixels.levels)
                 write_picture(folder / "grid.png", grid)
                 writer = TensorBoardWriter(run.workdir / "tensorboard")
-                writer.write_image(source.step, "samples/final", grid)
+                writer.write_image(loaded.step, "samples/final", grid)
                 writer.close()
         rows = [("sampled", f"{len(images)} images, {nfe.mean():.0f} network evaluations each")]
         if not converged.all():
@@ -91,7 +91,7 @@ class Sample:
                 ("NOT CONVERGED", some_images(np.flatnonzero(~converged).tolist())),
                 ("", "raise sample.sampler.controller.max_steps"),
             ]
-        return Outcome(
+        return TaskResult(
             rows=rows,
             written=[("samples", folder / "samples.npz"), ("picture", folder / "grid.png")],
             next_flags=["--task=sample", "--set=sample.num_images=1000"],

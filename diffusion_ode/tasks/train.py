@@ -16,6 +16,7 @@ from diffusion_ode.errors import UserError
 from diffusion_ode.inference.sampling import OdeSampler, Sampler, drawn_in_order
 from diffusion_ode.objectives.flow_matching import FlowMatching
 from diffusion_ode.objectives.objective import Objective
+from diffusion_ode.randomness import stream_key
 from diffusion_ode.reporting.console import Console
 from diffusion_ode.reporting.image_grid import image_grid
 from diffusion_ode.reporting.jsonl_writer import JsonlWriter
@@ -24,16 +25,15 @@ from diffusion_ode.reporting.progress import Progress, duration
 from diffusion_ode.reporting.tensorboard_writer import TensorBoardWriter
 from diffusion_ode.solvers.control import FixedSteps
 from diffusion_ode.solvers.heun import Heun
-from diffusion_ode.tasks.outcome import Outcome
 from diffusion_ode.tasks.run import Run
 from diffusion_ode.tasks.subject import Subject
+from diffusion_ode.tasks.task_result import TaskResult
 from diffusion_ode.training.beginning import begin, check_changes
 from diffusion_ode.training.data_identity import DataIdentity
 from diffusion_ode.training.loop import Intervals, TrainLoop
 from diffusion_ode.training.optimizer import AdamW
 from diffusion_ode.training.profiling import Profiler, Steps
 from diffusion_ode.training.program import TrainProgram
-from diffusion_ode.training.randomness import stream_key
 from diffusion_ode.training.sharding import Placement
 from diffusion_ode.training.state import TrainState
 from diffusion_ode.training.step import ExponentialAverage
@@ -93,7 +93,7 @@ class Train:
         if self.profile is not None:
             self.profile.check_within(self.num_steps)
 
-    def run(self, run: Run) -> Outcome:
+    def run(self, run: Run) -> TaskResult:
         """Trains in the run's workdir, from wherever that stands to the end."""
         with contextlib.ExitStack() as stack:
             console = stack.enter_context(Console(silent=not processes.is_leader()))
@@ -156,7 +156,7 @@ class Train:
                 profiler=profiler,
             )
             state = loop.run(beginning.state)
-            return Outcome(
+            return TaskResult(
                 rows=[
                     ("trained", f"{self.num_steps} steps of {self.batch_size} images"),
                     ("time of the loop", duration(loop.seconds)),

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 
 from diffusion_ode.diffusion.model import Model
 from diffusion_ode.objectives.objective import Objective
+from diffusion_ode.randomness import stream_key
 from diffusion_ode.training.optimizer import AdamW
-from diffusion_ode.training.randomness import stream_key
 from diffusion_ode.training.sharding import Placement
 from diffusion_ode.training.state import TrainState, initial_state
 from diffusion_ode.training.step import ExponentialAverage, make_train_step

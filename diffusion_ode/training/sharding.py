@@ -11,7 +11,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from diffusion_ode.checking import check_count
 from diffusion_ode.errors import UserError
-from diffusion_ode.training.batch_keys import shifted
+from diffusion_ode.randomness import shifted
 
 _SMALLEST_SHARDED = 2**14  # elements; below it a gather costs more than the memory it saves
 _AXES, _AUTO = ("data", "fsdp"), (AxisType.Auto,) * 2

@@ -13,9 +13,8 @@ from diffusion_ode.backend import loops_are_fast
 from diffusion_ode.diffusion.model import Model
 from diffusion_ode.errors import UserError
 from diffusion_ode.objectives.objective import LossTerms, Objective
-from diffusion_ode.training.batch_keys import batch_key, shifted
+from diffusion_ode.randomness import batch_key, shifted, stream_key
 from diffusion_ode.training.optimizer import AdamW
-from diffusion_ode.training.randomness import stream_key
 from diffusion_ode.training.state import TrainState
 from diffusion_ode.typing import Array
 

@@ -20,7 +20,7 @@ STAND_INS = textwrap.dedent('''
     from diffusion_ode.diffusion.schedule import LinearSchedule
     from diffusion_ode.diffusion.variance_preserving import VariancePreserving
     from diffusion_ode.tasks.experiment import Experiment
-    from diffusion_ode.tasks.outcome import Outcome
+    from diffusion_ode.tasks.task_result import TaskResult
     from diffusion_ode.distributed.interruption import Interrupted
     from diffusion_ode.training.sharding import Mesh
     from experiments.registry import experiment
@@ -45,7 +45,7 @@ STAND_INS = textwrap.dedent('''
                 raise RuntimeError("out of paper\\nand ink")
             if self.end == "interrupted":
                 raise Interrupted("interrupted by SIGTERM")
-            return Outcome(
+            return TaskResult(
                 [("steps", str(self.num_steps))],
                 [("config", run.config_path)],
                 ["--task=sample"],

@@ -24,7 +24,7 @@ from diffusion_ode.diffusion.time_sampling import ImportanceSampledTimes
 from diffusion_ode.networks.unet import UNet
 from diffusion_ode.objectives.flow_matching import FlowMatching
 from diffusion_ode.objectives.second_order_flow_matching import SecondOrderFlowMatching
-from diffusion_ode.training.batch_keys import batch_key
+from diffusion_ode.randomness import batch_key
 from diffusion_ode.training.collectives import collectives
 from diffusion_ode.training.optimizer import AdamW, WarmedUp
 from diffusion_ode.training.program import TrainProgram

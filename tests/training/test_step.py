@@ -15,8 +15,8 @@ from diffusion_ode.diffusion.time_sampling import AdaptiveTimes
 from diffusion_ode.diffusion.variance_preserving import VariancePreserving
 from diffusion_ode.objectives.flow_matching import FlowMatching
 from diffusion_ode.objectives.second_order_flow_matching import SecondOrderFlowMatching
+from diffusion_ode.randomness import stream_key
 from diffusion_ode.training.optimizer import AdamW, WarmedUp, WarmedUpThenCosine, not_biases
-from diffusion_ode.training.randomness import stream_key
 from diffusion_ode.training.state import initial_state
 from diffusion_ode.training.step import ExponentialAverage, make_train_step
 from tests.small_network import SmallNetwork

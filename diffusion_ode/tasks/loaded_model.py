@@ -19,7 +19,7 @@ from diffusion_ode.typing import Parameters
 
 
 @dataclass(frozen=True)
-class Trained:
+class LoadedModel:
     """Averaged parameters of one checkpoint.
 
     Attributes:
@@ -48,7 +48,7 @@ class Trained:
         return self.placement.batch if devices > 1 else None
 
 
-def trained(run: Run, report: Callable[[str], None]) -> Trained:
+def load_model(run: Run, report: Callable[[str], None]) -> LoadedModel:
     """What the run asks for: `--init_from`, else a checkpoint of its own workdir.
 
     Of the workdir's it is a step, "best", or the newest.
@@ -65,7 +65,7 @@ def trained(run: Run, report: Callable[[str], None]) -> Trained:
         shapes,
     )
     restored = (_elsewhere if run.init_from else _in_workdir)(run, {"ema": abstract}, report)
-    return Trained(restored.state["ema"], restored.step, restored.facts, placement)
+    return LoadedModel(restored.state["ema"], restored.step, restored.facts, placement)
 
 
 def _in_workdir(run: Run, wanted: Mapping[str, Any], report: Callable[[str], None]) -> Restored:

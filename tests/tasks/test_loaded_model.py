@@ -11,8 +11,8 @@ from diffusion_ode.configs.construction import document_of
 from diffusion_ode.diffusion.straight_path import StraightPath
 from diffusion_ode.errors import UserError
 from diffusion_ode.networks.precision import Bfloat16
+from diffusion_ode.tasks.loaded_model import load_model
 from diffusion_ode.tasks.run import Run
-from diffusion_ode.tasks.trained import trained
 from diffusion_ode.tools.import_reference import import_reference
 from diffusion_ode.training.sharding import Mesh
 from tests.published_checkpoint import random_trees, small_model, write_published
@@ -52,7 +52,7 @@ def assert_average(found):
 
 def test_published_average_is_used_without_a_workdir(published, tmp_path):
     said = []
-    found = trained(run(tmp_path, init_from=f"reference:{published}"), said.append)
+    found = load_model(run(tmp_path, init_from=f"reference:{published}"), said.append)
     assert_average(found)
     assert found.facts["digest"].startswith("sha256:")
     assert "step 600" in said[0]
@@ -60,9 +60,9 @@ def test_published_average_is_used_without_a_workdir(published, tmp_path):
 
 def test_another_runs_average_is_used_if_its_model_is_the_same(other_run, tmp_path):
     model = of_large_images()
-    assert_average(trained(run(tmp_path, model, init_from=f"{other_run}@600"), print))
+    assert_average(load_model(run(tmp_path, model, init_from=f"{other_run}@600"), print))
     with pytest.raises(UserError, match=r"another model \(model.pixels.shape was"):
-        trained(run(tmp_path, init_from=str(other_run)), print)
+        load_model(run(tmp_path, init_from=str(other_run)), print)
 
 
 def test_workdir_without_its_config_is_no_other_models(other_run, tmp_path):
@@ -71,19 +71,19 @@ def test_workdir_without_its_config_is_no_other_models(other_run, tmp_path):
     model = of_large_images()
     model = dataclasses.replace(model, network=model.network.clone(precision=Bfloat16()))
     here = dataclasses.replace(run(tmp_path, model), workdir=other_run)
-    assert_average(trained(here, print))
+    assert_average(load_model(here, print))
     straight = dataclasses.replace(model, path=StraightPath())
     here = dataclasses.replace(run(tmp_path, straight), workdir=other_run)
     with pytest.raises(UserError, match=r"Checkpoint 600 .*model.path was Var.* now Straight"):
-        trained(here, print)
+        load_model(here, print)
 
 
 def test_checkpoint_of_the_workdir_and_from_elsewhere_exclude_each_other(published, tmp_path):
     both = run(tmp_path, init_from=f"reference:{published}", checkpoint="best")
     with pytest.raises(UserError, match="give one of the two"):
-        trained(both, print)
+        load_model(both, print)
 
 
 def test_workdir_without_checkpoints_says_what_to_do(tmp_path):
     with pytest.raises(UserError, match="train first"):
-        trained(run(tmp_path), print)
+        load_model(run(tmp_path), print)

@@ -1,4 +1,13 @@
-"""Random keys that know which images of the global batch they draw for."""
+"""Random keys: one a run, below it one a purpose and step, below that one an image.
+
+What is drawn for an image never depends on which others are drawn for, where, or how many at once:
+each has a key of its own, into which `image_keys` folds its number. Training has no such keys. It
+draws noise and times for the whole batch before that is divided; Flax's dropout, which draws where
+the network is, takes one key for all of them, so `batch_key` makes one that counts the images
+itself; and augmentation runs in NumPy, where `data.augmentation.Keys` folds numbers by a hash.
+"""
+
+import zlib
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +17,21 @@ from diffusion_ode.typing import Array, Key
 
 _BASE = "threefry2x32"
 _WORDS = 2  # of a Threefry key; a batch key has a third, the first image's position
+
+
+def stream_key(seed: int, stream: str, step: int | Array = 0) -> Key:
+    """The key of a named stream at a step.
+
+    A resumed run folds the same keys as one that was never stopped, on any number of devices.
+    """
+    key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(stream.encode()))
+    return jax.random.fold_in(key, step)
+
+
+@jax.jit
+def image_keys(key: Key, indices: Array) -> Key:
+    """The keys [b] of the images of these numbers [b]."""
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, indices)
 
 
 def batch_key(key: Key, first: int | Array = 0) -> Key:

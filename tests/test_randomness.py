@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffusion_ode.training.batch_keys import batch_key, shifted
+from diffusion_ode.randomness import batch_key, shifted
 
 KEY = batch_key(jax.random.key(0))
 

@@ -1,4 +1,4 @@
-"""What a task has to say when it is done."""
+"""What a task has found and written, told at the end of a launch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TaskResult:
     """Figures for the table of results, what was written, and what one may do next.
 
     Attributes:
