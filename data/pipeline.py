@@ -34,10 +34,13 @@ class Data:
     Attributes:
         source: where images come from.
         augmentation: what is done to training images; None leaves them as they are.
+        held_out: how many images at the end of the training set are not trained on but choose, for
+            instance the best checkpoint; sources name a number that suits them.
     """
 
     source: Source
     augmentation: Augmentation | None = None
+    held_out: int = 0
 
     @property
     def name(self) -> str:
@@ -52,8 +55,24 @@ class Data:
         return self.source.levels
 
     def load(self, data_dir: Path | None = None) -> ImageData:
-        """The images; raises MissingData, which says how to get them, where they are not."""
-        return self.source.load(data_dir)
+        """The images, some of them held out.
+
+        Raises:
+            MissingData: they are not there; says how to get them.
+            UserError: too many are to be held out, or some of those are training images as well.
+        """
+        images = self.source.load(data_dir)
+        if self.held_out:
+            if not 0 < self.held_out < len(images.train):
+                raise UserError(
+                    f"data.held_out = {self.held_out} of {len(images.train)} training images"
+                    " cannot be held out: give a number between, or 0."
+                )
+            train, validation = images.train[: -self.held_out], images.train[-self.held_out :]
+            images = dataclasses.replace(images, train=train, validation=validation)
+        if images.validation is not None:
+            _check_apart(images.train, images.validation)
+        return images
 
     def train_batches(
         self,
@@ -107,6 +126,18 @@ class Data:
         per_process = batch_size // process_count
         rows = slice(process_index * per_process, (process_index + 1) * per_process)
         return OrderedBatches(chosen, batch_size, start, stop, rows)
+
+
+def _check_apart(train: np.ndarray, validation: np.ndarray) -> None:
+    """Refuses validation images that are trained on."""
+    held_out = {image.tobytes() for image in validation}
+    both = held_out.intersection(image.tobytes() for image in train)
+    if both:
+        count = sum(image.tobytes() in both for image in validation)
+        raise UserError(
+            f"{count} of the {len(validation)} validation images are training images as well, so"
+            " they cannot choose: remove them, or hold out others by data.held_out."
+        )
 
 
 def _check_sharing(batch_size: int, process_index: int, process_count: int) -> None:

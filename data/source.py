@@ -75,19 +75,27 @@ class Manifest:
 
 @dataclasses.dataclass(frozen=True)
 class ImageData:
-    """A data set's images: `train` and `test`, uint8 [n,h,w,c], memory-mapped where stored."""
+    """A data set's images, uint8 [n,h,w,c], memory-mapped where stored.
+
+    Attributes:
+        manifest: the facts about all of them, those held out among the training images.
+        train, test: the splits.
+        validation: images held out from training to choose by; None if there are none.
+    """
 
     manifest: Manifest
     train: np.ndarray
     test: np.ndarray
+    validation: np.ndarray | None = None
 
     @property
     def fingerprint(self) -> str:
         return self.manifest.fingerprint
 
     def split(self, name: str) -> np.ndarray:
-        """The images of the split `train` or `test`."""
-        return {"train": self.train, "test": self.test}[name]
+        """The images of the split `train`, `validation` (there may be none) or `test`."""
+        held_out = self.test[:0] if self.validation is None else self.validation
+        return {"train": self.train, "validation": held_out, "test": self.test}[name]
 
 
 @runtime_checkable

@@ -51,7 +51,7 @@ def digits_vp() -> fdl.Config:
             ),
             pixels=fdl.Config(Pixels, shape=(8, 8, 1), levels=17),
         ),
-        data=fdl.Config(Data, source=fdl.Config(Digits)),
+        data=fdl.Config(Data, source=fdl.Config(Digits), held_out=Digits.held_out),
         train=fdl.Config(
             Train,
             num_steps=1000,

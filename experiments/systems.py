@@ -47,6 +47,7 @@ def published(
         fourier_exponents=(6, 7),
     )
     config = _system(source, network)
+    config.train.validate_on = "test"  # papers train on all the other images
     config.train.num_steps = num_steps
     config.train.batch_size = batch_size
     config.train.checkpoint_every = 10_000
@@ -82,6 +83,7 @@ def small(source: fdl.Config, *, features: int, num_steps: int) -> fdl.Config:
         fourier_damping=True,
     )
     config = _system(source, network)
+    config.data.held_out = fdl.build(source).held_out
     config.train.num_steps = num_steps
     config.train.batch_size = 32
     config.train.checkpoint_every = 250

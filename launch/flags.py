@@ -70,7 +70,7 @@ def read(arguments: Sequence[str]) -> Request:
             " give one of the two."
         )
     if given.checkpoint is not None and not (
-        given.checkpoint == "best" or given.checkpoint.isdecimal()
+        given.checkpoint in ("best", "best_on_test") or given.checkpoint.isdecimal()
     ):
         raise UserError(f"--checkpoint={given.checkpoint} is neither a step nor best: give one.")
     options = {

@@ -33,6 +33,7 @@ class Cifar10:
     name = "cifar10"
     shape = (32, 32, 3)
     levels = 256
+    held_out = 5000  # the last training images, where one chooses; papers train on all of them
 
     def load(self, data_dir: Path | None = None) -> ImageData:
         return open_published(self, RECIPE, data_dir)

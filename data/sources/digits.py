@@ -28,6 +28,7 @@ class Digits:
     name = "digits"
     shape = (8, 8, 1)
     levels = 17
+    held_out = 150  # at the end of the training images, to choose by
 
     def load(self, data_dir: Path | None = None) -> ImageData:
         del data_dir  # They live in scikit-learn's own folder.

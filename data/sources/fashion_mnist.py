@@ -27,6 +27,7 @@ class FashionMnist:
     name = "fashion_mnist"
     shape = (28, 28, 1)
     levels = 256
+    held_out = 5000  # at the end of the training images, to choose by
 
     def load(self, data_dir: Path | None = None) -> ImageData:
         return open_published(self, RECIPE, data_dir)

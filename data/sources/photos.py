@@ -34,6 +34,7 @@ TEST_PHOTOGRAPHS = (
     (_SKLEARN, "flower.jpg"),
     (_SKIMAGE, "chelsea.png"),
 )
+_PATCHES_OF_LAST_PHOTOGRAPH = {16: 16171, 32: 3850}
 _Photograph = tuple[tuple[str, str], str]
 
 
@@ -57,6 +58,11 @@ class Photos:
     @property
     def name(self) -> str:
         return "photos" if self.patch_size == DEFAULT_PATCH_SIZE else f"photos_{self.patch_size}"
+
+    @property
+    def held_out(self) -> int:
+        """The patches of the last training photograph: the only ones that overlap no others."""
+        return _PATCHES_OF_LAST_PHOTOGRAPH[self.patch_size]
 
     @property
     def shape(self) -> tuple[int, int, int]:

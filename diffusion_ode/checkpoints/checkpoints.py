@@ -20,7 +20,7 @@ from diffusion_ode.checkpoints.arrays import nested_arrays
 from diffusion_ode.checkpoints.digest import combine, leaf_facts
 from diffusion_ode.checkpoints.errors import SaveFailed, first_line
 from diffusion_ode.checkpoints.records import sealed_records
-from diffusion_ode.checkpoints.stored import STATE, Step, StoredCheckpoints
+from diffusion_ode.checkpoints.stored import BEST_BY, STATE, Step, StoredCheckpoints
 from diffusion_ode.distributed import processes
 from diffusion_ode.errors import UserError
 
@@ -36,8 +36,8 @@ class Checkpoints(StoredCheckpoints):
 
     Args:
         directory: `WORKDIR/checkpoints`.
-        keep: how many of the newest are kept. With 1 nothing is left to fall back on.
-        best_by: the metric whose lowest value marks the best one, which is kept too.
+        keep: how many of the newest are kept, besides the best. With 1 nothing is left to fall back
+            on.
         report: takes a sentence about something the user should know (damage found).
     """
 
@@ -46,12 +46,11 @@ class Checkpoints(StoredCheckpoints):
         directory: Path,
         *,
         keep: int = 3,
-        best_by: str | None = None,
         report: Callable[[str], None] = _LOGGER.warning,
     ):
         if keep < 1:
             raise UserError(f"keep is {keep}, but at least 1 checkpoint must be kept: set keep=3.")
-        super().__init__(directory, best_by=best_by, report=report)
+        super().__init__(directory, report=report)
         self._keep = keep
         self._manager: ocp.CheckpointManager | None = None
         self._in_flight: int | None = None
@@ -163,7 +162,8 @@ class Checkpoints(StoredCheckpoints):
         return self._manager
 
     def _kept(self, steps: Sequence[int]) -> set[int]:
-        return {*sorted(steps)[-self._keep :], self._best_of(steps)} - {None}
+        best = (self._best_of(steps, metric) for metric in BEST_BY.values())
+        return {*sorted(steps)[-self._keep :], *(step for step in best if step is not None)}
 
     def _first_sound(self, step: Step, read: Callable[[int], Any]) -> Any:
         self.wait()

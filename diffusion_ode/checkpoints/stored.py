@@ -25,7 +25,11 @@ from diffusion_ode.errors import UserError
 STATE = "state"
 _LOGGER = logging.getLogger(__name__)
 
-Step = int | Literal["best"] | None  # None: the newest
+Step = int | Literal["best", "best_on_test"] | None  # None: the newest
+
+BY_TEST = "best_on_test"
+BEST_BY = {"best": "validation_bpd", BY_TEST: "test_bpd"}
+"""The metric whose lowest value marks a checkpoint as the best."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,6 @@ class StoredCheckpoints:
 
     Args:
         directory: `WORKDIR/checkpoints`.
-        best_by: the metric whose lowest value marks the best one.
         report: takes a sentence about something the user should know (damage found).
     """
 
@@ -57,11 +60,9 @@ class StoredCheckpoints:
         self,
         directory: Path,
         *,
-        best_by: str | None = None,
         report: Callable[[str], None] = _LOGGER.warning,
     ):
         self.directory = directory.absolute()
-        self._best_by = best_by
         self._report = report
         self._metrics: dict[int, dict[str, float]] = {}
 
@@ -79,9 +80,9 @@ class StoredCheckpoints:
         """The same as the first process sees them: others' views of a shared disk may lag."""
         return processes.by_leader(self.list_steps)
 
-    def best_step(self) -> int | None:
-        """The complete step with the lowest value of the metric `best_by`; None if none has it."""
-        return self._best_of(self.list_steps())
+    def best_step(self, which: str = "best") -> int | None:
+        """The complete step with the lowest value of the metric for it; None if none has one."""
+        return self._best_of(self.list_steps(), BEST_BY[which])
 
     def restore(self, abstract_state: Any, step: Step = None) -> Restored:
         """The newest sound checkpoint, or the one asked for, verified.
@@ -92,7 +93,7 @@ class StoredCheckpoints:
         Args:
             abstract_state: `jax.ShapeDtypeStruct`s (or arrays) in the state's structure, with the
                 shardings to restore onto (the first device where there is none).
-            step: a step, "best", or None for the newest.
+            step: a step, "best", "best_on_test", or None for the newest.
 
         Raises:
             UserError: there is none, none is sound, or it does not fit `abstract_state`; nothing
@@ -147,11 +148,18 @@ class StoredCheckpoints:
 
     def _the_one(self, step: int | str, read: Callable[[int], Any]) -> Any:
         steps = self.agreed_steps()
-        chosen = processes.by_leader(self.best_step) if step == "best" else step
+        chosen = step
+        if isinstance(step, str):
+            chosen = processes.by_leader(lambda: self.best_step(step))
         if chosen is None:
+            watched = step == "best" and processes.by_leader(lambda: self.best_step(BY_TEST))
             raise UserError(
-                f"No checkpoint in {self.directory} has a value of {self._best_by!r}, so none is "
-                f"the best: choose one of the steps {steps}, or leave --checkpoint out."
+                f"The run of {self.directory} was watched on test images, which choose nothing:"
+                f" choose one of the steps {steps}, or give --checkpoint={BY_TEST} to choose by"
+                " them all the same."
+                if watched
+                else f"No checkpoint in {self.directory} was judged on held-out images, so none is"
+                f" the best: choose one of the steps {steps}, or leave --checkpoint out."
             )
         if chosen not in steps:
             raise UserError(
@@ -189,18 +197,16 @@ class StoredCheckpoints:
     def _set_aside(self, damaged: Sequence[int]) -> None:
         """What happens to damaged checkpoints once an older one has proved sound."""
 
-    def _best_of(self, steps: Sequence[int]) -> int | None:
-        values = {step: self._metric(step) for step in steps}
+    def _best_of(self, steps: Sequence[int], metric: str) -> int | None:
+        values = {step: self._metric(step, metric) for step in steps}
         finite = {step: value for step, value in values.items() if math.isfinite(value)}
         return min(finite, key=lambda step: (finite[step], -step), default=None)
 
-    def _metric(self, step: int) -> float:
-        """The value that `best_by` had at a step, NaN if unknown."""
-        if self._best_by is None:
-            return math.nan
+    def _metric(self, step: int, metric: str) -> float:
+        """The value that a metric had at a step, NaN if unknown."""
         if step not in self._metrics:
             try:
                 self._metrics[step] = read_records(self.directory / str(step)).facts["metrics"]
             except (DamagedCheckpoint, OSError):
                 self._metrics[step] = {}
-        return float(self._metrics[step].get(self._best_by, math.nan))
+        return float(self._metrics[step].get(metric, math.nan))

@@ -145,7 +145,7 @@ class DiffusionModel:
                 f"{place} is no folder: give the workdir of a training, such as runs/digits_vp."
             )
         folder = place / "checkpoints"
-        checkpoints = StoredCheckpoints(folder, best_by="bpd")
+        checkpoints = StoredCheckpoints(folder)
         document = checkpoints.read_document(checkpoint)
         pieces = _pieces(document, folder)
         model: Model = construction.build(pieces["model"])

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from diffusion_ode.checkpoints.stored import Restored, StoredCheckpoints
+from diffusion_ode.checkpoints.stored import BEST_BY, Restored, StoredCheckpoints
 from diffusion_ode.configs import documents
 from diffusion_ode.configs.documents import Document
 from diffusion_ode.distributed import processes
@@ -75,7 +75,7 @@ def _in_workdir(run: Run, wanted: Mapping[str, Any], report: Callable[[str], Non
             f"{run.workdir} holds no checkpoint: train first with"
             f" `{run.next_command()}`, or name another --workdir."
         )
-    checkpoints = StoredCheckpoints(folder, best_by="bpd", report=report)
+    checkpoints = StoredCheckpoints(folder, report=report)
     restored = checkpoints.restore_parameters(wanted, _step(run.checkpoint))
     _refuse_other_model(run, restored.document, f"Checkpoint {restored.step} of {run.workdir}")
     return restored
@@ -113,7 +113,7 @@ def _refuse_other_model(run: Run, document: Document, source: str) -> None:
 
 
 def _step(checkpoint: str | None):
-    if checkpoint is None or checkpoint == "best":
+    if checkpoint is None or checkpoint in BEST_BY:
         return checkpoint
     if not checkpoint.isdigit():
         raise UserError(

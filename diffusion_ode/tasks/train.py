@@ -14,6 +14,7 @@ from diffusion_ode.distributed import processes
 from diffusion_ode.distributed.interruption import Interruption
 from diffusion_ode.errors import UserError
 from diffusion_ode.inference.sampling import OdeSampler, Sampler, drawn_in_order
+from diffusion_ode.inference.variational_bound import VariationalBound
 from diffusion_ode.objectives.flow_matching import FlowMatching
 from diffusion_ode.objectives.objective import Objective
 from diffusion_ode.randomness import stream_key
@@ -37,6 +38,13 @@ from diffusion_ode.training.program import TrainProgram
 from diffusion_ode.training.sharding import Placement
 from diffusion_ode.training.state import TrainState
 from diffusion_ode.training.step import ExponentialAverage
+from diffusion_ode.training.validation import (
+    TEST,
+    VALIDATION,
+    StopRule,
+    ValidationCurve,
+    validation_curve,
+)
 from diffusion_ode.training.warm_start import WarmStart
 from diffusion_ode.workdir.lock import workdir_lock
 
@@ -58,7 +66,13 @@ class Train:
       warm_start: what is taken over from another run, and from which.
       seed: of parameters, order of the data and all noise.
       log_every, checkpoint_every: in steps.
-      keep_checkpoints: of the newest; the one with the least training loss is kept too.
+      keep_checkpoints: of the newest; the one with the lowest bound on held-out images is kept too.
+      validate_every: steps between two judgements of held-out images; None chooses so that they
+        take at most a fiftieth of the training's time.
+      validation_images: how many are judged; 0 for none.
+      validate_on: "validation", or "test" for watching only: test images choose nothing.
+      validation_bound: how an image is judged, under noise that stays the same.
+      stop_when: ends the training early, such as `NoImprovement(patience=5)`; None never.
       pictures_every: steps between two grids of samples in TensorBoard; None for none.
       picture_sampler: draws them.
       num_pictures: samples in a grid.
@@ -76,6 +90,11 @@ class Train:
     log_every: int = 100
     checkpoint_every: int = 1000
     keep_checkpoints: int = 3
+    validate_every: int | None = None
+    validation_images: int = 1000
+    validate_on: str = VALIDATION
+    validation_bound: VariationalBound = field(default_factory=lambda: VariationalBound(draws=2))
+    stop_when: StopRule | None = None
     pictures_every: int | None = None
     picture_sampler: Sampler = field(default_factory=_quick_sampler)
     num_pictures: int = 16
@@ -89,6 +108,23 @@ class Train:
             raise UserError(
                 f"train.pictures_every = {self.pictures_every} is below 1: give a number of steps,"
                 " or None for no pictures."
+            )
+        if self.validate_every is not None:
+            check_count(
+                "train.validate_every",
+                self.validate_every,
+                "give a number of steps, or None to have it chosen; no validation at all is"
+                " train.validation_images=0",
+            )
+        if self.validation_images < 0:
+            raise UserError(
+                f"train.validation_images = {self.validation_images} is negative: give a number of"
+                " images, or 0 for no validation."
+            )
+        if self.validate_on not in (VALIDATION, TEST):
+            raise UserError(
+                f"train.validate_on = {self.validate_on!r} is not a split to validate on: give"
+                f" {VALIDATION} or {TEST}."
             )
         if self.profile is not None:
             self.profile.check_within(self.num_steps)
@@ -105,12 +141,22 @@ class Train:
             data = DataIdentity(images.manifest.name, images.fingerprint)
             program = self.program(run.experiment)
             _introduce(console, run, program, images)
+            validation = validation_curve(
+                program,
+                images,
+                split=self.validate_on,
+                every=self.validate_every,
+                count=self.validation_images,
+                bound=self.validation_bound,
+                rule=self.stop_when,
+                checkpoint_every=self.checkpoint_every,
+                say=console.print,
+            )
 
             checkpoints = stack.enter_context(
                 Checkpoints(
                     run.workdir / "checkpoints",
                     keep=self.keep_checkpoints,
-                    best_by="bpd",
                     report=console.print,
                 )
             )
@@ -134,6 +180,7 @@ class Train:
                 step = program.compile_step()
                 console.print(f"compiled in {step.seconds:.1f} s")
 
+            validation.resume(beginning.facts)
             if beginning.data_state is not None:
                 batches.set_state(beginning.data_state)
             writers = stack.enter_context(MetricWriters(_writers(run.workdir)))
@@ -152,13 +199,16 @@ class Train:
                 document=run.document,
                 facts=data.facts(),
                 draw_picture=lambda ema: self._picture(run.experiment, ema),
+                validation=validation,
                 utilisation=utilisation(program),
                 profiler=profiler,
             )
             state = loop.run(beginning.state)
+            done = int(state.step) - int(state.first_step)
             return TaskResult(
                 rows=[
-                    ("trained", f"{self.num_steps} steps of {self.batch_size} images"),
+                    ("trained", f"{done} steps of {self.batch_size} images{_early(done, self)}"),
+                    *_validated(validation),
                     ("time of the loop", duration(loop.seconds)),
                 ],
                 written=[
@@ -208,6 +258,23 @@ class Train:
         return image_grid(np.stack([s.image for s in drawn]), experiment.model.pixels.levels)
 
 
+def _early(done: int, train: Train) -> str:
+    return f" of {train.num_steps}: stopped early" if done < train.num_steps else ""
+
+
+def _validated(curve: ValidationCurve) -> list[tuple[str, str]]:
+    """The lowest point of the curve, and what may be made of it."""
+    if curve.lowest is None:
+        return []
+    step, bpd, error = curve.lowest
+    if curve.split == TEST:
+        last = curve.points[-1]
+        figure = f"{last.bpd:.3f} ± {last.standard_error:.3f} bpd (bound)"
+        return [("test images, watched", f"{figure} at the end; they choose nothing")]
+    figure = f"{bpd:.3f} ± {error:.3f} bpd (bound) at step {step}"
+    return [("lowest on validation", f"{figure}: --checkpoint=best")]
+
+
 def _writers(workdir: Path) -> list[MetricWriter]:
     """Where the metrics go; the leader writes them."""
     if not processes.is_leader():
@@ -228,6 +295,6 @@ def _introduce(console: Console, run: Run, program: TrainProgram, images) -> Non
     count = sum(leaf.size for leaf in jax.tree.leaves(program.abstract_state.parameters))
     console.print(f"  parameters  {count:,}")
     console.print(
-        f"  data        {manifest.name}, {manifest.train.count:,} images"
+        f"  data        {manifest.name}, {len(images.train):,} training images"
         f" {'×'.join(map(str, manifest.shape))}, fingerprint {images.fingerprint}"
     )

@@ -1,6 +1,7 @@
 """How a run begins: it resumes, else it starts warm, else it starts fresh."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from diffusion_ode.checkpoints.checkpoints import Checkpoints
@@ -22,11 +23,15 @@ _COMPUTATION = tuple(f"model.network.{field}" for field in ("precision", "remat"
 
 
 class Beginning(NamedTuple):
-    """The first state, the data iterator's (None: at its beginning), and a sentence about it."""
+    """The first state, the data iterator's (None: at its beginning), and a sentence about it.
+
+    `facts`: of the checkpoint that is resumed.
+    """
 
     state: TrainState
     data_state: dict[str, Any] | None
     sentence: str
+    facts: Mapping[str, Any] = MappingProxyType({})
 
 
 def begin(
@@ -56,7 +61,7 @@ def begin(
         sentence = f"resuming at step {restored.step}"
         if init_from:
             sentence += f" of this workdir's own checkpoints; --init_from={init_from} is not used"
-        return Beginning(restored.state, restored.data_state, sentence)
+        return Beginning(restored.state, restored.data_state, sentence, restored.facts)
     source = init_from or warm_start.source
     if source is not None:
         taken = warm_start.restore(program, source)

@@ -17,6 +17,7 @@ from diffusion_ode.training.profiling import Profiler
 from diffusion_ode.training.program import CompiledStep, TrainProgram
 from diffusion_ode.training.state import TrainState
 from diffusion_ode.training.utilisation import Utilisation
+from diffusion_ode.training.validation import ValidationCurve
 
 
 class Batches(Protocol):
@@ -66,6 +67,7 @@ class TrainLoop:
       document, facts: saved with every checkpoint.
       seconds: that `run` took.
       draw_picture: from the averaged parameters, uint8 [height, width, channels].
+      validation: on held-out images; by default none.
       utilisation: of the devices; None where it is not known.
       profiler: records some of the steps; None records none.
     """
@@ -81,6 +83,7 @@ class TrainLoop:
     document: dict[str, Any]
     facts: dict[str, Any]
     draw_picture: Callable[[Any], np.ndarray]
+    validation: ValidationCurve = field(default_factory=ValidationCurve)
     utilisation: Utilisation | None = None
     profiler: Profiler | None = None
     seconds: float = 0.0
@@ -88,6 +91,7 @@ class TrainLoop:
     _since_log: list[dict[str, float]] = field(default_factory=list)
     _since_save: list[float] = field(default_factory=list)
     _waiting: float = 0.0
+    _validated: dict[str, float] = field(default_factory=dict)
 
     def run(self, state: TrainState) -> TrainState:
         """Trains to the end, saving on the way.
@@ -97,7 +101,7 @@ class TrainLoop:
           Interrupted: asked to stop; the state is saved.
         """
         first, done = int(state.first_step), int(state.step)
-        last = first + self.program.num_steps
+        last = done if self.validation.stops else first + self.program.num_steps
         logged = begun = time.perf_counter()
         while done < last:
             self._begin_profile(done + 1 - first, first)
@@ -108,10 +112,18 @@ class TrainLoop:
             self._end_profile(done - first, first)
 
             stopping = self.interruption.agreed()
+            lowest = False
+            if self.validation.every and due(done, self.validation.every, last):
+                logged += self._validate(done, state, first)
+                lowest = self.validation.is_lowest
+                last = done if self.validation.stops else last
             if due(done, self.intervals.log, last):
                 self._settle(but=0, first=first)
                 logged = self._log(done, logged)
-            if due(done, self.intervals.checkpoint, last) or stopping:
+            elif self._validated:
+                self.writers.write_scalars(done, self._validated)
+                self._validated = {}
+            if due(done, self.intervals.checkpoint, last) or stopping or lowest:
                 self._settle(but=0, first=first)
                 self._save(done, state)
             if stopping:
@@ -164,12 +176,20 @@ class TrainLoop:
             self._since_log.append(values)
             self._since_save.append(values["bpd"])
             speed = self.progress.speed()
-            details = [f"{self._recent_bpd():.3f} bpd"]
+            details = [f"{self._recent_bpd():.3f} bpd", *self.validation.words()]
             if speed:
                 details.append(f"{rate(speed * self.program.batch_size)} images/s")
                 if self.utilisation is not None:
                     details.append(f"{100 * self.utilisation.at(speed):.0f} % MFU")
             self.progress.update(done - first, *details)
+
+    def _validate(self, done: int, state: TrainState, first: int) -> float:
+        """Judges the averaged parameters; the seconds that it took."""
+        self._settle(but=0, first=first)
+        start = time.perf_counter()
+        with self.progress.pause():
+            self._validated = self.validation.validate(done, state.ema)
+        return time.perf_counter() - start
 
     def _recent_bpd(self) -> float:
         """Over the last few steps: a single batch's loss jumps about."""
@@ -187,15 +207,18 @@ class TrainLoop:
         if self.utilisation is not None:
             scalars["train/mfu"] = self.utilisation.at(count / (now - logged))
         scalars["train/input_wait"] = self._waiting / (now - logged)
-        self.writers.write_scalars(done, scalars)
+        self.writers.write_scalars(done, {**scalars, **self._validated})
         self._since_log.clear()
+        self._validated = {}
         self._waiting = 0.0
         return now
 
     def _save(self, done: int, state: TrainState) -> None:
         metrics = {"bpd": float(np.mean(self._since_save))} if self._since_save else {}
+        metrics |= self.validation.metrics(done)
+        facts = {**self.facts, **self.validation.facts()}
         data_state = self.batches.get_state()
-        self.checkpoints.save(done, state, data_state, self.document, metrics, self.facts)
+        self.checkpoints.save(done, state, data_state, self.document, metrics, facts)
         self._since_save.clear()
 
 

@@ -129,21 +129,30 @@ def test_facts_and_metrics_come_back(tmp_path):
 
 def test_the_newest_and_the_best_are_kept(tmp_path):
     values = {1: 3.0, 2: 2.0, 3: None, 4: float("nan"), 5: 2.5, 6: 2.6}
-    with Checkpoints(tmp_path / "c", keep=2, best_by="bpd") as checkpoints:
+    with Checkpoints(tmp_path / "c", keep=2) as checkpoints:
         for step, value in values.items():
-            save(checkpoints, step, metrics=None if value is None else {"bpd": value})
+            save(checkpoints, step, metrics=None if value is None else {"validation_bpd": value})
     # Another process, which has to read the metrics.
-    with Checkpoints(tmp_path / "c", keep=2, best_by="bpd") as checkpoints:
+    with Checkpoints(tmp_path / "c", keep=2) as checkpoints:
         assert checkpoints.list_steps() == [2, 5, 6]
         assert checkpoints.best_step() == 2
         assert_is(checkpoints.restore(abstract(), "best"), 2)
-        save(checkpoints, 7, metrics={"bpd": 1.0})
+        save(checkpoints, 7, metrics={"validation_bpd": 1.0})
     assert checkpoints.list_steps() == [6, 7]
 
 
-def test_best_without_a_metric_says_what_to_do(folder):
-    with pytest.raises(UserError, match=r"\[1, 2, 3\]"):
-        Checkpoints(folder, best_by="bpd").restore(abstract(), "best")
+def test_best_where_nothing_was_validated_says_what_to_do(folder):
+    with pytest.raises(UserError, match=r"judged on held-out images.*\[1, 2, 3\]"):
+        Checkpoints(folder).restore(abstract(), "best")
+
+
+def test_test_images_choose_only_where_that_is_asked_for(tmp_path):
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        save(checkpoints, 1, metrics={"test_bpd": 2.0})
+        save(checkpoints, 2, metrics={"test_bpd": 3.0})
+        with pytest.raises(UserError, match=r"choose nothing.*best_on_test"):
+            checkpoints.restore(abstract(), "best")
+        assert_is(checkpoints.restore(abstract(), "best_on_test"), 1)
 
 
 @pytest.mark.parametrize(
