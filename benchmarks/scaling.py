@@ -23,11 +23,11 @@ from benchmarks.scaling_text import MEMORY_PREFACE, PREFACE, TARGETS_PREFACE
 from diffusion_ode.backend import compiling_for
 from diffusion_ode.costs.devices import Device, find_device
 from diffusion_ode.costs.estimate import REACHED_BANDWIDTH, UTILISATION, Estimate, estimate
-from diffusion_ode.costs.flops import forward_flops, train_step_flops
-from diffusion_ode.costs.memory import activation_bytes, train_step_bytes
-from diffusion_ode.networks.block_loop import Unrolled
+from diffusion_ode.costs.flops import train_step_flops
+from diffusion_ode.costs.memory import activations, train_step_bytes
+from diffusion_ode.networks.network import Activations
 from diffusion_ode.networks.precision import Bfloat16
-from diffusion_ode.networks.rematerialization import KeepAll, KeepInputs, KeepProducts
+from diffusion_ode.networks.rematerialization import KeepInputs, KeepProducts
 from diffusion_ode.reporting.progress import duration, rate
 from diffusion_ode.reporting.quantities import data_size, hours, short_time
 from diffusion_ode.training.program import TrainProgram
@@ -148,12 +148,11 @@ def _experiments() -> Iterator[str]:
 
 
 def _section(name: str, program: TrainProgram, rows: list[Row]) -> Iterator[str]:
-    model = program.model
-    forward, flops = forward_flops(model.network, model.pixels.shape), train_step_flops(program)
-    assert forward is not None and flops is not None
-    count = _parameters(program)
+    flops = train_step_flops(program)
+    assert flops.forward is not None  # the experiments' networks state theirs
+    passes, count = round(flops.forward), _parameters(program)
+    forward = flops.model / (program.batch_size * flops.forward)
     yield f"\n### {name}\n"
-    passes = round(flops.model / (program.batch_size * forward))
     yield (
         f"P = {count / 1e6:.4g} M parameters, B = {program.batch_size:,} images in"
         f" a = {program.accumulation} parts, {program.num_steps:,} steps; F = {forward / 1e9:.4g}"
@@ -211,20 +210,24 @@ def _per_image(program: TrainProgram, rows: list[Row]) -> list[list[str]]:
                     program, model=dataclasses.replace(program.model, network=network)
                 )
             )
-            assert flops is not None
             again = flops.recomputed / program.batch_size
-            kept = [_activations(program, network, platform) for platform in ("gpu", "tpu")]
-            plain = network.clone(remat=KeepAll(), loop=Unrolled())
-            kept.append(_activations(program, plain, "gpu"))
+            gpu, tpu = (_activations(program, network, platform) for platform in ("gpu", "tpu"))
+            kept = (gpu.total, tpu.total, gpu.everything)
             table.append([settings, f"{again / 1e9:.4g} GFLOP", *map(data_size, kept)])
     return table
 
 
-def _activations(program: TrainProgram, network: Any, platform: str) -> float:
+def _activations(program: TrainProgram, network: Any, platform: str) -> Activations:
     """Of one image."""
-    one = dataclasses.replace(program, placement=Mesh().imagine(1), batch_size=1, accumulation=1)
+    one = dataclasses.replace(
+        program,
+        model=dataclasses.replace(program.model, network=network),
+        placement=Mesh().imagine(1),
+        batch_size=1,
+        accumulation=1,
+    )
     with compiling_for(platform):
-        return activation_bytes(one, network)
+        return activations(one)
 
 
 def _row(published: TrainProgram, place: str, name: str, devices: int) -> Row:
@@ -236,7 +239,6 @@ def _row(published: TrainProgram, place: str, name: str, devices: int) -> Row:
     for settings, fields in FITTING:
         program = _placed(published, devices, batch, accumulation, fields)
         estimated = estimate(program, device)
-        assert estimated is not None
         tried.append((settings, estimated))
         areas = _TPU_AREAS if device.platform == "tpu" else 1.0
         if areas * estimated.size.total <= device.memory:
@@ -323,7 +325,6 @@ def _beside(command: str, said: str) -> str:
     devices = int(said.split(":", 2)[2].split("×")[0])
     with compiling_for("tpu"):
         size = train_step_bytes(experiment.train.program(experiment, Mesh().imagine(devices)))
-    assert size is not None
     return (
         f"\nBy formula: {data_size(size.total)} on each, of which state {data_size(size.state)},"
         f" gradients and activations {data_size(size.temporary)}."

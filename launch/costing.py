@@ -3,14 +3,14 @@
 import re
 import textwrap
 from collections.abc import Iterator
-from typing import Any
 
 from diffusion_ode.costs import target
 from diffusion_ode.costs.devices import SHOWN, Device, find_device
 from diffusion_ode.costs.estimate import REACHED_BANDWIDTH, UTILISATION, Estimate, estimate
-from diffusion_ode.costs.flops import StepFlops, directions, train_step_flops
+from diffusion_ode.costs.flops import StepFlops, train_step_flops
 from diffusion_ode.costs.memory import StepBytes
 from diffusion_ode.errors import UserError
+from diffusion_ode.networks.network import StatesActivations
 from diffusion_ode.reporting.progress import duration
 from diffusion_ode.reporting.quantities import data_size, hours, operations, short_time
 from diffusion_ode.tasks.experiment import Experiment
@@ -38,10 +38,7 @@ def costs(experiment: Experiment, device: str | None) -> Iterator[str]:
         return
     program = train.program(experiment, experiment.mesh.imagine(count))
     flops = train_step_flops(program)
-    rows = [(entry, row) for entry in chosen if (row := estimate(program, entry)) is not None]
-    if flops is None or not rows:
-        yield "FLOPs, bytes and times: the formulas are the U-Net's, not this network's"
-        return
+    rows = [(entry, estimate(program, entry, flops)) for entry in chosen]
     yield from _step(program, flops, rows[0][1])
     yield ""
     names = [_named(entry, row) for entry, row in rows]
@@ -74,25 +71,28 @@ def compiled_for(experiment: Experiment, topology: str) -> Iterator[str]:
         f" mesh data {mesh['data']} × fsdp {mesh['fsdp']}"
     )
     flops = train_step_flops(program)
-    if flops is not None:
+    if flops.forward is not None:
         yield f"  {operations(flops.total / len(devices))} on each chip by formula"
     yield "  compiling; this takes minutes, and no TPU …"
     step = target.compile_for_slice(program)
     yield f"  compiled in {duration(step.seconds)}"
     if step.too_large is not None:
         yield from _wrapped(f"does not fit: {step.too_large}")
-        yield from _wrapped(TOO_LARGE)
+        yield from _wrapped(_too_large(program))
         return
-    yield from _compiled(step)
+    yield from _compiled(step, program)
 
 
-TOO_LARGE = (
-    "try more chips, --set train.accumulation=…,"
-    " or --set 'model.network.remat=keep_products()' and, with less memory still, keep_inputs()"
-)
+def _too_large(program: TrainProgram) -> str:
+    if not hasattr(program.model.network, "remat"):
+        return "try more chips, or --set train.accumulation=…"
+    return (
+        "try more chips, --set train.accumulation=…, or --set 'model.network.remat=keep_products()'"
+        " and, with less memory still, keep_inputs()"
+    )
 
 
-def _compiled(step: target.TargetStep) -> Iterator[str]:
+def _compiled(step: target.TargetStep, program: TrainProgram) -> Iterator[str]:
     available = f" of {data_size(step.device.memory)}" if step.device else ""
     parts = (
         f"{step.fits}: {data_size(step.memory)}{available} on each:"
@@ -104,7 +104,7 @@ def _compiled(step: target.TargetStep) -> Iterator[str]:
     if step.peak:
         yield f"  in use at once: {data_size(step.peak)} by the compiler's count"
     if step.fits != "fits":
-        yield from _wrapped(TOO_LARGE)
+        yield from _wrapped(_too_large(program))
     yield f"  XLA counts {operations(step.flops)} on each, the body of every loop once"
     everything = sum(row.total_bytes for row in step.collectives)
     large = [row for row in step.collectives if row.total_bytes >= _SMALL * everything]
@@ -118,22 +118,28 @@ def _compiled(step: target.TargetStep) -> Iterator[str]:
 
 
 def _step(program: TrainProgram, flops: StepFlops, row: Estimate) -> Iterator[str]:
-    network: Any = program.model.network
-    passes = 3 * (1 + directions(program.model, program.objective))
-    yield f"a step of {program.batch_size} images, by formula"
-    yield (
-        f"  {operations(flops.total)}: {operations(flops.model)} in products"
-        f" ({passes:g} × forward), {operations(flops.elementwise)} elsewhere"
-    )
+    if flops.forward is None:
+        yield f"a step of {program.batch_size} images, by XLA's count"
+        yield f"  {operations(flops.total)}, of every loop one turn"
+    else:
+        yield f"a step of {program.batch_size} images, by formula"
+        yield (
+            f"  {operations(flops.total)}: {operations(flops.model)} in products"
+            f" ({flops.forward:g} × forward), {operations(flops.elementwise)} elsewhere"
+        )
     if flops.recomputed:
-        kept = type(network.remat).__name__
-        yield f"    and {operations(flops.recomputed)} of products again ({kept})"
+        yield f"    and {operations(flops.recomputed)} of products again"
     mesh = program.placement.mesh.shape
     yield (
         f"  on each device of {row.devices} (mesh data {mesh['data']} × fsdp {mesh['fsdp']}),"
-        f" in {type(network.precision).__name__}, at the worst moment:"
+        f" in {'bfloat16' if flops.bfloat16 else 'float32'}, at the worst moment:"
     )
     yield from _wrapped(_sum(row.size), indent="    ")
+    if not isinstance(program.model.network, StatesActivations):
+        yield from _wrapped(
+            "activations are what JAX's derivative of the network keeps, of which a compiler makes"
+            " some again: an upper bound"
+        )
 
 
 def _sum(size: StepBytes) -> str:

@@ -148,7 +148,7 @@ def _script() -> str:
 def _refuse_other_model(run: Run) -> None:
     """Another path or parameterisation fits the same checkpoint, and gives other figures."""
     for change in run.config_changes():
-        if change.path.startswith("model.") and makes_another_run(change):
+        if change.path.startswith("model.") and makes_another_run(change, run.experiment):
             raise UserError(
                 f"{run.workdir} was trained with another model ({change.path} was {change.before}, "
                 f"now {change.after}): give the same --set as then, or another --workdir."

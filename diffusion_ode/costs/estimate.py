@@ -1,17 +1,13 @@
 """How long a training would take on a device that is not there."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 
 from diffusion_ode.backend import compiling_for
 from diffusion_ode.costs.devices import Device
-from diffusion_ode.costs.flops import train_step_flops
-from diffusion_ode.costs.memory import StepBytes, activation_bytes, train_step_bytes
-from diffusion_ode.networks.block_loop import Unrolled
-from diffusion_ode.networks.precision import Bfloat16
-from diffusion_ode.networks.rematerialization import KeepAll
+from diffusion_ode.costs.flops import StepFlops, train_step_flops
+from diffusion_ode.costs.memory import StepBytes, activations, images_at_once, train_step_bytes
 from diffusion_ode.training.program import TrainProgram
 
 UTILISATION = 0.4
@@ -66,17 +62,19 @@ class Estimate:
         return self.seconds * num_steps * self.devices
 
 
-def estimate(program: TrainProgram, device: Device) -> Estimate | None:
-    """A step of a training, its mesh made of such devices; None if its network is unknown."""
-    network: Any = program.model.network
-    with compiling_for(device.platform):
-        flops, size = train_step_flops(program), train_step_bytes(program)
-        if flops is None or size is None:
-            return None
-        moved = _traffic(program) + _STATE_TRAFFIC * size.parameters
-    half = isinstance(network.precision, Bfloat16)
-    peak = device.bfloat16 if half else device.float32
+def estimate(program: TrainProgram, device: Device, flops: StepFlops | None = None) -> Estimate:
+    """A step of a training, its mesh made of such devices.
+
+    Args:
+      program: the training.
+      device: of which its mesh is made.
+      flops: of the step, if they are known already.
+    """
     devices = program.placement.mesh.size
+    with compiling_for(device.platform):
+        flops, size = flops or train_step_flops(program), train_step_bytes(program)
+        moved = _traffic(program, flops) + _STATE_TRAFFIC * size.parameters
+    peak = device.bfloat16 if flops.bfloat16 else device.float32
     computed = (flops.model + flops.recomputed) / (devices * peak * UTILISATION)
     return Estimate(
         devices=devices,
@@ -88,12 +86,11 @@ def estimate(program: TrainProgram, device: Device) -> Estimate | None:
     )
 
 
-def _traffic(program: TrainProgram) -> float:
+def _traffic(program: TrainProgram, flops: StepFlops) -> float:
     """Bytes of activations that one device reads and writes, whether it keeps them or not."""
-    network: Any = program.model.network
-    kept = activation_bytes(program, network.clone(remat=KeepAll(), loop=Unrolled()))
-    again = 1.0 if isinstance(network.remat, KeepAll) else _TRAFFIC_AGAIN
-    return _TRAFFIC * again * kept * program.accumulation
+    again = _TRAFFIC_AGAIN if flops.recomputed else 1.0
+    moved = images_at_once(program) * activations(program).everything
+    return _TRAFFIC * again * moved * program.accumulation
 
 
 def sent_bytes(program: TrainProgram) -> float:

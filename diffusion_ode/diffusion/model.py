@@ -1,7 +1,6 @@
 """A diffusion ODE on paper: what it is made of, and its drift."""
 
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -10,29 +9,8 @@ from diffusion_ode.diffusion.parameterization import Parameterization
 from diffusion_ode.diffusion.path import Path
 from diffusion_ode.diffusion.pixels import Pixels
 from diffusion_ode.diffusion.schedule import TimeSchedule
+from diffusion_ode.networks.network import Network
 from diffusion_ode.typing import Images, Key, Parameters, PerImage
-
-
-@runtime_checkable
-class Network(Protocol):
-    """A Flax Linen module from (z [b,h,w,c], time [b], flag [b], sigma [b]) to [b,h,w,c].
-
-    It knows nothing of schedules: time runs over [0, 1], and σ is that of the noise in z.
-    """
-
-    def init(self, *args: Any, **kwargs: Any) -> Any: ...
-
-    def apply(self, variables: Any, *args: Any, **kwargs: Any) -> Any: ...
-
-    def __call__(
-        self,
-        z: Images,
-        time: PerImage,
-        flag: PerImage,
-        sigma: PerImage,
-        *,
-        deterministic: bool = True,
-    ) -> Images: ...
 
 
 @dataclass(frozen=True)

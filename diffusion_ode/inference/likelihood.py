@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffusion_ode.checking import check_count
+from diffusion_ode.computation import SAME_VALUES
 from diffusion_ode.diffusion.dequantization import Dequantization, TruncatedNormalDequantization
 from diffusion_ode.diffusion.integration_variable import IntegrationVariable, LogSnrVariable
 from diffusion_ode.diffusion.model import Model
@@ -105,7 +106,7 @@ class OdeLikelihood:
     controller: StepController = field(default_factory=likelihood_controller)
     variable: IntegrationVariable = field(default_factory=LogSnrVariable)
     divergence: Divergence = field(default_factory=HutchinsonTrace)
-    lanes: int = 32
+    lanes: int = field(default=32, metadata=SAME_VALUES)  # it moves a solve within its tolerance
     combination: DrawCombination = field(default_factory=ImportanceWeighted)
 
     def __post_init__(self):

@@ -1,17 +1,20 @@
 """The U-Net without down-sampling."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from diffusion_ode.checking import check_count
+from diffusion_ode.computation import SAME_PARAMETERS, SAME_VALUES
 from diffusion_ode.errors import UserError
+from diffusion_ode.networks import unet_costs, unet_sizes
 from diffusion_ode.networks.block_loop import BlockLoop, ByPlatform, Unrolled
 from diffusion_ode.networks.embedding import fourier_features, time_embedding
+from diffusion_ode.networks.network import Activations, ForwardFlops
 from diffusion_ode.networks.precision import Float32, Precision
 from diffusion_ode.networks.rematerialization import KeepAll, Rematerialization
 from diffusion_ode.networks.residual_block import (
@@ -56,8 +59,6 @@ class UNet(nn.Module):
       remat: what of each block is kept for its gradient.
       loop: how the blocks are gone through.
 
-    The last three say how it is computed, not what: checkpoints fit whatever they are.
-
     Source: Kingma et al. 2021, arXiv:2107.00630, appendix B; Zheng et al. 2023, arXiv:2305.03935,
     appendix H.
     """
@@ -68,9 +69,9 @@ class UNet(nn.Module):
     dropout: float = 0.1
     fourier_exponents: tuple[int, ...] = (6, 7)
     fourier_damping: bool = False
-    precision: Precision = field(default_factory=Float32)
-    remat: Rematerialization = field(default_factory=KeepAll)
-    loop: BlockLoop = field(default_factory=ByPlatform)
+    precision: Precision = field(default_factory=Float32, metadata=SAME_PARAMETERS)
+    remat: Rematerialization = field(default_factory=KeepAll, metadata=SAME_VALUES)
+    loop: BlockLoop = field(default_factory=ByPlatform, metadata=SAME_VALUES)
 
     def __post_init__(self):
         if self.features % NORM_GROUPS:
@@ -138,6 +139,20 @@ class UNet(nn.Module):
         h = nn.swish(group_norm("GroupNorm_0", z.dtype)(h))
         out = nn.Conv(z.shape[-1], (3, 3), kernel_init=nn.initializers.zeros, name="conv_out")(h)
         return z + out
+
+    @nn.nowrap
+    def forward_flops(self, shape: tuple[int, int, int]) -> ForwardFlops:
+        return unet_costs.forward_flops(self, shape)
+
+    @nn.nowrap
+    def activations(
+        self, shape: tuple[int, int, int], *, directions: float, images: int
+    ) -> Activations:
+        return unet_costs.activations(self, shape, directions, images)
+
+    @nn.nowrap
+    def remedy(self, parameters: Mapping[str, Any], channels: int) -> str:
+        return unet_sizes.remedy(self, parameters, channels)
 
     def _condition(self, time, flag, dtype):
         """[b, 4C], from time and flag."""

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from diffusion_ode.networks.unet import UNet
+if TYPE_CHECKING:
+    from diffusion_ode.networks.unet import UNet
 
 # A network with n Fourier features was published with the exponents up to this one.
 _LAST_EXPONENT = 7
@@ -31,7 +32,7 @@ class UNetSizes:
         """The exponents, by their number: shapes tell no more."""
         return tuple(range(_LAST_EXPONENT + 1 - self.fourier, _LAST_EXPONENT + 1))
 
-    def settings(self, network: UNet) -> list[str]:
+    def settings(self, network: "UNet") -> list[str]:
         """The fields of `network` to change, as `field=value`."""
         wanted = {
             "features": self.features,
@@ -61,3 +62,16 @@ def unet_sizes(parameters: Mapping[str, Any]) -> UNetSizes | None:
         return None
     attention = any(name.startswith("down.attn_") for name in parameters)
     return UNetSizes(features, blocks, attention, fourier, channels)
+
+
+def remedy(network: "UNet", parameters: Mapping[str, Any], channels: int) -> str:
+    """What to do about parameters that do not fit; see `ReadsPublished`."""
+    sizes = unet_sizes(parameters)
+    if sizes is None:
+        return "give a checkpoint of the U-Net"
+    if sizes.channels != channels:
+        return f"it is for images of {sizes.channels} channels, these have {channels}"
+    settings = sizes.settings(network)
+    if not settings:
+        return "its sizes are right, so it is damaged or of another network: fetch it again"
+    return "it fits with " + " ".join(f"--set model.network.{setting}" for setting in settings)

@@ -23,6 +23,10 @@ class FlowMatching:
 
     times: TimeSampler = field(default_factory=ImportanceSampledTimes)
 
+    def directions(self, model):
+        del model
+        return 0.0
+
     def draw(self, model, images, key, times_state):
         return draw_flow(model, images, key, times_state, self.times)
 

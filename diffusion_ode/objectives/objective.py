@@ -40,6 +40,15 @@ class Objective(Protocol):
     ) -> LossTerms: ...
 
 
+@runtime_checkable
+class StatesDirections(Protocol):
+    """An objective that states what a step costs beside a plain one; else XLA counts the step."""
+
+    def directions(self, model: Model) -> float:
+        """Along how many directions the network is differentiated, per image on average."""
+        ...
+
+
 class Draws(NamedTuple):
     """What flow matching needs of chance."""
 

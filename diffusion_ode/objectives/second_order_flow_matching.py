@@ -47,6 +47,13 @@ class SecondOrderFlowMatching:
                 f"weight = {self.weight} is negative, but it weighs a square: give 0 or more."
             )
 
+    def directions(self, model):
+        shape = (1, *model.pixels.shape)
+        probes = jax.eval_shape(
+            lambda key: self.residual.draw_probes(key, shape), jax.random.key(0)
+        )
+        return (len(probes) or model.pixels.dimensions) / self.every
+
     def draw(self, model, images, key, times_state):
         flow_key, probe_key = jax.random.split(key)
         probes = self.residual.draw_probes(probe_key, images.shape)

@@ -32,7 +32,8 @@ class TraceResidual(Protocol):
     """An estimator of R², R = σ tr J − (kN − a‖e‖²), with J = ∂output/∂z and e = output − target.
 
     e is taken from the same batch and carries no gradient. Each estimator evaluates the network and
-    its derivative along a probe in one forward-mode pass.
+    its derivative along a probe in one forward-mode pass; one that draws no probes goes through all
+    dimensions.
     """
 
     def draw_probes(self, key: Key, shape: tuple[int, ...]) -> tuple[Images, ...]: ...

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from diffusion_ode.computation import keeps_values
 from diffusion_ode.configs import documents
 from diffusion_ode.errors import UserError
 from diffusion_ode.tasks.loaded_model import LoadedModel
@@ -11,9 +12,6 @@ from diffusion_ode.tasks.run import Run
 # No row depends on them: a longer prefix of the same test set is the same evaluation, gone further,
 # and the standard error's parts are found anew.
 _FREE = ("num_images", "error_images")
-# Nor on how a network is computed, as long as it is in the same precision, nor on how many images
-# at a time: that moves a solve within its tolerance.
-_COMPUTATION = ("model.network.remat", "model.network.loop", "evaluate.ode.lanes")
 
 
 class EvaluationSettings:
@@ -32,6 +30,7 @@ class EvaluationSettings:
         evaluate["arguments"] = {
             name: value for name, value in evaluate["arguments"].items() if name not in _FREE
         }
+        self._experiment = run.experiment
         self._path = folder / "settings.json"
         self._settings = {
             "checkpoint": loaded.facts["digest"],
@@ -75,5 +74,5 @@ class EvaluationSettings:
             if change.before is None and change.path in self._settings
             else str(change)
             for change in documents.difference(then, now)
-            if change.path not in _COMPUTATION
+            if not keeps_values(self._experiment, change.path)
         ]

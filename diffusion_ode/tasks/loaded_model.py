@@ -105,7 +105,7 @@ def _refuse_other_model(run: Run, document: Document, source: str) -> None:
     """
     changes = documents.difference(document, run.document) if document else []
     for change in changes:
-        if change.path.split(".")[0] == "model" and makes_another_run(change):
+        if change.path.split(".")[0] == "model" and makes_another_run(change, run.experiment):
             raise UserError(
                 f"{source} was trained with another model ({change.path} was {change.before}, now"
                 f" {change.after}): give the --set or --exp that it had."

@@ -135,7 +135,9 @@ class Train:
             console = stack.enter_context(Console(silent=not processes.is_leader()))
             interruption = stack.enter_context(Interruption(console.print, run.recorder.end))
             stack.enter_context(workdir_lock(run.workdir, run.command_line))
-            processes.together(lambda: check_changes(run.config_changes(), console.print))
+            processes.together(
+                lambda: check_changes(run.config_changes(), run.experiment, console.print)
+            )
 
             images = run.load_data()
             data = DataIdentity(images.manifest.name, images.fingerprint)

@@ -5,6 +5,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from diffusion_ode.checkpoints.checkpoints import Checkpoints
+from diffusion_ode.computation import keeps_parameters
 from diffusion_ode.configs.documents import Change
 from diffusion_ode.errors import UserError
 from diffusion_ode.training.data_identity import (
@@ -18,8 +19,6 @@ from diffusion_ode.training.warm_start import WarmStart
 
 # Fields that a checkpoint's numbers depend on: with another value it is another run.
 _FIXED = ("model.", "data.", "train.batch_size", "train.seed")
-# These say how a network is computed and not what: its numbers fit whatever they are.
-_COMPUTATION = tuple(f"model.network.{field}" for field in ("precision", "remat", "loop"))
 
 
 class Beginning(NamedTuple):
@@ -71,14 +70,19 @@ def begin(
     return Beginning(program.fresh_state(), None, "starting fresh")
 
 
-def check_changes(changes: Sequence[Change], say: Callable[[str], None]) -> None:
+def check_changes(changes: Sequence[Change], experiment: Any, say: Callable[[str], None]) -> None:
     """Says what differs from the config that this workdir's run began with.
+
+    Args:
+      changes: from that config to this launch's.
+      experiment: this launch's, built.
+      say: takes a sentence about each.
 
     Raises:
       UserError: something differs that would make the checkpoints another run's.
     """
     for change in changes:
-        if makes_another_run(change):
+        if makes_another_run(change, experiment):
             raise UserError(
                 f"This workdir's run has {change.path} = {change.before}, not {change.after}: keep"
                 " that, or train in another --workdir (with --init_from to go on from these"
@@ -88,11 +92,13 @@ def check_changes(changes: Sequence[Change], say: Callable[[str], None]) -> None
         say(f"changed since the run began: {change.path}: {before} → {after}")
 
 
-def makes_another_run(change: Change) -> bool:
+def makes_another_run(change: Change, experiment: Any) -> bool:
     """Whether checkpoints from before the change are of no use after it.
 
-    A field that only one side has is another version's, whose default is the old behaviour.
+    They are if the field says only how something is computed. A field that only one side has is
+    another version's, whose default is the old behaviour.
     """
-    path = f"{change.path}."  # `model` itself is as fixed as what is in it
-    fixed = path.startswith(_FIXED) and not path.startswith(_COMPUTATION)
-    return bool(fixed and change.before and change.after)
+    fixed = f"{change.path}.".startswith(_FIXED)  # `model` itself is as fixed as what is in it
+    if not (fixed and change.before and change.after):
+        return False
+    return not keeps_parameters(experiment, change.path)

@@ -15,8 +15,7 @@ from diffusion_ode.checkpoints.state_dict import StateDict
 from diffusion_ode.checkpoints.stored import Restored, StoredCheckpoints
 from diffusion_ode.diffusion.model import Model
 from diffusion_ode.errors import UserError
-from diffusion_ode.networks.unet import UNet
-from diffusion_ode.networks.unet_sizes import unet_sizes
+from diffusion_ode.networks.network import ReadsPublished
 
 _REFERENCE = "reference:"
 _SHOWN = 3
@@ -138,16 +137,12 @@ def _counted(kind: str, names: list[str]) -> str:
 
 
 def _remedy(found: ReferenceCheckpoint, model: Model) -> str:
-    sizes = unet_sizes(found.parameters)
-    if sizes is None or not isinstance(model.network, UNet):
-        return "give a checkpoint of the U-Net"
-    channels = model.pixels.shape[-1]
-    if sizes.channels != channels:
-        return f"it is for images of {sizes.channels} channels, these have {channels}"
-    settings = sizes.settings(model.network)
-    if not settings:
-        return "its sizes are right, so it is damaged or of another network: fetch it again"
-    return "it fits with " + " ".join(f"--set model.network.{setting}" for setting in settings)
+    if isinstance(model.network, ReadsPublished):
+        return model.network.remedy(found.parameters, model.pixels.shape[-1])
+    return (
+        f"it is of another network than {type(model.network).__name__}: start from one of your own"
+        " runs by --init_from=WORKDIR[@STEP]"
+    )
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:

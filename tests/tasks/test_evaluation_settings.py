@@ -1,13 +1,21 @@
 """Rows of one evaluation are of one model, one checkpoint, one data set and one way."""
 
 import json
+from dataclasses import make_dataclass
 from types import SimpleNamespace
 
 import pytest
 
 from diffusion_ode.errors import UserError
+from diffusion_ode.inference.likelihood import OdeLikelihood
+from diffusion_ode.networks.unet import UNet
 from diffusion_ode.tasks.evaluation_settings import EvaluationSettings
 from diffusion_ode.tasks.run import Run
+
+EXPERIMENT = make_dataclass("Experiment", ["model", "evaluate"])(
+    make_dataclass("Model", ["network"])(UNet()),
+    make_dataclass("Evaluate", ["ode"])(OdeLikelihood()),
+)
 
 
 def call(name, **arguments):
@@ -17,7 +25,7 @@ def call(name, **arguments):
 def run(tmp_path, path="Straight", loop=False, **evaluate):
     model = call("Model", path=call(path), network=call("UNet", loop=loop))
     document = call("Experiment", model=model, evaluate=call("Evaluate", **evaluate))
-    return Run(SimpleNamespace(), document, "x", tmp_path)
+    return Run(EXPERIMENT, document, "x", tmp_path)
 
 
 def settings(tmp_path, data="old (1)", digest="sha256:ab", **changed):
