@@ -23,7 +23,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from data import Data, FlipRotate
+from data.augmentation import FlipRotate
+from data.pipeline import Data
 from data.source import ImageData, Manifest, SplitFacts
 
 BATCH_SIZE = 128

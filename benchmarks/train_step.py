@@ -32,7 +32,8 @@ import jax.numpy as jnp
 from benchmarks.input_pipeline import Case, Made, make
 from benchmarks.measuring import machine, markdown_table, medians
 from benchmarks.programs import Stepper, experiment_of, flags, megabytes, random_batch
-from data import Data, MissingData
+from data.errors import MissingData
+from data.pipeline import Data
 from diffusion_ode.checkpoints.checkpoints import Checkpoints
 from diffusion_ode.diffusion.model import Model, squared_norm
 from diffusion_ode.inference.variational_bound import GaussianEnds

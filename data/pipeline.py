@@ -1,10 +1,9 @@
-"""From images to batches: shuffled and endless for training, in order and once for testing.
+"""From images to batches: shuffled and endless, for training.
 
 A batch is a dict of new NumPy arrays, never reused (JAX may alias a host buffer handed to it):
     image   uint8 [b,h,w,c], values 0 … levels − 1
     flag    float32 [b], 1 where the image was augmented
     index   int64 [b], the image's position in its split
-    mask    bool [b], False for padding; only in test batches
 """
 
 import dataclasses
@@ -91,7 +90,8 @@ class Data:
             rows: the positions in every global batch that this process gets; None for all. They do
                 not change the order.
         """
-        _check_sharing(batch_size, 0, 1)
+        if batch_size < 1:
+            raise UserError(f"A batch of {batch_size} images cannot be drawn: give at least 1.")
         if not 0 <= seed < _SEEDS:
             raise UserError(f"The seed is {seed}: choose one from 0 to {_SEEDS - 1}.")
         if len(images.train) == 0:
@@ -102,30 +102,6 @@ class Data:
             rows = np.arange(batch_size)
         gather = _Gather(images.train, self.augmentation, seed, batch_size, rows)
         return TrainBatches(gather, len(images.train), batch_size, seed)
-
-    def test_batches(
-        self,
-        images: ImageData,
-        *,
-        batch_size: int,
-        limit: int | None = None,
-        start: int = 0,
-        split: str = "test",
-        process_index: int = 0,
-        process_count: int = 1,
-    ) -> "OrderedBatches":
-        """The images `start` to `limit` of a split in order, each exactly once, not augmented.
-
-        The last batch is filled up to `batch_size` with copies of the last image, masked False.
-        """
-        _check_sharing(batch_size, process_index, process_count)
-        chosen = images.split(split)
-        if limit is not None and limit < 0:
-            raise UserError(f"The number of images is {limit}: give a positive one.")
-        stop = len(chosen) if limit is None else min(limit, len(chosen))
-        per_process = batch_size // process_count
-        rows = slice(process_index * per_process, (process_index + 1) * per_process)
-        return OrderedBatches(chosen, batch_size, start, stop, rows)
 
 
 def _check_apart(train: np.ndarray, validation: np.ndarray) -> None:
@@ -138,16 +114,6 @@ def _check_apart(train: np.ndarray, validation: np.ndarray) -> None:
             f"{count} of the {len(validation)} validation images are training images as well, so"
             " they cannot choose: remove them, or hold out others by data.held_out."
         )
-
-
-def _check_sharing(batch_size: int, process_index: int, process_count: int) -> None:
-    if batch_size < 1 or batch_size % process_count:
-        raise UserError(
-            f"A batch of {batch_size} cannot be shared by {process_count} process(es): choose a "
-            f"positive multiple of {process_count} as batch size."
-        )
-    if not 0 <= process_index < process_count:
-        raise ValueError(f"process_index {process_index} is outside [0, {process_count})")
 
 
 class _Gather:
@@ -228,31 +194,3 @@ class TrainBatches(Iterator[Batch]):
     def close(self) -> None:
         """Stop the reading threads."""
         self._iterator.close()
-
-
-class OrderedBatches:
-    """Images in order, each exactly once; can be iterated again. See `Data.test_batches`."""
-
-    def __init__(self, images: np.ndarray, batch_size: int, start: int, stop: int, rows: slice):
-        self._images = images
-        self._batch_size = batch_size
-        self._start = start
-        self._stop = max(start, stop)
-        self._rows = rows
-
-    @property
-    def num_images(self) -> int:
-        """How many images there are without padding, over all processes."""
-        return self._stop - self._start
-
-    def __len__(self) -> int:
-        return -(-self.num_images // self._batch_size)
-
-    def __iter__(self) -> Iterator[Batch]:
-        for number in range(len(self)):
-            first = self._start + number * self._batch_size
-            # Padding's indices go on counting: they name no image, and still give distinct keys.
-            index = (first + np.arange(self._batch_size, dtype=np.int64))[self._rows]
-            image = np.asarray(self._images[np.minimum(index, self._stop - 1)])
-            flag = np.zeros(len(index), np.float32)
-            yield {"image": image, "flag": flag, "index": index, "mask": index < self._stop}

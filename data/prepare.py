@@ -19,9 +19,8 @@ from data.sources.digits import Digits
 from data.sources.photos import Photos
 from data.store import Conversion, Report, convert, is_prepared, open_prepared
 from diffusion_ode.errors import UserError
+from diffusion_ode.exit_statuses import DONE, INTERRUPTED, REFUSED
 
-USER_ERROR = 2
-INTERRUPTED = 75
 # A folder of TFRecords has dozens of files.
 MAX_NAMES_SHOWN = 3
 
@@ -148,15 +147,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         images = prepare(options.name, options.path, options.data_dir, _say)
     except UserError as error:
         print(error, file=sys.stderr)
-        return USER_ERROR
+        return REFUSED
     except OSError as error:
         print(f"{error}: check that path, then type the same command again.", file=sys.stderr)
-        return USER_ERROR
+        return REFUSED
     except KeyboardInterrupt:
         print("Interrupted: the same command goes on where it was.", file=sys.stderr)
         return INTERRUPTED
     print(describe(images))
-    return 0
+    return DONE
 
 
 def _say(message: str) -> None:

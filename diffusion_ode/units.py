@@ -11,8 +11,3 @@ def bits_per_dimension(nats, dimensions: int):
       dimensions: N = height · width · channels.
     """
     return nats / (dimensions * math.log(2.0))
-
-
-def nats_from_bits_per_dimension(bits, dimensions: int):
-    """The inverse of `bits_per_dimension`."""
-    return bits * (dimensions * math.log(2.0))

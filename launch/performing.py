@@ -11,8 +11,9 @@ from pathlib import Path
 import fiddle as fdl
 
 from diffusion_ode.distributed import processes
-from diffusion_ode.distributed.interruption import INTERRUPTED_STATUS, Interrupted
+from diffusion_ode.distributed.interruption import Interrupted
 from diffusion_ode.errors import UserError
+from diffusion_ode.exit_statuses import DONE, FAILED, INTERRUPTED
 from diffusion_ode.tasks import registry as tasks
 from diffusion_ode.tasks.run import Run
 from diffusion_ode.training.beginning import makes_another_run
@@ -78,7 +79,7 @@ def perform(run: Run, task: str) -> int:
             run = dataclasses.replace(run, init_from=None)
     if processes.is_leader():
         print(summary(run, results))
-    return 0
+    return DONE
 
 
 def _failed(run: Run, task: str, error: Exception) -> int:
@@ -95,9 +96,9 @@ def _failed(run: Run, task: str, error: Exception) -> int:
         who = f"{task} failed" + (f" in process {processes.index()}" if _several() else "")
         remedy = "; if another one has ended, run all of them again" if _several() else ""
         print(f"{who}: {reason}; the traceback is in {log}{remedy}.", file=sys.stderr)
-        return 1
+        return FAILED
     number, status = elsewhere
-    if status == INTERRUPTED_STATUS:
+    if status == INTERRUPTED:
         interruption = Interrupted("interrupted, as another process was")
         _say_interrupted(interruption)
         raise interruption from error
@@ -107,7 +108,7 @@ def _failed(run: Run, task: str, error: Exception) -> int:
         " them again.",
         file=sys.stderr,
     )
-    return 1
+    return FAILED
 
 
 def _say_interrupted(interruption: Interrupted) -> None:

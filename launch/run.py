@@ -19,10 +19,9 @@ if not __package__:
 
 from diffusion_ode.distributed import joining
 from diffusion_ode.errors import UserError
+from diffusion_ode.exit_statuses import DONE, INTERRUPTED, REFUSED
 from launch import flags
 from launch.compilation_cache import keep_compilations
-
-DONE, REFUSED, INTERRUPTED = 0, 2, 75  # and 1 for a task that failed
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -4,7 +4,6 @@ A document (see `documents`) may come from anywhere: a downloaded checkpoint, a 
 what it may name is closed:
 
 - dataclasses and Flax modules, in the module that defines them, of the packages in `PACKAGES`;
-- functions that such a module offers by name in a constant `CONFIGURABLE`;
 - the names of Flax, JAX and Optax listed below.
 
 A name is one attribute of one module: nothing is traversed and nothing is evaluated.
@@ -141,11 +140,12 @@ def locate_constructor(reference: str, packages: tuple[str, ...] = PACKAGES) -> 
             f"and nothing of it ran, so {_USE_ANOTHER}."
         )
     found = vars(_import(module)).get(name)
-    if getattr(found, "__module__", None) == module and getattr(found, "__qualname__", "") == name:
-        if isinstance(found, type) and dataclasses.is_dataclass(found):
-            return found
-        if inspect.isfunction(found) and name in vars(sys.modules[module]).get("CONFIGURABLE", ()):
-            return found
+    if (
+        isinstance(found, type)
+        and dataclasses.is_dataclass(found)
+        and (found.__module__, found.__qualname__) == (module, name)
+    ):
+        return found
     near = suggestion(name, constructible_names(module))
     raise UserError(f"{module} defines no config class {name!r}; {near}")
 

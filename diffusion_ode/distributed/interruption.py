@@ -15,9 +15,8 @@ import time
 from collections.abc import Callable, Iterator
 
 from diffusion_ode.distributed import processes
+from diffusion_ode.exit_statuses import ABORTED, FAILED, INTERRUPTED
 
-INTERRUPTED_STATUS = 75  # EX_TEMPFAIL of sysexits.h: try the same again
-ABORTED_STATUS = 130  # as shells report a death by SIGINT
 _TIME_TO_RECORD = 1.0  # seconds; it takes milliseconds
 _STOP_WATCHING = 0  # no signal has this number
 
@@ -29,7 +28,7 @@ class Interrupted(SystemExit):
     """
 
     def __init__(self, message: str = "interrupted"):
-        super().__init__(INTERRUPTED_STATUS)
+        super().__init__(INTERRUPTED)
         self.message = message
 
     def __str__(self) -> str:
@@ -158,7 +157,7 @@ class Interruption:
     def _note(self, number: signal.Signals) -> None:
         self._sigints += number == signal.SIGINT
         if self._sigints > 1:
-            self._leave_with(ABORTED_STATUS, "aborted")
+            self._leave_with(ABORTED, "aborted")
         with self._lock:
             self._signal = self._signal or number
             cleanup = self._cleanups[-1] if self._cleanups else None
@@ -178,18 +177,18 @@ class Interruption:
         def give_up() -> None:
             reason = f"not saved after {self._patience:.0f} s"
             print(f"{reason}: leaving", file=sys.stderr, flush=True)
-            self._leave_with(1, f"failed: {reason}")
+            self._leave_with(FAILED, f"failed: {reason}")
 
         overdue = threading.Timer(self._patience, give_up)
         overdue.daemon = True
         overdue.start()
-        status, outcome = INTERRUPTED_STATUS, "interrupted"
+        status, outcome = INTERRUPTED, "interrupted"
         try:
             cleanup()
             if self._speaks:
                 print("Interrupted; run the same command to go on.", file=sys.stderr)
         except BaseException as failure:
-            status, outcome = 1, f"failed: {failure}"
+            status, outcome = FAILED, f"failed: {failure}"
             print(f"interrupted, and then: {failure}", file=sys.stderr)
         finally:
             sys.stdout.flush()
@@ -201,6 +200,6 @@ class Interruption:
         recording = threading.Thread(target=self._record, args=(outcome,), daemon=True)
         recording.start()
         recording.join(_TIME_TO_RECORD)
-        if status == ABORTED_STATUS:
+        if status == ABORTED:
             os._exit(status)
         self._end(status)

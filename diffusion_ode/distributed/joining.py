@@ -13,8 +13,8 @@ from typing import Any, NoReturn
 from diffusion_ode.distributed import peer_watch, processes
 from diffusion_ode.distributed.relay import Relay
 from diffusion_ode.errors import UserError
+from diffusion_ode.exit_statuses import FAILED, REFUSED
 
-FAILED, REFUSED = 1, 2
 WAIT_FOR_PEERS = 300  # seconds; JAX's own patience
 # JAX ends a process that waited in vain from within, with a trace of C++: we must be there first.
 _AHEAD_OF_JAX = 60  # seconds

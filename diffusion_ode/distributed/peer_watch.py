@@ -19,11 +19,12 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
+from diffusion_ode.exit_statuses import FAILED, INTERRUPTED
+
 _KEY = "diffusion_ode/peer_watch"
 _TOKEN_BYTES = 16
 _LOST, _ENDED = 0, 1
 _NOTE = struct.Struct("!Bii")  # lost or ended, which process, with what status
-_INTERRUPTED = 75  # after saving; see training.interruption
 
 # Of a handshake between processes that have just met elsewhere: longer means that a firewall
 # stands between them.
@@ -134,7 +135,7 @@ class PeerWatch:
             " cannot go on without it: what was saved is kept; see what that one said, then start"
             " the same command again, in all processes, to go on."
         )
-        if status != _INTERRUPTED:
+        if status != INTERRUPTED:
             self._leave(sentence)
         elif not self._leaving:  # it saved what it had: so does this one
             os.kill(os.getpid(), signal.SIGTERM)
@@ -152,9 +153,9 @@ class PeerWatch:
         threading.Thread(target=self._leave_last, daemon=True).start()
 
     def _leave_last(self) -> None:
-        self._tell(self._connections, _ENDED, self._index, 1)
+        self._tell(self._connections, _ENDED, self._index, FAILED)
         self._wait_for_others(_TO_PASS_ON if self._index == 0 else 0.0)
-        self._end(1)
+        self._end(FAILED)
 
     def _wait_for_others(self, patience: float) -> None:
         end = time.monotonic() + patience

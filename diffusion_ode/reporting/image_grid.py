@@ -52,10 +52,3 @@ def write_picture(path: Path, picture: np.ndarray) -> None:
     gray = picture.shape[-1] == 1
     with replace_atomically(path, "wb") as file:
         Image.fromarray(picture[..., 0] if gray else picture).save(file, format="png")
-
-
-def write_image_grid(
-    path: Path, images: np.ndarray, levels: int, columns: int | None = None
-) -> None:
-    """Write `image_grid` of uint8 images [n, h, w, c] as a PNG, atomically."""
-    write_picture(path, image_grid(images, levels, columns))

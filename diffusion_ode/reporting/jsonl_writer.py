@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TextIO
 
@@ -53,14 +53,6 @@ class JsonlWriter:
         if kept != lines:
             with replace_atomically(self._path) as file:
                 file.writelines(kept)
-
-
-def read_metrics(path: Path) -> Iterator[dict[str, float | None]]:
-    """The lines of a `metrics.jsonl`; half a line at its end is left out."""
-    with path.open() as file:
-        for line in file:
-            if _step(line) < math.inf:
-                yield json.loads(line)
 
 
 def _step(line: str) -> float:

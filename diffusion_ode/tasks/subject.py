@@ -1,6 +1,5 @@
 """What a task works on: the part of an experiment that is no task's own settings."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -35,10 +34,6 @@ class Data(Protocol):
         self, images: Any, *, batch_size: int, seed: int, rows: np.ndarray | None = None
     ) -> Any:
         """Endless shuffled batches with `get_state` and `set_state`: these rows of each, or all."""
-        ...
-
-    def test_batches(self, images: Any, *, batch_size: int, **limits: Any) -> Iterable[Any]:
-        """The test images in order, each once, the last batch padded and masked."""
         ...
 
 

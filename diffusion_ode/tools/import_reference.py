@@ -21,6 +21,7 @@ from diffusion_ode.diffusion.schedule import LinearSchedule
 from diffusion_ode.diffusion.straight_path import StraightPath
 from diffusion_ode.diffusion.variance_preserving import VariancePreserving
 from diffusion_ode.errors import UserError
+from diffusion_ode.exit_statuses import DONE, REFUSED
 from diffusion_ode.networks.unet import UNet
 from diffusion_ode.networks.unet_sizes import UNetSizes, unet_sizes
 from diffusion_ode.tasks.evaluate import Evaluate
@@ -31,8 +32,6 @@ from diffusion_ode.training.data_identity import DataIdentity
 from diffusion_ode.training.sharding import Mesh
 from diffusion_ode.training.warm_start import WarmStart
 from diffusion_ode.workdir.lock import workdir_lock
-
-REFUSED = 2
 
 # What is said on the command line; a file of parameters cannot tell.
 PATHS: Mapping[str, Any] = {"vp": VariancePreserving, "sp": StraightPath}
@@ -155,7 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"its data are known by name only: {imported.data}")
     print("evaluate it with")
     print(f"  {_evaluation(imported, options)}")
-    return 0
+    return DONE
 
 
 def _evaluation(imported: Imported, options: argparse.Namespace) -> str:

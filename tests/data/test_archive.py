@@ -8,7 +8,7 @@ import zipfile
 
 import pytest
 
-from data import DamagedData
+from data.errors import DamagedData
 from data.formats.archive import read_gzip, tar_members, zip_members
 
 NAMES_THAT_LEAD_OUT = [

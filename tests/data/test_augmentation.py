@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from data import FlipRotate, UserError
-from data.augmentation import Keys
+from data.augmentation import FlipRotate, Keys
+from diffusion_ode.errors import UserError
 
 
 def numbered(count, size=4, channels=3):

@@ -1,12 +1,16 @@
-"""Training: endless, every epoch a permutation, resumable. Testing: in order, each once."""
+"""Training batches: endless, every epoch a permutation, resumable."""
 
 import json
 
 import numpy as np
 import pytest
 
-from data import ArrayFile, Data, Digits, FlipRotate, UserError
+from data.augmentation import FlipRotate
+from data.pipeline import Data
 from data.source import describe_images
+from data.sources.array_file import ArrayFile
+from data.sources.digits import Digits
+from diffusion_ode.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -108,56 +112,19 @@ def test_another_seed_draws_another_order(digits):
 
 def test_buffers_are_never_reused(digits):
     data, images = digits
-    for batches in (
-        data.train_batches(images, batch_size=64, seed=0),
-        iter(data.test_batches(images, batch_size=64)),
-    ):
-        one, other = next(batches), next(batches)
-        kept = one["image"].copy()
-        assert one["image"].flags.writeable and not np.shares_memory(one["image"], other["image"])
-        assert not np.shares_memory(one["image"], images.test)
-        other["image"][:] = 0
-        np.testing.assert_array_equal(one["image"], kept)
+    batches = data.train_batches(images, batch_size=64, seed=0)
+    one, other = next(batches), next(batches)
+    kept = one["image"].copy()
+    assert one["image"].flags.writeable and not np.shares_memory(one["image"], other["image"])
+    assert not np.shares_memory(one["image"], images.train)
+    other["image"][:] = 0
+    np.testing.assert_array_equal(one["image"], kept)
 
 
-@pytest.mark.parametrize("limit", [None, 1, 64, 100, 500])
-def test_test_images_come_in_order_and_each_once(digits, limit):
+def test_batches_that_cannot_be_drawn_are_refused(digits):
     data, images = digits
-    batches = data.test_batches(images, batch_size=64, limit=limit)
-    expected = min(297, limit or 297)
-    found = list(batches)
-    assert len(batches) == len(found) == -(-expected // 64)
-    assert batches.num_images == expected
-    assert all(batch["image"].shape == (64, 8, 8, 1) for batch in found)
-    assert all(batch["mask"].dtype == bool and not batch["flag"].any() for batch in found)
-    mask = np.concatenate([batch["mask"] for batch in found])
-    index = np.concatenate([batch["index"] for batch in found])
-    image = np.concatenate([batch["image"] for batch in found])
-    np.testing.assert_array_equal(index[mask], np.arange(expected))
-    np.testing.assert_array_equal(image[mask], images.test[:expected])
-    assert (image[~mask] == images.test[expected - 1]).all()
-    assert (index[~mask] >= expected).all()
-
-
-def test_test_images_are_shared_among_processes_and_can_start_later(digits):
-    data, images = digits
-    whole = list(data.test_batches(images, batch_size=64, start=100))
-    shares = [
-        list(data.test_batches(images, batch_size=64, start=100, process_index=k, process_count=2))
-        for k in range(2)
-    ]
-    joined = [
-        {name: np.concatenate([left[name], right[name]]) for name in left}
-        for left, right in zip(*shares, strict=True)
-    ]
-    assert_same(joined, whole)
-    assert whole[0]["index"][0] == 100
-
-
-def test_batch_that_cannot_be_shared_is_refused(digits):
-    data, images = digits
-    with pytest.raises(UserError, match="multiple of 3"):
-        data.test_batches(images, batch_size=64, process_count=3)
+    with pytest.raises(UserError, match="at least 1"):
+        data.train_batches(images, batch_size=0, seed=0)
     with pytest.raises(UserError, match="seed"):
         data.train_batches(images, batch_size=64, seed=-1)
 

@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data import MissingData, UserError
 from data.checksum import file_checksum, gzip_content_checksum
 from data.download import download
-from data.errors import DamagedData
+from data.errors import DamagedData, MissingData
 from data.prepare import convert_published, main, prepare
 from data.recipe import PublishedFile
 from data.sources import cifar10, fashion_mnist
 from data.sources.tfrecords import has_tfrecords
 from data.store import is_prepared
+from diffusion_ode.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 

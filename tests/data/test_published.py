@@ -5,10 +5,13 @@ import dataclasses
 import numpy as np
 import pytest
 
-from data import Cifar10, DamagedData, FashionMnist, ImageNet32New, ImageNet32Old, MissingData
+from data.errors import DamagedData, MissingData
 from data.prepare import convert_published, main
 from data.recipe import PublishedFile
 from data.sources import cifar10
+from data.sources.cifar10 import Cifar10
+from data.sources.fashion_mnist import FashionMnist
+from data.sources.imagenet32 import ImageNet32New, ImageNet32Old
 from data.store import open_prepared
 
 SOURCES = {

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data import DamagedData
+from data.errors import DamagedData
 from data.formats.restricted_pickle import load
 
 
@@ -177,7 +177,7 @@ def test_small_pickle_that_unfolds_without_end_is_refused_at_once(content):
     """In a process of its own, so that a reader that hangs, or fills the memory, is ended."""
     script = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))\n"
-        "from data import DamagedData\n"
+        "from data.errors import DamagedData\n"
         "from data.formats.restricted_pickle import load\n"
         "try: load(sys.stdin.buffer.read(), 'batch')\n"
         "except DamagedData as error: print(error)\n"

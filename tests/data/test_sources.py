@@ -9,22 +9,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data import (
-    ArrayFile,
-    Cifar10,
-    DamagedData,
-    Data,
-    Digits,
-    FashionMnist,
-    ImageFolder,
-    ImageNet32New,
-    ImageNet32Old,
-    Manifest,
-    Photos,
-    Source,
-    UserError,
-    resolve_data_dir,
-)
+from data.errors import DamagedData
+from data.location import resolve_data_dir
+from data.pipeline import Data
+from data.source import Manifest, Source
+from data.sources.array_file import ArrayFile
+from data.sources.cifar10 import Cifar10
+from data.sources.digits import Digits
+from data.sources.fashion_mnist import FashionMnist
+from data.sources.image_folder import ImageFolder
+from data.sources.imagenet32 import ImageNet32New, ImageNet32Old
+from data.sources.photos import Photos
+from diffusion_ode.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 
@@ -198,7 +194,8 @@ def test_data_dir_is_the_flag_then_the_environment_then_the_cache(monkeypatch):
 
 def test_importing_data_imports_nothing_heavy():
     code = (
-        "import sys, data; from data import Cifar10, Data; Data(Cifar10()).shape; "
+        "import sys; from data.pipeline import Data; from data.sources.cifar10 import Cifar10; "
+        "Data(Cifar10()).shape; "
         "print([m for m in ('grain', 'sklearn', 'PIL', 'jax', 'skimage') if m in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

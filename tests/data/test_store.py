@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data import ArrayFile, DamagedData, UserError
+from data.errors import DamagedData
+from data.sources.array_file import ArrayFile
 from data.store import Conversion, convert, is_prepared, open_prepared
+from diffusion_ode.errors import UserError
 
 SHAPE = (4, 4, 3)
 ROOT = Path(__file__).parents[2]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from data import DamagedData
+from data.errors import DamagedData
 from data.formats.crc32c import crc32c, masked_crc32c
 from data.formats.tfrecord import blocks_of_records, example_bytes, shards
 

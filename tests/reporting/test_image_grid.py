@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffusion_ode.reporting.image_grid import image_grid, write_image_grid
+from diffusion_ode.reporting.image_grid import image_grid, write_picture
 
 
 def test_levels_become_brightness_and_gaps_are_white():
@@ -37,7 +37,7 @@ def test_large_images_are_not_enlarged():
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_picture_is_written(tmp_path, channels):
     images = np.full((5, 8, 8, channels), 16, np.uint8)
-    write_image_grid(tmp_path / "samples" / "grid.png", images, levels=17)
+    write_picture(tmp_path / "samples" / "grid.png", image_grid(images, levels=17))
     with Image.open(tmp_path / "samples" / "grid.png") as picture:
         assert picture.mode == ("L" if channels == 1 else "RGB")
         assert picture.size == (4 + 3 * 68, 4 + 2 * 68)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tensorboardX.proto import event_pb2
 
-from diffusion_ode.reporting.jsonl_writer import JsonlWriter, read_metrics
+from diffusion_ode.reporting.jsonl_writer import JsonlWriter
 from diffusion_ode.reporting.metric_writers import MetricWriters
 from diffusion_ode.reporting.tensorboard_writer import TensorBoardWriter
 
@@ -32,6 +32,10 @@ def points_in(folder, tag):
     return points
 
 
+def steps_in(path):
+    return [json.loads(line)["step"] for line in path.open()]
+
+
 def test_numbers_keep_their_full_precision(tmp_path):
     writer = JsonlWriter(tmp_path / "metrics.jsonl")
     value = np.float32(2.1)
@@ -51,7 +55,7 @@ def test_lines_are_on_disk_at_once(tmp_path):
     writer = JsonlWriter(tmp_path / "m.jsonl")
     for step in range(3):
         writer.write_scalars(step, {"a": step})
-        assert [m["step"] for m in read_metrics(tmp_path / "m.jsonl")] == list(range(step + 1))
+        assert steps_in(tmp_path / "m.jsonl") == list(range(step + 1))
 
 
 @pytest.mark.parametrize("step, kept", [(20, [10, 20]), (25, [10, 20]), (0, []), (None, [])])
@@ -62,9 +66,9 @@ def test_a_resume_forgets_what_came_after_it(tmp_path, step, kept):
         writer.write_scalars(k, {"a": k})
     resumed = JsonlWriter(path)
     resumed.resume_at(step)
-    assert [m["step"] for m in read_metrics(path)] == kept
+    assert steps_in(path) == kept
     resumed.write_scalars(30, {"a": 3})
-    assert [m["step"] for m in read_metrics(path)] == [*kept, 30]
+    assert steps_in(path) == [*kept, 30]
     assert [f.name for f in tmp_path.iterdir()] == ["metrics.jsonl"]
 
 
@@ -72,7 +76,6 @@ def test_a_resume_forgets_what_came_after_it(tmp_path, step, kept):
 def test_half_a_line_from_a_kill_is_dropped(tmp_path, resume):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 10, "a": 1.0}\n{"step": 20, "a": 2')
-    assert [m["step"] for m in read_metrics(path)] == [10]
     writer = JsonlWriter(path)
     if resume:
         writer.resume_at(10)
@@ -112,7 +115,7 @@ def test_several_writers_work_as_one(tmp_path):
         writers.resume_at(None)
         writers.write_scalars(5, {"a": 1.5})
         writers.write_image(5, "samples", np.zeros((4, 6, 1), np.uint8))
-    assert list(read_metrics(tmp_path / "m.jsonl")) == [{"step": 5, "a": 1.5}]
+    assert json.loads((tmp_path / "m.jsonl").read_text()) == {"step": 5, "a": 1.5}
     assert points_in(tmp_path / "t", "a") == [(5, 1.5)]
     (picture,) = (
         v.image for e in events_in(tmp_path / "t") for v in e.summary.value if v.image.width
