@@ -1,4 +1,4 @@
-"""What somebody may have meant: the nearest of the names there are."""
+"""What was probably meant by a name that does not exist, and lists of names in words."""
 
 import difflib
 from collections.abc import Iterable
@@ -23,6 +23,12 @@ def either(names: Iterable[str]) -> str:
     """'a', 'a or b', 'a, b or c'."""
     *most, last = names
     return f"{', '.join(most)} or {last}" if most else last
+
+
+def all_of(names: Iterable[str]) -> str:
+    """'a', 'a and b', 'a, b and c'."""
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def with_article(name: str) -> str:

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import fiddle as fdl
 
 from diffusion_ode.errors import UserError
+from diffusion_ode.outside import outside_module
 from diffusion_ode.suggestions import suggestion
 from experiments.config.conversion import explicit
 
@@ -154,20 +155,8 @@ def _origin(function: Callable) -> tuple[str, str]:
 
 
 def _outside(reference: str) -> Entry:
-    module_name, _, function_name = reference.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-    except (ModuleNotFoundError, ValueError, TypeError) as error:
-        missing = getattr(error, "name", None)
-        if missing and not f"{module_name}.".startswith(f"{missing}."):
-            raise UserError(
-                f"The experiment {reference!r} needs the module {missing!r}, which is not "
-                "installed: install it."
-            ) from error
-        raise UserError(
-            f"There is no module {module_name!r} for the experiment {reference!r}; run from the "
-            "folder that holds it, or put that folder on PYTHONPATH."
-        ) from error
+    module = outside_module(reference, "experiment")
+    function_name = reference.partition(":")[2]
     functions = {
         name: value
         for name, value in vars(module).items()
@@ -175,7 +164,7 @@ def _outside(reference: str) -> Entry:
     }
     if function_name not in functions:
         raise UserError(
-            f"The module {module_name!r} has no function {function_name!r}; "
+            f"The module {module.__name__!r} has no function {function_name!r}; "
             f"{suggestion(function_name, functions)}"
         )
     function = functions[function_name]

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from diffusion_ode.distributed.joining import WAIT_FOR_PEERS, Peers
 from diffusion_ode.errors import UserError
+from diffusion_ode.exit_statuses import ABORTED, DONE, FAILED, INTERRUPTED, REFUSED
 from diffusion_ode.suggestions import nearest, suggestion
 from diffusion_ode.tasks import registry as tasks
 
-EXAMPLES = """\
+EPILOG = f"""\
 examples:
   python launch/run.py --list cifar10
   python launch/run.py --exp=digits_vp                      train; again: resume
@@ -19,7 +20,8 @@ examples:
                        --set 'model.path=straight_path()' --workdir=runs/short
   python launch/run.py --exp=digits_vp --task=sample --checkpoint=best
 
-exit status: 0 done, 2 wrong request, 1 failed, 75 interrupted after saving
+exit status: {DONE} done, {FAILED} failed, {REFUSED} refused, {INTERRUPTED} interrupted \
+(saved), {ABORTED} aborted
 """
 
 
@@ -66,8 +68,8 @@ def read(arguments: Sequence[str]) -> Request:
             raise UserError(f"--{flag} belongs to --describe: add that, or leave it out.")
     if given.device is not None and given.target is not None:
         raise UserError(
-            "--device is of the costs by formula, which --target has the compiler tell instead:"
-            " give one of the two."
+            "--device estimates the costs by formula, --target asks the compiler for them: give"
+            " one of the two."
         )
     if given.checkpoint is not None and not (
         given.checkpoint in ("best", "best_on_test") or given.checkpoint.isdecimal()
@@ -84,7 +86,7 @@ def read(arguments: Sequence[str]) -> Request:
         if flag not in task.flags:
             owners = [entry.name for entry in tasks.TASKS if flag in entry.flags]
             raise UserError(
-                f"--{flag} is of --task={owners[0]} only: leave it out, or name that task."
+                f"--{flag} belongs to --task={owners[0]}: leave it out, or choose that task."
             )
     return Request(
         experiment=given.exp,
@@ -109,17 +111,18 @@ def _parser() -> argparse.ArgumentParser:
         prog="python launch/run.py",
         usage="%(prog)s --exp=NAME [flags] | --list [PATTERN]",
         description="Train a diffusion ODE, judge it by its likelihood, draw samples from it.",
-        epilog=EXAMPLES,
+        epilog=EPILOG,
         formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(
             prog, max_help_position=22, width=80
         ),
-        add_help=False,  # a group of its own takes lines that a screen does not have
-        allow_abbrev=False,  # a script's typing error shall not mean something
+        add_help=False,  # it would be a group of its own, for which a screen has no room
+        allow_abbrev=False,  # a typing mistake in a script must not pass for another flag
     )
     what = parser.add_argument_group("what to do")
     what.add_argument("--exp", metavar="NAME", help="registered experiment, or module:function")
-    names = ", ".join(entry.name for entry in tasks.TASKS)
-    what.add_argument("--task", metavar="TASK", default="train", help=f"{names}; default train")
+    first, *others = (entry.name for entry in tasks.TASKS)
+    names = ", ".join([f"{first} (default)", *others, "module:Class"])
+    what.add_argument("--task", metavar="TASK", default=first, help=names)
     what.add_argument("--describe", action="store_true", help="config and costs; runs nothing")
     what.add_argument("--device", metavar="CHIP", help="--describe: costs on it, e.g. h100:8")
     what.add_argument("--target", metavar="SLICE", help="--describe: compile for TPUs, v5e:2x4")
@@ -149,18 +152,22 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="default $DIFFUSION_ODE_DATA or ~/.cache/diffusion_ode",
     )
-    several = parser.add_argument_group("several processes (a cluster's are found without)")
+    several = parser.add_argument_group("several processes (a cluster tells them by itself)")
     several.add_argument(
-        "--coordinator", metavar="ADDR", help="HOST:PORT, where process 0 is and a free port"
+        "--coordinator", metavar="ADDR", help="HOST:PORT of process 0, a free port there"
     )
-    several.add_argument("--num_processes", type=int, metavar="N", help="1: alone, come what may")
-    several.add_argument("--process_id", type=int, metavar="I", help="of this one, 0 to N - 1")
+    several.add_argument(
+        "--num_processes", type=int, metavar="N", help="how many; 1 runs alone, even on a cluster"
+    )
+    several.add_argument(
+        "--process_id", type=int, metavar="I", help="the number of this one, 0 to N - 1"
+    )
     several.add_argument(
         "--wait_for_peers",
         type=int,
         default=WAIT_FOR_PEERS,
         metavar="S",
-        help=f"seconds for all to be there; default {WAIT_FOR_PEERS}",
+        help=f"seconds to wait for the others; default {WAIT_FOR_PEERS}",
     )
     only_of_a_task = parser.add_argument_group("of one task")
     for entry in tasks.TASKS:
@@ -173,7 +180,7 @@ def _peers(given: argparse.Namespace) -> Peers | None:
     """What the flags say of this process and its peers; None if nothing."""
     if given.wait_for_peers < 1:
         raise UserError(
-            f"--wait_for_peers={given.wait_for_peers} is no time to wait: give seconds, at least 1."
+            f"--wait_for_peers={given.wait_for_peers} is too short: give at least 1 second."
         )
     flags = ("coordinator", "num_processes", "process_id")
     present = [name for name in flags if getattr(given, name) is not None]
@@ -192,15 +199,15 @@ def _peers(given: argparse.Namespace) -> Peers | None:
     host, colon, port = coordinator.rpartition(":")
     if not (host and colon and port.isdecimal() and 0 < int(port) < 1 << 16):
         raise UserError(
-            f"--coordinator={coordinator} is no HOST:PORT: give the host of process 0 and a"
-            " free port of it, such as node1:1234."
+            f"--coordinator={coordinator} is not HOST:PORT: give the host of process 0 and a free"
+            " port on it, such as node1:1234."
         )
     return Peers(count, index, coordinator)
 
 
 def _check_number(count: int, index: int | None) -> None:
     if count < 1:
-        raise UserError(f"--num_processes={count} is no number of processes: give at least 1.")
+        raise UserError(f"--num_processes={count} is too few: give at least 1.")
     if index is not None and not 0 <= index < count:
         raise UserError(
             f"--process_id={index} is not one of --num_processes={count} processes: number them"

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
@@ -11,6 +12,7 @@ import numpy as np
 from diffusion_ode.workdir.files import replace_atomically
 
 
+@dataclass
 class JsonlWriter:
     """Writes lines such as `{"step": 100, "train/bpd": 2.31}`; a number that is not finite is null.
 
@@ -18,9 +20,11 @@ class JsonlWriter:
     is dropped when the file is opened again.
     """
 
-    def __init__(self, path: Path):
-        self._path = path
-        self._file: TextIO | None = None
+    _path: Path = field(init=False, repr=False, compare=False)
+    _file: TextIO | None = field(default=None, init=False, repr=False, compare=False)
+
+    def open(self, workdir: Path) -> None:
+        self._path = workdir / "metrics.jsonl"
 
     def resume_at(self, step: int | None) -> None:
         self._rewrite(-math.inf if step is None else step)

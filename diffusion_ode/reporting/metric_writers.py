@@ -1,13 +1,23 @@
 """Where measured values go: the protocol, and several writers as one."""
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 
+@runtime_checkable
 class MetricWriter(Protocol):
-    """Takes values by step. A resume doubles no point: `resume_at` is called before writing."""
+    """Takes values by step; a dataclass, whose fields are its settings.
+
+    A launch calls `open`, then `resume_at`, so that a resume doubles no point; then it writes, and
+    closes. Of several processes only the first one writes.
+    """
+
+    def open(self, workdir: Path) -> None:
+        """From now on it writes into this folder, which exists."""
+        ...
 
     def resume_at(self, step: int | None) -> None:
         """Forget every value of a later step than `step`; all of them if None (a fresh run)."""
@@ -27,10 +37,12 @@ class MetricWriter(Protocol):
 
 
 class MetricWriters:
-    """Several writers as one; a context that closes them."""
+    """Several writers as one, opened in a folder; a context that closes them."""
 
-    def __init__(self, writers: Sequence[MetricWriter]):
+    def __init__(self, writers: Sequence[MetricWriter], workdir: Path):
         self._writers = tuple(writers)
+        for writer in self._writers:
+            writer.open(workdir)
 
     def __enter__(self) -> "MetricWriters":
         return self

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from tensorboardX.proto.event_pb2 import (
 )
 
 
+@dataclass
 class TensorBoardWriter:
     """Writes curves and pictures into a folder that `tensorboard --logdir` shows.
 
@@ -22,9 +24,11 @@ class TensorBoardWriter:
     lose what was logged last when a process leaves in a hurry.
     """
 
-    def __init__(self, folder: Path):
-        self._folder = folder
-        self._events: EventsWriter | None = None
+    _folder: Path = field(init=False, repr=False, compare=False)
+    _events: EventsWriter | None = field(default=None, init=False, repr=False, compare=False)
+
+    def open(self, workdir: Path) -> None:
+        self._folder = workdir / "tensorboard"
 
     def resume_at(self, step: int | None) -> None:
         """Begin a file which says that all events after `step` in earlier files are void."""

@@ -24,6 +24,7 @@ class Experiment:
       compare: which evaluations are compared.
       mesh: how the devices are used.
       after_training: the tasks that run when training ends.
+      tasks: the settings of other tasks, which `--task=module:Class` runs.
     """
 
     model: Model
@@ -34,6 +35,7 @@ class Experiment:
     mesh: Mesh
     after_training: tuple[str, ...] = ("evaluate", "sample")
     compare: Task = field(default_factory=Compare)
+    tasks: tuple[Task, ...] = ()
 
     def __post_init__(self):
         pixels = self.model.pixels

@@ -1,12 +1,14 @@
-"""The registered tasks: what a run can do, known by name before anything is imported."""
+"""The tasks: what a run can do, known by name before anything is imported."""
 
 import importlib
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from diffusion_ode.errors import UserError
-from diffusion_ode.suggestions import suggestion
+from diffusion_ode.outside import outside_module
+from diffusion_ode.suggestions import all_of, suggestion
 
 
 @dataclass(frozen=True)
@@ -46,15 +48,17 @@ TASKS = (
         {"with": "WORKDIR of the other model"},
     ),
 )
-"""One entry a task."""
+"""Of the program; anybody else's task is named `module:Class`."""
 
 
 def find(name: str) -> TaskEntry:
-    """The task of exactly this name.
+    """The task of exactly this name, or the class that `module:Class` names.
 
     Raises:
       UserError: there is none; the sentence names the nearest one.
     """
+    if ":" in name:
+        return _outside(name)
     by_name = {entry.name: entry for entry in TASKS}
     if name not in by_name:
         raise UserError(f"There is no task {name!r}; {suggestion(name, by_name)}")
@@ -62,6 +66,38 @@ def find(name: str) -> TaskEntry:
 
 
 def configured(entry: TaskEntry, experiment: Any) -> Any:
-    """The task as the experiment configures it, or with its defaults if it has no field for it."""
-    configured_task = getattr(experiment, entry.name, None)
-    return entry.load()() if configured_task is None else configured_task
+    """The task as the experiment configures it: in its own field, in `tasks`, or by its defaults.
+
+    Raises:
+      UserError: the experiment does not configure it, and not all of its fields have defaults.
+    """
+    kind = entry.load()
+    given = getattr(experiment, entry.name, None) or next(
+        (task for task in getattr(experiment, "tasks", ()) if type(task) is kind), None
+    )
+    if given is not None:
+        return given
+    parameters = inspect.signature(kind).parameters.values()
+    missing = [parameter.name for parameter in parameters if parameter.default is parameter.empty]
+    if missing:
+        raise UserError(
+            f"The task {entry.name!r} needs {all_of(missing)}: configure it in the experiment's"
+            " `tasks`, or give its fields defaults."
+        )
+    return kind()
+
+
+def _outside(reference: str) -> TaskEntry:
+    module = outside_module(reference, "task")
+    name = reference.partition(":")[2]
+    own = {
+        key: value
+        for key, value in vars(module).items()
+        if isinstance(value, type) and hasattr(value, "run")
+    }
+    if name not in own:
+        raise UserError(
+            f"The module {module.__name__!r} has no class {name!r} with a method `run`;"
+            f" {suggestion(name, own)}"
+        )
+    return TaskEntry(reference, reference, (own[name].__doc__ or "").partition("\n")[0])

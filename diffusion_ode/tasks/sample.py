@@ -82,7 +82,8 @@ class Sample:
                     np.savez_compressed(file, images=images, nfe=nfe, converged=converged)
                 grid = image_grid(images[:_IMAGES_IN_GRID], model.pixels.levels)
                 write_picture(folder / "grid.png", grid)
-                writer = TensorBoardWriter(run.workdir / "tensorboard")
+                writer = TensorBoardWriter()
+                writer.open(run.workdir)
                 writer.write_image(loaded.step, "samples/final", grid)
                 writer.close()
         rows = [("sampled", f"{len(images)} images, {nfe.mean():.0f} network evaluations each")]

@@ -76,6 +76,7 @@ class Train:
       pictures_every: steps between two grids of samples in TensorBoard; None for none.
       picture_sampler: draws them.
       num_pictures: samples in a grid.
+      writers: where metrics and pictures go.
       profile: steps that are recorded for TensorBoard's profile, such as `Steps(100, 110)`.
     """
 
@@ -98,6 +99,9 @@ class Train:
     pictures_every: int | None = None
     picture_sampler: Sampler = field(default_factory=_quick_sampler)
     num_pictures: int = 16
+    writers: tuple[MetricWriter, ...] = field(
+        default_factory=lambda: (JsonlWriter(), TensorBoardWriter())
+    )
     profile: Steps | None = None
 
     def __post_init__(self):
@@ -185,7 +189,8 @@ class Train:
             validation.resume(beginning.facts)
             if beginning.data_state is not None:
                 batches.set_state(beginning.data_state)
-            writers = stack.enter_context(MetricWriters(_writers(run.workdir)))
+            leaders = self.writers if processes.is_leader() else ()
+            writers = stack.enter_context(MetricWriters(leaders, run.workdir))
             resumed = beginning.data_state is not None
             writers.resume_at(int(beginning.state.step) if resumed else None)
             profiler = stack.enter_context(self._profiler(run.workdir, console, beginning.state))
@@ -275,13 +280,6 @@ def _validated(curve: ValidationCurve) -> list[tuple[str, str]]:
         return [("test images, watched", f"{figure} at the end; they choose nothing")]
     figure = f"{bpd:.3f} ± {error:.3f} bpd (bound) at step {step}"
     return [("lowest on validation", f"{figure}: --checkpoint=best")]
-
-
-def _writers(workdir: Path) -> list[MetricWriter]:
-    """Where the metrics go; the leader writes them."""
-    if not processes.is_leader():
-        return []
-    return [JsonlWriter(workdir / "metrics.jsonl"), TensorBoardWriter(workdir / "tensorboard")]
 
 
 def _introduce(console: Console, run: Run, program: TrainProgram, images) -> None:

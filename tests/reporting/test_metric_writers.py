@@ -12,9 +12,9 @@ from diffusion_ode.reporting.metric_writers import MetricWriters
 from diffusion_ode.reporting.tensorboard_writer import TensorBoardWriter
 
 
-def events_in(folder):
+def events_in(workdir):
     """All events in the order in which TensorBoard reads them."""
-    for path in sorted(folder.iterdir()):
+    for path in sorted((workdir / "tensorboard").iterdir()):
         content = path.read_bytes()
         while content:
             (length,) = struct.unpack("<Q", content[:8])
@@ -22,14 +22,19 @@ def events_in(folder):
             content = content[16 + length :]
 
 
-def points_in(folder, tag):
+def points_in(workdir, tag):
     """What TensorBoard shows of a curve: a session's start voids all later steps before it."""
     points = []
-    for event in events_in(folder):
+    for event in events_in(workdir):
         if event.HasField("session_log"):
             points = [(step, value) for step, value in points if step < event.step]
         points += [(event.step, v.simple_value) for v in event.summary.value if v.tag == tag]
     return points
+
+
+def opened(writer, folder):
+    writer.open(folder)
+    return writer
 
 
 def steps_in(path):
@@ -37,34 +42,34 @@ def steps_in(path):
 
 
 def test_numbers_keep_their_full_precision(tmp_path):
-    writer = JsonlWriter(tmp_path / "metrics.jsonl")
+    writer = JsonlWriter()
     value = np.float32(2.1)
-    MetricWriters([writer]).write_scalars(10, {"train/bpd": value, "train/rate": 1 / 3})
+    MetricWriters([writer], tmp_path).write_scalars(10, {"train/bpd": value, "train/rate": 1 / 3})
     (line,) = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert list(json.loads(line)) == ["step", "train/bpd", "train/rate"]
     assert json.loads(line) == {"step": 10, "train/bpd": float(value), "train/rate": 1 / 3}
 
 
 def test_a_number_that_is_not_finite_is_null_since_json_has_none(tmp_path):
-    writer = JsonlWriter(tmp_path / "metrics.jsonl")
+    writer = opened(JsonlWriter(), tmp_path)
     writer.write_scalars(1, {"a": float("nan"), "b": float("inf")})
     assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1, "a": null, "b": null}\n'
 
 
 def test_lines_are_on_disk_at_once(tmp_path):
-    writer = JsonlWriter(tmp_path / "m.jsonl")
+    writer = opened(JsonlWriter(), tmp_path)
     for step in range(3):
         writer.write_scalars(step, {"a": step})
-        assert steps_in(tmp_path / "m.jsonl") == list(range(step + 1))
+        assert steps_in(tmp_path / "metrics.jsonl") == list(range(step + 1))
 
 
 @pytest.mark.parametrize("step, kept", [(20, [10, 20]), (25, [10, 20]), (0, []), (None, [])])
 def test_a_resume_forgets_what_came_after_it(tmp_path, step, kept):
     path = tmp_path / "metrics.jsonl"
-    writer = JsonlWriter(path)
+    writer = opened(JsonlWriter(), tmp_path)
     for k in (10, 20, 30, 40):
         writer.write_scalars(k, {"a": k})
-    resumed = JsonlWriter(path)
+    resumed = opened(JsonlWriter(), tmp_path)
     resumed.resume_at(step)
     assert steps_in(path) == kept
     resumed.write_scalars(30, {"a": 3})
@@ -76,7 +81,7 @@ def test_a_resume_forgets_what_came_after_it(tmp_path, step, kept):
 def test_half_a_line_from_a_kill_is_dropped(tmp_path, resume):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 10, "a": 1.0}\n{"step": 20, "a": 2')
-    writer = JsonlWriter(path)
+    writer = opened(JsonlWriter(), tmp_path)
     if resume:
         writer.resume_at(10)
     writer.write_scalars(20, {"a": 3.0})
@@ -84,7 +89,8 @@ def test_half_a_line_from_a_kill_is_dropped(tmp_path, resume):
 
 
 def test_resuming_where_nothing_was_written_is_no_failure(tmp_path):
-    for writer in (JsonlWriter(tmp_path / "m.jsonl"), TensorBoardWriter(tmp_path / "t")):
+    for writer in (JsonlWriter(), TensorBoardWriter()):
+        writer.open(tmp_path)
         writer.resume_at(None)
         writer.resume_at(10)
         writer.close()
@@ -93,31 +99,28 @@ def test_resuming_where_nothing_was_written_is_no_failure(tmp_path):
 
 def test_two_writers_within_a_second_lose_nothing(tmp_path):
     for step in range(4):
-        writer = TensorBoardWriter(tmp_path)
+        writer = opened(TensorBoardWriter(), tmp_path)
         writer.write_scalars(step, {"train/bpd": 2.0 + step})
         writer.close()
     assert points_in(tmp_path, "train/bpd") == [(0, 2.0), (1, 3.0), (2, 4.0), (3, 5.0)]
 
 
 def test_a_resume_doubles_no_point_in_tensorboard(tmp_path):
-    first = TensorBoardWriter(tmp_path)
+    first = opened(TensorBoardWriter(), tmp_path)
     for step in (10, 20, 30):
         first.write_scalars(step, {"a": step})
-    resumed = TensorBoardWriter(tmp_path)  # the first was killed: it has closed nothing
+    resumed = opened(TensorBoardWriter(), tmp_path)  # the first was killed: it has closed nothing
     resumed.resume_at(20)
     resumed.write_scalars(30, {"a": 31})
     assert points_in(tmp_path, "a") == [(10, 10.0), (20, 20.0), (30, 31.0)]
 
 
 def test_several_writers_work_as_one(tmp_path):
-    one, two = JsonlWriter(tmp_path / "m.jsonl"), TensorBoardWriter(tmp_path / "t")
-    with MetricWriters([one, two]) as writers:
+    with MetricWriters([JsonlWriter(), TensorBoardWriter()], tmp_path) as writers:
         writers.resume_at(None)
         writers.write_scalars(5, {"a": 1.5})
         writers.write_image(5, "samples", np.zeros((4, 6, 1), np.uint8))
-    assert json.loads((tmp_path / "m.jsonl").read_text()) == {"step": 5, "a": 1.5}
-    assert points_in(tmp_path / "t", "a") == [(5, 1.5)]
-    (picture,) = (
-        v.image for e in events_in(tmp_path / "t") for v in e.summary.value if v.image.width
-    )
+    assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"step": 5, "a": 1.5}
+    assert points_in(tmp_path, "a") == [(5, 1.5)]
+    (picture,) = (v.image for e in events_in(tmp_path) for v in e.summary.value if v.image.width)
     assert (picture.height, picture.width) == (4, 6)

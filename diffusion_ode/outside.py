@@ -1,0 +1,32 @@
+"""Modules from outside the repository, which the command line names as `module:name`."""
+
+import importlib
+from types import ModuleType
+
+from diffusion_ode.errors import UserError
+
+
+def outside_module(reference: str, what: str) -> ModuleType:
+    """The module that `module:name` names, imported.
+
+    Args:
+      reference: as given on the command line.
+      what: it names there, for the sentence: "experiment" or "task".
+
+    Raises:
+      UserError: it is not there, or needs another module that is not installed.
+    """
+    module = reference.partition(":")[0]
+    try:
+        return importlib.import_module(module)
+    except (ModuleNotFoundError, ValueError, TypeError) as error:
+        missing = getattr(error, "name", None)
+        if missing and not f"{module}.".startswith(f"{missing}."):
+            raise UserError(
+                f"The {what} {reference!r} needs the module {missing!r}, which is not installed:"
+                " install it."
+            ) from error
+        raise UserError(
+            f"There is no module {module!r} for the {what} {reference!r}; run from the folder that"
+            " holds it, or put that folder on PYTHONPATH."
+        ) from error
