@@ -51,6 +51,7 @@ LIBRARY_NAMES: Mapping[str, frozenset[str]] = {
 
 MOVED: Mapping[str, str] = {
     "diffusion_ode.process.": "diffusion_ode.diffusion.",
+    "diffusion_ode.inference.reference_quirks": "diffusion_ode.evaluation.reference_quirks",
 }
 """Where modules went, by the beginning of their names: configs of earlier versions still load."""
 

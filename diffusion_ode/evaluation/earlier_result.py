@@ -10,34 +10,27 @@ _PARTS = ("standard_error_parts", "solver_error", "error_images")
 _TIMES = ("seconds", "images_per_second", "compilation_seconds")
 
 
-def earlier_result(folder: Path, num_images: int) -> dict[str, Any] | None:
-    """The `result.json` of the same images; None if there is none, or it cannot be used.
-
-    Args:
-      folder: of the evaluation.
-      num_images: that are judged now.
-    """
+def earlier_result(folder: Path) -> dict[str, Any] | None:
+    """The `result.json` of an evaluation's folder; None if there is none, or it cannot be used."""
     if not (folder / "result.json").exists():
         return None
     try:
         result = read_json(folder / "result.json")
-        same = result["data"]["num_images"] == num_images
-        complete = all(key in result["ode"] for key in _PARTS) and all(k in result for k in _TIMES)
+        known = [result["data"]["num_images"], *(result[key] for key in _TIMES)]
+        known += [result["ode"][key] for key in _PARTS] if result["ode"] else []
     except (UserError, KeyError, TypeError):
         return None
-    return result if same and complete else None
+    return result
 
 
-def has_parts(earlier: dict[str, Any], error_images: int) -> bool:
-    """Whether the standard error's parts were found from so many images, or more."""
-    return earlier["ode"]["error_images"] >= error_images
+def kept_parts(earlier: dict[str, Any] | None, error_images: int) -> dict[str, Any] | None:
+    """What was found of the ODE's error from so many images, or more; None if from fewer."""
+    ode = (earlier or {}).get("ode")
+    if ode is None or ode["error_images"] < error_images:
+        return None
+    return {key: ode[key] for key in _PARTS}
 
 
-def keep_parts(ode: dict[str, Any], earlier: dict[str, Any]) -> None:
-    """Puts the earlier parts into the figures of the ODE."""
-    ode.update({key: earlier["ode"][key] for key in _PARTS})
-
-
-def keep_times(result: dict[str, Any], earlier: dict[str, Any]) -> None:
-    """Puts the earlier times into a result for which nothing was computed."""
-    result.update({key: earlier[key] for key in _TIMES})
+def kept_times(earlier: dict[str, Any] | None) -> dict[str, Any]:
+    """The times that were taken when it was computed."""
+    return {key: earlier[key] for key in _TIMES} if earlier else {}

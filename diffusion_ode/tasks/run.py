@@ -11,7 +11,7 @@ from diffusion_ode.configs import documents
 from diffusion_ode.configs.documents import Document
 from diffusion_ode.distributed import processes
 from diffusion_ode.tasks import registry
-from diffusion_ode.tasks.subject import Subject
+from diffusion_ode.tasks.subject import Source, Subject
 from diffusion_ode.tasks.task_result import TaskResult
 
 
@@ -102,13 +102,16 @@ class Run:
         if processes.is_leader():
             documents.write(self.document, self.config_path)
 
-    def load_data(self) -> Any:
-        """The experiment's images, which are the same in every process.
+    def load_data(self, source: Source | None = None) -> Any:
+        """The images, which are the same in every process.
+
+        Args:
+          source: of them; None takes the experiment's.
 
         Raises:
           UserError: they are not there, or not the same.
         """
-        images = processes.together(lambda: self.experiment.data.load(self.data_dir))
+        images = processes.together(lambda: (source or self.experiment.data).load(self.data_dir))
         processes.check_same("The data's fingerprint", images.fingerprint)
         return images
 

@@ -7,16 +7,15 @@ import numpy as np
 from diffusion_ode.checking import check_count
 from diffusion_ode.diffusion.model import Model
 from diffusion_ode.distributed import processes
-from diffusion_ode.distributed.interruption import Interruption
 from diffusion_ode.inference.sampling import OdeSampler, Sampler, drawn_in_order
 from diffusion_ode.inference.sampling import Sample as Sampled
 from diffusion_ode.randomness import stream_key
-from diffusion_ode.reporting.console import Console
 from diffusion_ode.reporting.image_grid import image_grid, write_picture
 from diffusion_ode.reporting.progress import Progress
 from diffusion_ode.reporting.result_table import some_images
 from diffusion_ode.reporting.tensorboard_writer import TensorBoardWriter
-from diffusion_ode.tasks.loaded_model import load_model
+from diffusion_ode.tasks.interruptible import interruptible
+from diffusion_ode.tasks.loading import load_model
 from diffusion_ode.tasks.run import Run
 from diffusion_ode.tasks.task_result import TaskResult
 from diffusion_ode.workdir.files import replace_atomically
@@ -48,11 +47,7 @@ class Sample:
         converged is noise.
         """
         model = run.experiment.model
-        with (
-            Console(silent=not processes.is_leader()) as console,
-            Interruption(console.print, run.recorder.end) as interruption,
-            interruption.immediately(lambda: None),
-        ):
+        with interruptible(run) as console:
             loaded = load_model(run, console.print)
             sharding = loaded.lanes_sharding(self.sampler.lanes)
             run.begin(checkpoint=loaded.step)

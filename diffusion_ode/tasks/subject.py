@@ -10,8 +10,8 @@ from diffusion_ode.training.sharding import Mesh
 
 
 @runtime_checkable
-class Data(Protocol):
-    """Where images come from and how training sees them: what the tasks need of it."""
+class Source(Protocol):
+    """Where images come from."""
 
     @property
     def name(self) -> str: ...
@@ -29,6 +29,11 @@ class Data(Protocol):
     def load(self, data_dir: Path | None = None) -> Any:
         """The images; raises UserError, which says how to get them, where they are not."""
         ...
+
+
+@runtime_checkable
+class Data(Source, Protocol):
+    """A source of images and how training sees them: what the tasks need of it."""
 
     def train_batches(
         self, images: Any, *, batch_size: int, seed: int, rows: np.ndarray | None = None

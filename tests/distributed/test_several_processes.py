@@ -18,7 +18,7 @@ import pytest
 
 from diffusion_ode.checkpoints.records import read_records
 from diffusion_ode.checkpoints.stored import StoredCheckpoints
-from diffusion_ode.workdir.result_files import read_table
+from diffusion_ode.evaluation.per_example import read_table
 from tests.distributed import small_experiment
 
 ROOT = Path(__file__).resolve().parents[2]

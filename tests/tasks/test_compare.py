@@ -9,11 +9,11 @@ from scipy import stats
 
 from diffusion_ode.configs.construction import document_of
 from diffusion_ode.errors import UserError
+from diffusion_ode.evaluation.per_example import PerExampleTable
 from diffusion_ode.inference.likelihood import OdeLikelihood
 from diffusion_ode.solvers.control import FixedSteps
 from diffusion_ode.solvers.heun import Heun
 from diffusion_ode.tasks.compare import Compare
-from diffusion_ode.workdir.result_files import PerExampleFile
 from tests.tasks.conftest import experiment, run_in
 
 DIMENSIONS = 64
@@ -22,10 +22,10 @@ DIMENSIONS = 64
 def evaluated(workdir, bits, failed=(), quirks=(), config=None, name="7-uniform-k1", **ode):
     """A folder as an evaluation leaves it; `bits` by image, of which `failed` did not converge."""
     folder = workdir / "evaluations" / name
-    with PerExampleFile(folder / "per_example.csv", ("log_likelihood", "converged")) as table:
+    with PerExampleTable(("log_likelihood", "converged"), folder / "per_example.csv") as table:
         for index, value in bits.items():
             nats = -value * DIMENSIONS * np.log(2.0)
-            table.append([index], log_likelihood=[nats], converged=[index not in failed])
+            table.append(index, log_likelihood=nats, converged=index not in failed)
     result = {
         "data": {"name": "d", "fingerprint": "f", "split": "test", "shape": [8, 8, 1]},
         "ode": {"bpd": 99.0, "dequantization": "uniform", "num_importance": 1, **ode},

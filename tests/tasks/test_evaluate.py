@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from diffusion_ode.errors import UserError
+from diffusion_ode.evaluation.in_words import in_words
+from diffusion_ode.evaluation.ode_pass import OdePass
 from diffusion_ode.evaluation.reference_quirks import ReferenceQuirks
-from diffusion_ode.evaluation.result import code_length, in_words
+from diffusion_ode.evaluation.result import code_length
 from diffusion_ode.inference.likelihood import OdeLikelihood
 from diffusion_ode.reporting.result_table import result_table, some_images
 from diffusion_ode.solvers.control import PIController
@@ -21,7 +23,7 @@ from diffusion_ode.tasks.compare import Compare
 from diffusion_ode.workdir.lock import workdir_lock
 from tests.tasks.conftest import LOOSE, experiment, run_in
 
-NAME = "2-truncated_normal-k1"
+NAME = "2-truncated_normal-k1-first6"
 
 
 @pytest.fixture(scope="module")
@@ -174,8 +176,8 @@ def test_bound_is_kept_where_no_solve_converges_and_nothing_is_solved_again(work
 
 def test_solvers_error_that_was_not_found_is_said_to_be_unknown():
     words = rows_in_words(**verdict(OdeLikelihood(), 1), solver_error=None, error_images=32)
-    label = "  solver's error"
-    assert dict(words)[label] == "unknown: of 32 images none converged"
+    label = "  error of the solver"
+    assert dict(words)[label] == "unknown: none of 32 images converged"
     words = rows_in_words(**verdict(OdeLikelihood(), 1), solver_error=None, error_images=0)
     assert label not in dict(words)
 
@@ -213,7 +215,12 @@ def rows_in_words(**ode):
     figure = {"bpd": 2.4216, "standard_error": 0.0123}
     unresolved = {"value": None, "standard_error": None, "num_images": 32}
     result = {
-        "data": {"num_images": 50_000, "name": "cifar10", "fingerprint": "aa3dedf3"},
+        "data": {
+            "num_images": 50_000,
+            "split": "test",
+            "name": "cifar10",
+            "fingerprint": "aa3dedf3",
+        },
         "ode": {
             **figure,
             "dequantization": "truncated_normal",
@@ -237,8 +244,8 @@ def rows_in_words(**ode):
 
 
 def verdict(ode, draws, quirks=None, converged=(1.0, 1.0)):
-    rows = {"converged": np.asarray(converged)}
-    return code_length(ode, draws, quirks or ReferenceQuirks(), rows)
+    found = {"converged": np.asarray(converged)}
+    return code_length(OdePass(ode, draws, seed=0), quirks or ReferenceQuirks(), found)
 
 
 def test_weighted_draws_with_an_estimated_trace_are_called_no_code_length():
@@ -271,7 +278,7 @@ def test_table_is_not_cut_at_the_edge_of_the_screen(trace):
     assert "…" not in table
     assert trace in table
     assert "images 12345, 12346, 12347, 12348 and 9999 more" in table
-    assert "test images not resolved by 32 images" in table
+    assert "choice of images not resolved by 32 images" in table
     assert "dequantisation 0.0102 ± 0.0012" in table
     assert "-0.00010 ± 0.00010 bpd" in table
 

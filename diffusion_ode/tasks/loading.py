@@ -1,7 +1,6 @@
-"""The parameters that a workdir or another place holds, for tasks that judge or draw."""
+"""Where a task that judges or draws takes its parameters from."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -11,61 +10,32 @@ from diffusion_ode.configs import documents
 from diffusion_ode.configs.documents import Document
 from diffusion_ode.distributed import processes
 from diffusion_ode.errors import UserError
+from diffusion_ode.evaluation.loaded_model import LoadedModel
 from diffusion_ode.tasks.run import Run
 from diffusion_ode.training.beginning import makes_another_run
 from diffusion_ode.training.origins import parse_origin
-from diffusion_ode.training.sharding import Mesh, Placement
-from diffusion_ode.typing import Parameters
-
-
-@dataclass(frozen=True)
-class LoadedModel:
-    """Averaged parameters of one checkpoint.
-
-    Attributes:
-      parameters: the exponential average, on every device of this process.
-      step: of the checkpoint.
-      facts: that were saved with it, among them `digest` and `data_fingerprint`.
-      placement: the mesh they lie on.
-    """
-
-    parameters: Parameters
-    step: int
-    facts: dict[str, Any]
-    placement: Placement
-
-    def lanes_sharding(self, lanes: int) -> jax.sharding.Sharding | None:
-        """Lanes over all devices of this process; None on a single one.
-
-        Raises:
-          UserError: the devices do not divide the lanes.
-        """
-        devices = self.placement.mesh.size
-        if lanes % devices:
-            raise UserError(
-                f"lanes = {lanes} is not a multiple of the {devices} devices: choose a multiple."
-            )
-        return self.placement.batch if devices > 1 else None
+from diffusion_ode.training.sharding import Mesh
 
 
 def load_model(run: Run, report: Callable[[str], None]) -> LoadedModel:
-    """What the run asks for: `--init_from`, else a checkpoint of its own workdir.
+    """The model with the parameters of `--init_from`, else of a checkpoint of the run's workdir.
 
     Of the workdir's it is a step, "best", or the newest.
 
     Raises:
       UserError: there is none, or it does not fit the experiment.
     """
+    model = run.experiment.model
     placement = run.experiment.mesh.build()
     if processes.count() > 1:  # each works on images of its own
         placement = Mesh().build(over=jax.local_devices())
-    shapes = jax.eval_shape(run.experiment.model.init, jax.random.key(0))
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
     abstract = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placement.replicated),
         shapes,
     )
     restored = (_elsewhere if run.init_from else _in_workdir)(run, {"ema": abstract}, report)
-    return LoadedModel(restored.state["ema"], restored.step, restored.facts, placement)
+    return LoadedModel(model, restored.state["ema"], restored.step, restored.facts, placement)
 
 
 def _in_workdir(run: Run, wanted: Mapping[str, Any], report: Callable[[str], None]) -> Restored:

@@ -4,13 +4,15 @@ import json
 from dataclasses import make_dataclass
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from diffusion_ode.errors import UserError
+from diffusion_ode.evaluation.judged_images import JudgedImages
+from diffusion_ode.evaluation.settings import EvaluationSettings
 from diffusion_ode.inference.likelihood import OdeLikelihood
 from diffusion_ode.networks.unet import UNet
-from diffusion_ode.tasks.evaluation_settings import EvaluationSettings
-from diffusion_ode.tasks.run import Run
+from diffusion_ode.training.data_identity import DataIdentity
 
 EXPERIMENT = make_dataclass("Experiment", ["model", "evaluate"])(
     make_dataclass("Model", ["network"])(UNet()),
@@ -22,15 +24,15 @@ def call(name, **arguments):
     return {"call": f"m:{name}", "arguments": arguments}
 
 
-def run(tmp_path, path="Straight", loop=False, **evaluate):
+def document(path="Straight", loop=False, **evaluate):
     model = call("Model", path=call(path), network=call("UNet", loop=loop))
-    document = call("Experiment", model=model, evaluate=call("Evaluate", **evaluate))
-    return Run(EXPERIMENT, document, "x", tmp_path)
+    return call("Experiment", model=model, evaluate=call("Evaluate", **evaluate))
 
 
-def settings(tmp_path, data="old (1)", digest="sha256:ab", **changed):
-    source = SimpleNamespace(facts={"digest": digest})  # as of a published file: no data known
-    return EvaluationSettings(tmp_path, run(tmp_path, **changed), source, data)
+def settings(tmp_path, data="old (1)", digest="sha256:ab", num_images=4, **changed):
+    loaded = SimpleNamespace(facts={"digest": digest})  # as of a published file: no data known
+    images = JudgedImages(np.zeros((num_images, 2, 2, 1)), DataIdentity(data), "test", 9)
+    return EvaluationSettings(tmp_path, EXPERIMENT, document(**changed), loaded, images)
 
 
 def has_rows(folder):
@@ -76,3 +78,12 @@ def test_settings_that_do_not_say_which_model_are_not_gone_on_with(tmp_path):
     path.write_text(json.dumps(before))
     with pytest.raises(UserError, match="its model was not recorded"):
         settings(tmp_path).check()
+
+
+def test_result_of_another_size_is_not_replaced(tmp_path):
+    times = dict.fromkeys(("seconds", "images_per_second", "compilation_seconds"))
+    result = {"data": {"num_images": 4}, "ode": None, **times}
+    (tmp_path / "result.json").write_text(json.dumps(result))
+    settings(tmp_path, num_images=4).check()
+    with pytest.raises(UserError, match=r"result of 4 images, which one of 8 would .*=…$"):
+        settings(tmp_path, num_images=8).check()

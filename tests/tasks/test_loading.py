@@ -11,7 +11,7 @@ from diffusion_ode.configs.construction import document_of
 from diffusion_ode.diffusion.straight_path import StraightPath
 from diffusion_ode.errors import UserError
 from diffusion_ode.networks.precision import Bfloat16
-from diffusion_ode.tasks.loaded_model import load_model
+from diffusion_ode.tasks.loading import load_model
 from diffusion_ode.tasks.run import Run
 from diffusion_ode.tools.import_reference import import_reference
 from diffusion_ode.training.sharding import Mesh

@@ -1,0 +1,84 @@
+"""Finished evaluations: finding them in a workdir, and what they hold."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diffusion_ode import units
+from diffusion_ode.errors import UserError
+from diffusion_ode.evaluation.bound_pass import BoundPass
+from diffusion_ode.evaluation.per_example import read_table
+from diffusion_ode.workdir.result_files import read_json
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A finished evaluation.
+
+    Attributes:
+      folder: `WORKDIR/evaluations/STEP-NAME`.
+      result: its `result.json`.
+    """
+
+    folder: Path
+    result: dict[str, Any]
+
+    @classmethod
+    def read(cls, folder: Path) -> "Evaluated":
+        return cls(folder, read_json(folder / "result.json"))
+
+    def is_of_same_model(self, other: "Evaluated") -> bool:
+        """Whether it is the same checkpoint of the same workdir."""
+        digests = [each.result.get("checkpoint", {}).get("digest") for each in (self, other)]
+        here, there = (each.folder.resolve().parent for each in (self, other))
+        return here == there and digests[0] is not None and digests[0] == digests[1]
+
+    def is_of_same_images(self, other: "Evaluated") -> bool:
+        """Whether an index names the same image in both."""
+        ours, theirs = self.result["data"], other.result["data"]
+        same = all(ours[key] == theirs[key] for key in ("fingerprint", "split"))
+        return same and (ours["split"] == "test" or ours["split_images"] == theirs["split_images"])
+
+    def bits(self, figure: str) -> dict[int, float]:
+        """Bits per dimension by image; NaN where the solve did not converge."""
+        table = read_table(self.folder / "per_example.csv")
+        if figure == "ode":
+            nats = np.where(table["converged"] > 0.0, -table["log_likelihood"], np.nan)
+        else:
+            nats = np.sum([table[column] for column in BoundPass.columns], axis=0)
+        bits = units.bits_per_dimension(nats, math.prod(self.result["data"]["shape"]))
+        return dict(zip(table["index"].tolist(), bits.tolist(), strict=True))
+
+
+def finished(workdir: Path) -> list[Path]:
+    """The folders of all evaluations that have ended, the last one first."""
+    results = sorted(
+        (workdir / "evaluations").glob("*/result.json"), key=lambda path: -path.stat().st_mtime
+    )
+    if not results:
+        there = "has no finished evaluation" if workdir.is_dir() else "is no folder"
+        raise UserError(
+            f"{workdir} {there}: name the workdir of a training, and run --task=evaluate there"
+            " first."
+        )
+    return [path.parent for path in results]
+
+
+def of_name(found: list[Path], name: str) -> Path:
+    """The first one of that name, which may have its step before it."""
+    for folder in found:
+        if name in (folder.name, kind_of(folder)):
+            return folder
+    there = ", ".join(folder.name for folder in found)
+    raise UserError(
+        f"{found[0].parent} has no finished evaluation named {name}, but {there}: choose by --set"
+        " compare.evaluation=… and --set compare.other=…, or evaluate there under that name."
+    )
+
+
+def kind_of(evaluation: Path) -> str:
+    """Its name without the step."""
+    return evaluation.name.partition("-")[2]

@@ -1,0 +1,104 @@
+"""An evaluation that was interrupted goes on, but never under other settings."""
+
+from pathlib import Path
+from typing import Any
+
+from diffusion_ode.computation import keeps_values
+from diffusion_ode.configs import documents
+from diffusion_ode.configs.documents import Document
+from diffusion_ode.errors import UserError
+from diffusion_ode.evaluation.earlier_result import earlier_result
+from diffusion_ode.evaluation.judged_images import JudgedImages
+from diffusion_ode.evaluation.loaded_model import LoadedModel
+
+ANOTHER_NAME = "give this one a name of its own by --set evaluate.name=…"
+# No row depends on them: the first images of a split are the same however many are judged, and the
+# standard error's parts are found anew.
+_FREE = ("num_images", "error_images")
+# Fields that version 0.1 did not have, as it behaved.
+_ALWAYS_SO = {"split": "test", "data": None}
+
+
+class EvaluationSettings:
+    """What an evaluation's rows depend on, kept as `settings.json` in its folder.
+
+    Args:
+      folder: of the evaluation.
+      experiment: whose evaluation it is; says which of its fields keep all values.
+      document: the same as a config document.
+      loaded: the model that is judged.
+      images: that it is judged on.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        experiment: Any,
+        document: Document,
+        loaded: LoadedModel,
+        images: JudgedImages,
+    ):
+        arguments = document["arguments"]
+        self._experiment = experiment
+        self._num_images = len(images)
+        self._path = folder / "settings.json"
+        self._settings = {
+            "checkpoint": loaded.facts["digest"],
+            "data": images.split_identity,
+            "model": arguments["model"],
+            "evaluate": _binding(arguments["evaluate"]),
+        }
+
+    def check(self) -> None:
+        """Refuses to go on with one under other settings, or to replace one of another size.
+
+        Raises:
+          UserError: says what differs, with both sides.
+        """
+        if self._path.exists() and self._has_rows():
+            match documents.read(self._path):
+                case {"dict": dict() as before}:
+                    what = "; ".join(self._differences(before))
+                case _:
+                    what = f"{self._path.name} is damaged"
+            if what:
+                raise UserError(
+                    f"{self._path.parent} holds an evaluation under other settings ({what}):"
+                    f" {ANOTHER_NAME}"
+                )
+        earlier = earlier_result(self._path.parent)
+        if earlier is not None and earlier["data"]["num_images"] != self._num_images:
+            raise UserError(
+                f"{self._path.parent} holds the result of {earlier['data']['num_images']} images,"
+                f" which one of {self._num_images} would replace: {ANOTHER_NAME}"
+            )
+
+    def _has_rows(self) -> bool:
+        """Whether a row was found under the settings that are kept."""
+        table = self._path.with_name("per_example.csv")
+        return table.exists() and table.read_bytes().count(b"\n") > 1
+
+    def write(self) -> None:
+        """Keeps them for whoever goes on with it."""
+        documents.write({"dict": self._settings}, self._path)
+
+    def _differences(self, before: dict[str, Any]) -> list[str]:
+        if "evaluate" in before:
+            before = {**before, "evaluate": _binding(before["evaluate"])}
+        then, now = ({"call": "", "arguments": which} for which in (before, self._settings))
+        return [
+            f"its {change.path} was not recorded"
+            if change.before is None and change.path in self._settings
+            else str(change)
+            for change in documents.difference(then, now)
+            if not keeps_values(self._experiment, change.path)
+        ]
+
+
+def _binding(evaluate: Document) -> Document:
+    """The arguments that rows depend on."""
+    arguments = {**_ALWAYS_SO, **evaluate["arguments"]}
+    return {
+        **evaluate,
+        "arguments": {name: value for name, value in arguments.items() if name not in _FREE},
+    }
