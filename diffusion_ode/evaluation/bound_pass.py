@@ -20,11 +20,12 @@ class BoundPass:
     Args:
       bound: how it is found.
       key: of its noise and times.
+      noun: what is counted, for the screen.
     """
 
     bound: VariationalBound
     key: Key
-    noun: ClassVar[str] = "bound of image"
+    noun: str = "bound of image"
     columns: ClassVar[tuple[str, ...]] = ("reconstruction", "prior", "diffusion")
 
     def rows(self, loaded, images, indices):

@@ -19,6 +19,8 @@ _KIND = {
     "num_importance": "K =",
     "combination": "a combination of draws",
 }
+# The same for two bounds: fields of the config.
+_BOUND_KIND = ("evaluate.bound.times", "evaluate.bound.ends")
 
 
 @dataclass(frozen=True)
@@ -184,15 +186,11 @@ def _check_same_kind(here: Evaluated, there: Evaluated, figure: str) -> None:
             _refuse_unlike(f"{what} {ours}", f"{what} {others}", here, there)
     for change in changed_settings(here, there):
         if figure == "bound" and change.path.startswith(_BOUND_KIND):
-            _refuse_unlike(
-                *(f"{change.path} = {side}" for side in (change.before, change.after)), here, there
-            )
+            ours, others = (f"{change.path} = {side}" for side in (change.before, change.after))
+            _refuse_unlike(ours, others, here, there)
     quirks = [", ".join(sorted(result.get("quirks", []))) or "none" for result in (mine, theirs)]
     if quirks[0] != quirks[1]:
         _refuse_unlike(f"the quirks {quirks[0]}", f"the quirks {quirks[1]}", here, there)
-
-
-_BOUND_KIND = ("evaluate.bound.times", "evaluate.bound.ends")
 
 
 def changed_settings(here: Evaluated, there: Evaluated) -> list[documents.Change]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -18,14 +18,12 @@ from diffusion_ode.reporting.running_mean import RunningMean
 class Pass(Protocol):
     """What is found of an image depends on the image and its index, not on the others."""
 
+    columns: ClassVar[tuple[str, ...]]
+    """The names of what is found."""
+
     @property
     def noun(self) -> str:
         """What is counted, for the screen."""
-        ...
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The names of what is found."""
         ...
 
     def rows(

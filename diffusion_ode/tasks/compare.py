@@ -53,16 +53,17 @@ class Compare:
                 " --with=WORKDIR, or another evaluation of this one by --set compare.other=NAME."
             )
         here = finished(run.workdir)
-        if other is not None:
+        if other is None:
+            assert self.other is not None
+            theirs = of_name(here, self.other)
+            mine = _beside(theirs, here) if wanted is None else of_name(here, wanted)
+        else:
             there = finished(Path(other).expanduser())
             if wanted is None and self.other is None:
                 names = {kind_of(folder) for folder in there}
                 wanted = next((kind for kind in map(kind_of, here) if kind in names), None)
             mine = here[0] if wanted is None else of_name(here, wanted)
             theirs = of_name(there, self.other or kind_of(mine))
-        else:
-            theirs = of_name(here, self.other)
-            mine = _beside(theirs, here) if wanted is None else of_name(here, wanted)
         return Evaluated.read(mine), Evaluated.read(theirs)
 
 

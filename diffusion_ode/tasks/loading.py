@@ -1,11 +1,11 @@
 """Where a task that judges or draws takes its parameters from."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import jax
 
-from diffusion_ode.checkpoints.stored import BEST_BY, Restored, StoredCheckpoints
+from diffusion_ode.checkpoints.stored import BEST_BY, Restored, Step, StoredCheckpoints
 from diffusion_ode.configs import documents
 from diffusion_ode.configs.documents import Document
 from diffusion_ode.distributed import processes
@@ -82,9 +82,9 @@ def _refuse_other_model(run: Run, document: Document, source: str) -> None:
             )
 
 
-def _step(checkpoint: str | None):
+def _step(checkpoint: str | None) -> Step:
     if checkpoint is None or checkpoint in BEST_BY:
-        return checkpoint
+        return cast(Step, checkpoint)
     if not checkpoint.isdigit():
         raise UserError(
             f"--checkpoint={checkpoint} is neither a step nor `best`: give a whole number, or leave"

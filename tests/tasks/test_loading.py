@@ -1,7 +1,7 @@
 """Where evaluation and sampling take their parameters from."""
 
 import dataclasses
-from types import SimpleNamespace
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,6 +17,7 @@ from diffusion_ode.tools.import_reference import import_reference
 from diffusion_ode.training.sharding import Mesh
 from tests.published_checkpoint import random_trees, small_model, write_published
 
+EXPERIMENT = dataclasses.make_dataclass("Experiment", ["model", "mesh"])
 PARAMETERS = random_trees(small_model())
 
 
@@ -24,7 +25,9 @@ def run(tmp_path, model=None, **fields):
     model = model or small_model()
     root = "diffusion_ode.tasks.experiment:Experiment"
     document = {"call": root, "arguments": {"model": document_of(model)}}
-    experiment = SimpleNamespace(model=model, mesh=Mesh(data=1))
+    experiment: Any = dataclasses.make_dataclass("Experiment", ["model", "mesh"])(
+        model, Mesh(data=1)
+    )
     return Run(experiment, document, name="x", workdir=tmp_path / "empty", **fields)
 
 
