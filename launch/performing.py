@@ -21,7 +21,7 @@ from experiments.config.building import build
 from experiments.config.conversion import to_document
 from launch.flags import Request
 from launch.provenance import log_failure, recorded
-from launch.summary import summary
+from launch.summary import show_summary
 
 
 def prepare(name: str, config: fdl.Config, request: Request, arguments: Sequence[str]) -> Run:
@@ -78,7 +78,7 @@ def perform(run: Run, task: str) -> int:
         if name == "train":  # what follows a training takes what it has made
             run = dataclasses.replace(run, init_from=None)
     if processes.is_leader():
-        print(summary(run, results))
+        show_summary(run, results)
     return DONE
 
 

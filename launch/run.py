@@ -5,10 +5,9 @@ task. Nothing slow is imported before it is needed; see `--help` for the flags.
 """
 
 import gc
-import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 if not __package__:
@@ -19,7 +18,8 @@ if not __package__:
 
 from diffusion_ode.distributed import joining
 from diffusion_ode.errors import UserError
-from diffusion_ode.exit_statuses import DONE, INTERRUPTED, REFUSED
+from diffusion_ode.exit_statuses import DONE, FAILED, INTERRUPTED, REFUSED
+from diffusion_ode.streams import LastingStream
 from launch import flags
 from launch.compilation_cache import keep_compilations
 
@@ -31,8 +31,7 @@ def main(arguments: Sequence[str]) -> int:
         if request.listing is not None:
             from launch.listing import listing
 
-            print(listing(request.listing))
-            return DONE
+            return show(listing(request.listing).splitlines())
         assert request.experiment is not None  # the flags ask for one or for the listing
         return launch_experiment(request.experiment, request, arguments)
     except UserError as error:
@@ -41,9 +40,6 @@ def main(arguments: Sequence[str]) -> int:
         if joining.speaks(error):
             print(sentence(error), file=sys.stderr)
         return REFUSED
-    except BrokenPipeError:  # `--list | head` has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
     except KeyboardInterrupt:
         print("Interrupted; run the same command to go on.", file=sys.stderr)
         return INTERRUPTED
@@ -60,15 +56,27 @@ def launch_experiment(name: str, request: flags.Request, arguments: Sequence[str
         from launch.describing import description
 
         collect_garbage_again()
-        for line in description(entry, config, request.device, request.target):
-            print(line, flush=True)
-        return DONE
+        return show(description(entry, config, request.device, request.target))
     from launch.performing import perform, prepare
 
     run = prepare(entry.name, config, request, arguments)
     collect_garbage_again()
     joining.join(request.peers, request.wait_for_peers)
     return perform(run, request.task)
+
+
+def show(lines: Iterable[str]) -> int:
+    """Prints lines as they come; the exit status."""
+    for line in lines:
+        print(line, flush=True)
+        lost = getattr(sys.stdout, "failure", None)
+        if isinstance(lost, BrokenPipeError):  # `--list | head` has read enough
+            return DONE
+        if lost is not None:
+            reason = getattr(lost, "strerror", lost)
+            print(f"Standard output cannot be written to ({reason}).", file=sys.stderr)
+            return FAILED
+    return DONE
 
 
 def collect_garbage_again() -> None:
@@ -83,6 +91,7 @@ if __name__ == "__main__":
     gc.disable()
     # Until a task watches the signals itself there is nothing to save: leave at once.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sys.stdout, sys.stderr = LastingStream(sys.stdout), LastingStream(sys.stderr)
     keep_compilations()
     try:
         status = main(sys.argv[1:])

@@ -14,6 +14,7 @@ from diffusion_ode.distributed import peer_watch, processes
 from diffusion_ode.distributed.relay import Relay
 from diffusion_ode.errors import UserError
 from diffusion_ode.exit_statuses import FAILED, REFUSED
+from diffusion_ode.streams import LastingStream
 
 WAIT_FOR_PEERS = 300  # seconds; JAX's own patience
 # JAX ends a process that waited in vain from within, with a trace of C++: we must be there first.
@@ -177,7 +178,7 @@ def _silence_chatter() -> None:
     ours = os.dup(1)
     buffering = 1 if sys.stdout.isatty() else -1
     sys.stdout.flush()
-    sys.stdout = os.fdopen(ours, "w", buffering, sys.stdout.encoding, sys.stdout.errors)
+    sys.stdout = LastingStream(os.fdopen(ours, "w", buffering, sys.stdout.encoding))
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.close(nowhere)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from diffusion_ode.evaluation.comparison import Comparison, changed_settings
-from diffusion_ode.reporting.result_table import with_error
+from diffusion_ode.reporting.quantities import with_error
 
 # What may differ, but puts the solver's error or the probes' into the difference: fields of `ode`.
 _SOLVING = ("solver", "controller", "variable", "divergence")

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from diffusion_ode.reporting.progress import duration
-from diffusion_ode.reporting.result_table import some_images, with_error
+from diffusion_ode.reporting.quantities import some_images, with_error
 
 Row = tuple[str, str]
 

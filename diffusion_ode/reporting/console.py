@@ -2,8 +2,6 @@
 
 import datetime
 import logging
-import os
-import shutil
 import sys
 import threading
 import time
@@ -11,10 +9,39 @@ from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import TextIO
 
-from diffusion_ode.reporting.result_table import SCREEN_WIDTH
+import rich.console
+from rich.live import Live
+from rich.text import Text
+
+from diffusion_ode.streams import LastingStream
 
 _PERIOD = 30.0  # seconds between lines of progress where there is no live line, and in log.txt
-_ERASE = "\r\x1b[K"
+
+
+class Screen(rich.console.Console):
+    """Rich's console as this program uses it: text as it is, no colours, no control codes in files.
+
+    It is as wide as the terminal, 80 columns elsewhere; a loss of the stream is no failure.
+
+    Args:
+      stream: by default standard output.
+      quiet: shows nothing.
+    """
+
+    def __init__(self, stream: TextIO | None = None, quiet: bool = False):
+        file = LastingStream(stream or sys.stdout)
+        super().__init__(
+            file=file,  # pyright: ignore[reportArgumentType] — it has all that Rich asks for
+            force_terminal=file.isatty(),
+            quiet=quiet,
+            markup=False,
+            highlight=False,
+            emoji=False,
+        )
+
+    def show_cursor(self, show: bool = True) -> bool:
+        """Never hides it: a process that leaves in a hurry could not bring it back."""
+        return False
 
 
 class Console:
@@ -38,7 +65,8 @@ class Console:
         silent: bool = False,
     ):
         self._silent = silent
-        self._stream = sys.stdout if stream is None else stream
+        self._screen = Screen(stream, quiet=silent)
+        self._live: Live | None = None
         self._log: TextIO | None = None
         self._not_yet_logged: list[str] = []
         # Libraries log whole tracebacks for what we say in a sentence (Orbax, a failed save).
@@ -47,10 +75,8 @@ class Console:
         self._noise: MemoryHandler | None = MemoryHandler(capacity=1)
         self._noise.setLevel(logging.WARNING)
         logging.getLogger().addHandler(self._noise)
-        self._live = self._stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
         self._period = period
         self._last_kept = -float("inf")
-        self._drawn = False
         self._lock = threading.RLock()
         if log is not None:
             self.log_to(log)
@@ -78,8 +104,7 @@ class Console:
     def print(self, text: str = "") -> None:
         """Print lines that stay."""
         with self._lock:
-            self._show((_ERASE if self._drawn else "") + text + "\n")
-            self._drawn = False
+            self._screen.print(text, soft_wrap=True)
             self._write_log(text)
 
     def progress(self, line: str) -> None:
@@ -89,26 +114,31 @@ class Console:
             if kept:
                 self._last_kept = time.monotonic()
                 self._write_log(line)
-            if self._live:
-                columns = shutil.get_terminal_size((SCREEN_WIDTH, 24)).columns
-                # A full line makes some terminals wrap.
-                self._show(_ERASE + line[: columns - 1])
-                self._drawn = True
+            if self._screen.is_interactive:
+                if self._live is None:
+                    self._live = Live(
+                        console=self._screen,
+                        auto_refresh=False,
+                        redirect_stdout=False,
+                        redirect_stderr=False,
+                    )
+                    self._live.start()
+                self._live.update(Text(line, no_wrap=True, overflow="ellipsis"), refresh=True)
             elif kept:
-                self._show(line + "\n")
+                self._screen.print(line, soft_wrap=True)
 
     def end_progress(self, line: str) -> None:
         """Leave the last line of progress on the screen, and in the log."""
         with self._lock:
-            self.print(line)
             self._last_kept = -float("inf")
+            self.progress(line)
+            self._last_kept = -float("inf")
+            self._end_live()
 
     def close(self) -> None:
         """End the live line and close the log; nothing must be printed afterwards."""
         with self._lock:
-            if self._drawn:
-                self._show("\n")
-                self._drawn = False
+            self._end_live()
             if self._noise is not None:
                 logging.getLogger().removeHandler(self._noise)
                 if (target := self._noise.target) is not None:
@@ -119,17 +149,10 @@ class Console:
                 self._log.close()
                 self._log = None
 
-    def _show(self, text: str) -> None:
-        if self._silent:
-            return
-        encoding = getattr(self._stream, "encoding", None) or "utf-8"
-        try:
-            # A screen that knows no "±" shows "?" instead of ending the run.
-            self._stream.write(text.encode(encoding, "replace").decode(encoding))
-            self._stream.flush()
-        except (OSError, ValueError):
-            self._stream = _Nowhere()
-            self._live = False
+    def _end_live(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
 
     def _write_log(self, text: str) -> None:
         if self._silent:
@@ -141,13 +164,3 @@ class Console:
         else:
             self._log.writelines(lines)
             self._log.flush()
-
-
-class _Nowhere:
-    encoding = "utf-8"
-
-    def write(self, _: str) -> None:
-        pass
-
-    def flush(self) -> None:
-        pass

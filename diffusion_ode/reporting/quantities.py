@@ -1,7 +1,10 @@
-"""Bytes, operations and short times as people read them: three digits and a unit that fits."""
+"""Quantities as people read them: three digits and a unit that fits, a value and its error."""
+
+from collections.abc import Sequence
 
 from diffusion_ode.reporting.progress import duration
 
+_NAMED = 4  # images of five digits each, with a count, fit beside a label
 _THOUSANDS = ("", "k", "M", "G", "T", "P")
 _MINUTE, _HOUR = 60.0, 3600.0
 
@@ -30,6 +33,18 @@ def hours(seconds: float) -> str:
     """Of many devices together: `47,808 h`, `43.1 h`, below an hour as `short_time` says it."""
     number = seconds / _HOUR
     return f"{_three_digits(number)} h" if number >= 0.9995 else short_time(seconds)
+
+
+def with_error(value: float, standard_error: float, digits: int = 4) -> str:
+    """A value and its standard error, e.g. `2.1470 ± 0.0121`."""
+    return f"{value:.{digits}f} ± {standard_error:.{digits}f}"
+
+
+def some_images(indices: Sequence[int]) -> str:
+    """Names the first few images, and counts the others: `images 3, 7, 12, 40 and 5 more`."""
+    few = ", ".join(map(str, indices[:_NAMED]))
+    more = f" and {len(indices) - _NAMED} more" if len(indices) > _NAMED else ""
+    return f"image{'s' if len(indices) > 1 else ''} {few}{more}"
 
 
 def _scaled(number: float, unit: str, largest: str) -> str:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable
 
-from diffusion_ode.reporting.result_table import with_error
+from diffusion_ode.reporting.quantities import with_error
 
 
 class RunningMean:

@@ -12,7 +12,7 @@ from diffusion_ode.inference.sampling import Sample as Sampled
 from diffusion_ode.randomness import stream_key
 from diffusion_ode.reporting.image_grid import image_grid, write_picture
 from diffusion_ode.reporting.progress import Progress
-from diffusion_ode.reporting.result_table import some_images
+from diffusion_ode.reporting.quantities import some_images
 from diffusion_ode.reporting.tensorboard_writer import TensorBoardWriter
 from diffusion_ode.tasks.interruptible import interruptible
 from diffusion_ode.tasks.loading import load_model

@@ -15,10 +15,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 SUMMARY = """
 tiny_sp
-───────  ─
-steps    7
-steps    2
-steps    3
+───────────
+steps     7
+steps     2
+steps     3
 
 written
   config  runs/tiny_sp/config.json
@@ -166,7 +166,7 @@ def test_training_is_followed_by_its_tasks_and_leaves_its_traces(launch, outside
         "ran 2 from None at None",
         "ran 3 from None at None",
     ]
-    shown = "\n".join(lines[3:]).replace(str(ROOT / "launch"), "launch")
+    shown = "\n".join(map(str.rstrip, lines[3:])).replace(str(ROOT / "launch"), "launch")
     assert shown == SUMMARY
     workdir = outside / "runs/tiny_sp"
     config = json.loads((workdir / "config.json").read_text())
@@ -178,16 +178,55 @@ def test_training_is_followed_by_its_tasks_and_leaves_its_traces(launch, outside
     assert "jax" in launches[0]["versions"]
 
 
-def test_it_runs_as_a_script_from_anywhere(outside):
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "launch/run.py"), "--exp=outside:tiny", "--task=evaluate"],
-        cwd=outside,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+@pytest.fixture
+def script(outside):
+    """Runs the program as a process of its own, in the folder that holds `outside.py`."""
+
+    def run(*arguments, stdout=subprocess.PIPE, **environment):
+        return subprocess.run(
+            [sys.executable, str(ROOT / "launch/run.py"), *arguments],
+            cwd=outside,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            env={**os.environ, **environment},
+        )
+
+    return run
+
+
+def test_it_runs_as_a_script_from_anywhere(script):
+    done = script("--exp=outside:tiny", "--task=evaluate")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("ran 2")
+
+
+@pytest.mark.parametrize("shows", [["--list"], ["--exp=outside:tiny", "--describe"]])
+def test_what_cannot_be_shown_is_a_failure_said_in_one_sentence(script, shows):
+    with Path("/dev/full").open("w") as full:
+        done = script(*shows, stdout=full)
+    said = "Standard output cannot be written to (No space left on device).\n"
+    assert (done.returncode, done.stderr) == (1, said)
+
+
+def test_a_training_goes_on_without_a_screen(script, outside):
+    with Path("/dev/full").open("w") as full:
+        done = script("--exp=outside:tiny", stdout=full)
+    assert (done.returncode, done.stderr) == (0, "")
+    launches = json.loads((outside / "runs/tiny/run.json").read_text())["launches"]
+    assert [entry["outcome"] for entry in launches] == ["done"] * 3
+
+
+@pytest.mark.parametrize(
+    "flags", [["--list"], ["--exp=outside:tiny", "--describe"], ["--exp=outside:tiny"]]
+)
+def test_a_screen_that_knows_only_ascii_shows_the_rest_as_question_marks(script, flags):
+    flags = [flag.replace("tiny", "outside:tiny") for flag in flags]
+    done = script(*flags, LC_ALL="C", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.isascii()
+    assert len(done.stdout.splitlines()) > 10
 
 
 def test_one_task_runs_alone_with_its_flags(launch, outside):

@@ -1,0 +1,40 @@
+"""Streams that end no run: closed, full, or of few letters."""
+
+import os
+from typing import Any, TextIO
+
+
+class LastingStream:
+    """A text stream that goes on when it can no longer be written to; what comes then is lost.
+
+    What its encoding does not know, such as ± in ASCII, becomes a question mark.
+
+    Args:
+      stream: None if the process was started with it closed.
+
+    Attributes:
+      failure: why it can no longer be written to, if so.
+    """
+
+    def __init__(self, stream: TextIO | None):
+        self._stream: Any = open(os.devnull, "w") if stream is None else stream  # noqa: PTH123, SIM115
+        self.failure: Exception | None = None
+        if hasattr(self._stream, "reconfigure"):
+            self._stream.reconfigure(errors="replace")
+
+    def write(self, text: str) -> int:
+        self._attempt(lambda: self._stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        self._attempt(self._stream.flush)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def _attempt(self, act) -> None:
+        if self.failure is None:
+            try:
+                act()
+            except (OSError, ValueError) as failure:  # a closed file's is a ValueError
+                self.failure = failure
