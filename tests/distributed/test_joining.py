@@ -98,8 +98,8 @@ def test_a_garbled_cluster_is_one_sentence_that_names_the_way_out(environment):
         (("--num_processes=2",), "give the three together"),
         (("--coordinator=a:1", "--num_processes=2"), "give the three together"),
         (("--coordinator=a:1", "--num_processes=2", "--process_id=2"), "number them from 0"),
-        (("--coordinator=a", "--num_processes=2", "--process_id=1"), "no HOST:PORT"),
-        (("--wait_for_peers=0",), "no time to wait"),
+        (("--coordinator=a", "--num_processes=2", "--process_id=1"), "is not HOST:PORT"),
+        (("--wait_for_peers=0",), "at least 1 second"),
     ],
 )
 def test_wrong_flags_are_refused(given, says):

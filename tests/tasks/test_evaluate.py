@@ -271,11 +271,9 @@ def test_mean_that_lacks_images_is_no_code_length():
 
 
 @pytest.mark.parametrize("trace", ["1 probe", "exact trace", HutchPlusPlus(30).in_words])
-def test_table_fits_a_screen(trace):
+def test_rows_tell_what_the_mean_is_of(trace):
     lost = [12345, 12346, 12347, 12348, *range(20000, 29999)]
     rows = rows_in_words(**verdict(OdeLikelihood(), 20), not_converged=lost, trace=trace)
-    width = max(len(what) for what, _ in rows)
-    assert all(width + 2 + len(value) <= 80 for _, value in rows)
     table = " ".join(map(" ".join, rows))
     assert trace in table
     assert "images 12345, 12346, 12347, 12348 and 9999 more" in table
