@@ -41,12 +41,11 @@ from diffusion_ode.diffusion.parameterization import VelocityPrediction
 from diffusion_ode.diffusion.variance_preserving import VariancePreserving
 from diffusion_ode.inference.likelihood import OdeLikelihood
 from diffusion_ode.inference.probability_flow import ProbabilityFlow
-from diffusion_ode.solvers.control import PIController
 from diffusion_ode.solvers.divergence import draw_probes
 from diffusion_ode.solvers.exact_trace import ExactTrace
 from diffusion_ode.solvers.hutchinson_trace import HutchinsonTrace
+from diffusion_ode.solvers.pi_controller import PIController
 from diffusion_ode.solvers.solve import solve
-from diffusion_ode.solvers.solver import order_of
 from tests.gaussian_oracle import draw_data, exact_model, gaussian, in_float32, noised_variance
 
 _ALLOWED = 0.002  # bits per dimension, of the mean
@@ -91,7 +90,7 @@ def _speed(workdir: Path, images: int, rounds: int, tolerance: float) -> None:
         },
         "lanes, default": default,
         "lanes, a quarter of its tolerance": dataclasses.replace(
-            default, controller=default.controller.tightened(0.25, order_of(default.solver))
+            default, controller=default.controller.tightened(0.25, default.solver.convergence_order)
         ),
     }
     solved: dict[str, Solved] = {}
@@ -189,7 +188,7 @@ def _oracle() -> None:
     model = exact_model(path, VelocityPrediction(), (4, 4, 1))
     z = draw_data(data, 64)
     rows = []
-    default, order = OdeLikelihood().controller, order_of(OdeLikelihood().solver)
+    default, order = OdeLikelihood().controller, OdeLikelihood().solver.convergence_order
     for name, controller in (
         ("default", default),
         ("a tenth of them", default.tightened(0.1, order)),

@@ -18,14 +18,15 @@ from diffusion_ode.inference.diffusion_model import DiffusionModel
 from diffusion_ode.inference.likelihood import OdeLikelihood
 from diffusion_ode.inference.probability_flow import ProbabilityFlow
 from diffusion_ode.randomness import image_keys
-from diffusion_ode.solvers.control import PIController, StepController
 from diffusion_ode.solvers.divergence import Divergence, draw_probes
 from diffusion_ode.solvers.dormand_prince8 import DormandPrince8
 from diffusion_ode.solvers.exact_trace import ExactTrace
 from diffusion_ode.solvers.hutchinson_trace import HutchinsonTrace
 from diffusion_ode.solvers.lanes import Item, solve_lanes
+from diffusion_ode.solvers.pi_controller import PIController
+from diffusion_ode.solvers.runge_kutta import RungeKutta
 from diffusion_ode.solvers.solver import Solver
-from diffusion_ode.solvers.tableau import RungeKutta
+from diffusion_ode.solvers.step_controller import StepController
 
 REFERENCE = 1e-6  # tolerance of the references, in float32
 _CHECK = 1e-8  # and of the solves in float64 that they are checked against,

@@ -16,12 +16,16 @@ from diffusion_ode.diffusion.integration_variable import (
 )
 from diffusion_ode.solvers.adams import Adams
 from diffusion_ode.solvers.bogacki_shampine3 import BogackiShampine3
-from diffusion_ode.solvers.control import FixedSteps, PIController, StepController
 from diffusion_ode.solvers.dormand_prince5 import DormandPrince5
 from diffusion_ode.solvers.dormand_prince8 import DormandPrince8
+from diffusion_ode.solvers.dpm_solver_plus_plus import DpmSolverPlusPlus
+from diffusion_ode.solvers.euler import Euler
+from diffusion_ode.solvers.fixed_steps import FixedSteps
 from diffusion_ode.solvers.heun import Heun
+from diffusion_ode.solvers.pi_controller import PIController
 from diffusion_ode.solvers.runge_kutta4 import RungeKutta4
-from diffusion_ode.solvers.solver import Solver, name_of
+from diffusion_ode.solvers.solver import Solver
+from diffusion_ode.solvers.step_controller import StepController
 
 PICTURE = Path(__file__).resolve().parents[1] / "docs/figures/likelihood_error_against_nfe.png"
 _IMAGES = 16
@@ -42,6 +46,8 @@ SOLVERS: dict[Solver, str] = {
     DormandPrince8(): "tab:purple",
     Heun(): "tab:gray",
     RungeKutta4(): "tab:green",
+    Euler(): "tab:brown",
+    DpmSolverPlusPlus(): "tab:cyan",
 }
 
 
@@ -54,7 +60,7 @@ def main(workdir: Path, images: int) -> None:
     for variable_name, variable in VARIABLES.items():
         for solver in SOLVERS:
             for controller in _controllers(solver):
-                name = f"{variable_name} | {name_of(solver)} | {_described(controller)}"
+                name = f"{variable_name} | {solver.name} | {_described(controller)}"
                 if name not in points:
                     solved = Lanes(solver, controller, variable)(posed)
                     errors = solved.bits - truth
@@ -73,7 +79,7 @@ def main(workdir: Path, images: int) -> None:
 
 
 def _controllers(solver: Solver) -> list[StepController]:
-    if isinstance(solver, Heun | RungeKutta4):
+    if not solver.estimates_errors or isinstance(solver, Heun):
         return [FixedSteps(nfe // evaluations_of(solver)) for nfe in _EVALUATIONS]
     growth = {"factor_max": 2.0} if isinstance(solver, Adams) else {}
     return [PIController(0.0, 0.0, 1e-2, unit_tolerance=t, **growth) for t in _UNIT_TOLERANCES]
@@ -89,7 +95,7 @@ def _described(controller: StepController) -> str:
 def _table(points: dict[str, Any]) -> str:
     rows = [
         [
-            name_of(solver),
+            solver.name,
             *(_evaluations_for(_RMS, _line(points, variable, solver)) for variable in VARIABLES),
         ]
         for solver in SOLVERS
@@ -110,7 +116,7 @@ def _evaluations_for(rms: float, line: list[tuple[float, float]]) -> str:
 
 def _line(points: dict[str, Any], variable: str, solver: Solver) -> list[tuple[float, float]]:
     """(evaluations, rms) at every setting, in ascending order."""
-    prefix = f"{variable} | {name_of(solver)} | "
+    prefix = f"{variable} | {solver.name} | "
     own = (point for name, point in points.items() if name.startswith(prefix))
     return sorted((nfe, rms) for nfe, _, rms in own)
 
@@ -125,7 +131,7 @@ def _draw(points: dict[str, Any], images: int) -> None:
     for panel, variable in zip(panels, VARIABLES, strict=True):
         for solver, colour in SOLVERS.items():
             nfe, rms = zip(*_line(points, variable, solver), strict=True)
-            panel.loglog(nfe, rms, "o-", ms=3.5, lw=1.2, color=colour, label=name_of(solver))
+            panel.loglog(nfe, rms, "o-", ms=3.5, lw=1.2, color=colour, label=solver.name)
         panel.set_title(f"along {variable}", fontsize=10)
         panel.set_xlabel("network evaluations an image")
         panel.set_xticks(_TICKS, map(str, _TICKS))

@@ -52,8 +52,10 @@ LIBRARY_NAMES: Mapping[str, frozenset[str]] = {
 MOVED: Mapping[str, str] = {
     "diffusion_ode.process.": "diffusion_ode.diffusion.",
     "diffusion_ode.inference.reference_quirks": "diffusion_ode.evaluation.reference_quirks",
+    "diffusion_ode.solvers.control:F": "diffusion_ode.solvers.fixed_steps:F",
+    "diffusion_ode.solvers.control:P": "diffusion_ode.solvers.pi_controller:P",
 }
-"""Where modules went, by the beginning of their names: configs of earlier versions still load."""
+"""Where pieces went, by the beginning of their names: configs of earlier versions still load."""
 
 LINEN_BOOKKEEPING = frozenset({"parent", "name"})
 """Fields that every Flax module has for Flax's own use; no part of a config."""
@@ -252,16 +254,15 @@ def _check_size(document: Document) -> None:
 
 
 def _split(reference: str) -> tuple[str, str]:
+    for before, after in MOVED.items():
+        if reference.startswith(before):
+            reference = after + reference.removeprefix(before)
     if not (match := _REFERENCE.fullmatch(reference)):
         raise UserError(
             f"The config names {reference[:80]!r}, which is not of the form 'module:Name': "
             f"{_RESTORE}."
         )
-    module = match[1]
-    for before, after in MOVED.items():
-        if module.startswith(before):
-            module = after + module.removeprefix(before)
-    return module, match[2]
+    return match[1], match[2]
 
 
 def _import(module: str) -> Any:

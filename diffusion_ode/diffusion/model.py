@@ -1,4 +1,4 @@
-"""A diffusion ODE on paper: what it is made of, and its drift."""
+"""A diffusion ODE on paper: what it is made of."""
 
 from dataclasses import dataclass
 
@@ -68,12 +68,6 @@ class Model:
         gamma = along_images(gamma)
         gain = self.parameterization.gain(self.path, gamma)
         return gain * output + self.parameterization.skip(self.path, gamma) * z
-
-    def drift(self, output: Images, z: Images, gamma: PerImage) -> Images:
-        """dz/dγ from the network's output, in the form in which the terms in z have cancelled."""
-        gamma = along_images(gamma)
-        gain = 0.5 * self.path.sigma(gamma) * self.parameterization.gain(self.path, gamma)
-        return self.parameterization.drift_skip(self.path, gamma) * z + gain * output
 
     def likelihood_weight(self, gamma: PerImage) -> PerImage:
         """½a²: the weight of ‖output − target‖² in the diffusion term, in nats per unit of γ."""

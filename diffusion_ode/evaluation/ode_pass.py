@@ -15,7 +15,6 @@ from diffusion_ode.evaluation.uncertainty import Uncertainty, uncertainty
 from diffusion_ode.inference.likelihood import ImageLikelihood, OdeLikelihood
 from diffusion_ode.randomness import stream_key
 from diffusion_ode.reporting.console import Console
-from diffusion_ode.solvers.solver import order_of
 
 _TIGHTER = 0.1  # of the tolerance, to see the solver's error
 
@@ -84,7 +83,7 @@ def error_parts(
 
     values, ode = in_bits(found), ode_pass.ode
     other_noise, other_probes = {"noise": "other noise"}, {"probes": "other probes"}
-    tighter = ode.controller.tightened(_TIGHTER, order_of(ode.solver))
+    tighter = ode.controller.tightened(_TIGHTER, ode.solver.convergence_order)
     return uncertainty(
         values,
         redrawn=again("other noise and probes", **other_noise, **other_probes),

@@ -25,11 +25,12 @@ from diffusion_ode.inference.draw_combination import (
 from diffusion_ode.inference.probability_flow import ProbabilityFlow
 from diffusion_ode.randomness import image_keys
 from diffusion_ode.solvers.adams import Adams
-from diffusion_ode.solvers.control import PIController, StepController
 from diffusion_ode.solvers.divergence import Divergence, draw_probes
 from diffusion_ode.solvers.hutchinson_trace import HutchinsonTrace
 from diffusion_ode.solvers.lanes import Item, solve_lanes
+from diffusion_ode.solvers.pi_controller import PIController
 from diffusion_ode.solvers.solver import Solver
+from diffusion_ode.solvers.step_controller import StepController
 from diffusion_ode.typing import Key, Levels, Parameters
 
 _STARTED_TOGETHER = 64  # images whose noise is drawn in one call: a call costs more than a draw

@@ -19,13 +19,15 @@ class ProbabilityFlow:
     share of the divergence, d N, is exact. Following the flow from data to noise,
     log p0(z0) = log p1(z1) + ∫ div(dz/ds) ds.
 
+    It is a SemilinearField: with the scale σ and the clock α/σ, d(z/σ) = x̂ d(α/σ).
+
     Args:
       model: a diffusion ODE.
       variable: s.
       divergence: how the trace is found; None: it is not needed (sampling).
 
     Source: Song et al. 2020, arXiv:2011.13456, section 4.3 and appendix D; Chen et al. 2018,
-    arXiv:1806.07366, theorem 1.
+    arXiv:1806.07366, theorem 1; for x̂: Lu et al. 2022, arXiv:2211.01095, equation 8.
     """
 
     model: Model
@@ -43,22 +45,50 @@ class ProbabilityFlow:
         return float(self.variable.value(self.model.path, jnp.asarray(gamma, jnp.float32)))
 
     def unit(self, s: PerImage) -> PerImage:
-        """σ at s: log p_s changes by about ε̂·error/σ, so errors of z matter in this unit."""
+        """Gives σ at s: log p_s changes by about ε̂·error/σ, so errors of z matter in this unit."""
         return self.model.path.sigma(self.variable.gamma(self.model.path, s))
+
+    def log_scale(self, s: PerImage) -> PerImage:
+        return self.model.path.log_sigma(self.variable.gamma(self.model.path, s))
+
+    def log_clock(self, s: PerImage) -> PerImage:
+        return -0.5 * self.variable.gamma(self.model.path, s)
 
     def __call__(
         self, parameters: Parameters, s: PerImage, z: Images, probe: Array | None
     ) -> tuple[Images, PerImage | None]:
-        """(dz/ds, div dz/ds), each image at its own s."""
-        model = self.model
-        gamma = self.variable.gamma(model.path, s)
-        pace = self.variable.gamma_derivative(model.path, gamma)
-        gain = 0.5 * model.path.sigma(gamma) * model.parameterization.gain(model.path, gamma) * pace
-        skip = model.parameterization.drift_skip(model.path, gamma) * pace
-        flag = jnp.zeros_like(s)  # likelihoods and samples are of images as they are
+        """Gives (dz/ds, div dz/ds), each image at its own s."""
+        path, parameterization = self.model.path, self.model.parameterization
+        gamma = self.variable.gamma(path, s)
+        pace = self.variable.gamma_derivative(path, gamma)
+        gain = 0.5 * path.sigma(gamma) * parameterization.gain(path, gamma) * pace
+        skip = parameterization.drift_skip(path, gamma) * pace
+        return self._affine(parameters, gamma, z, probe, gain, skip)
+
+    def nonlinear(
+        self, parameters: Parameters, s: PerImage, z: Images, probe: Array | None
+    ) -> tuple[Images, PerImage | None]:
+        """The data's prediction x̂ = (z − σε̂)/α and tr ∂x̂/∂z, each image at its own s."""
+        path, parameterization = self.model.path, self.model.parameterization
+        gamma = self.variable.gamma(path, s)
+        share = parameterization.gain(path, gamma) / path.alpha(gamma)
+        skip = parameterization.trace_offset(path, gamma) * share  # (1 − σb)/α without cancelling
+        return self._affine(parameters, gamma, z, probe, -path.sigma(gamma) * share, skip)
+
+    def _affine(
+        self,
+        parameters: Parameters,
+        gamma: PerImage,
+        z: Images,
+        probe: Array | None,
+        gain: PerImage,
+        skip: PerImage,
+    ) -> tuple[Images, PerImage | None]:
+        """Value of gain · output + skip · z, and its trace."""
+        flag = jnp.zeros_like(gamma)  # likelihoods and samples are of images as they are
 
         def from_output(noised):
-            return along_images(gain) * model.predict(parameters, noised, gamma, flag)
+            return along_images(gain) * self.model.predict(parameters, noised, gamma, flag)
 
         # Exact products everywhere: the error of a likelihood is the solver's, not the hardware's.
         with jax.default_matmul_precision("highest"):

@@ -15,9 +15,10 @@ from diffusion_ode.diffusion.model import Model
 from diffusion_ode.inference.decoding import Decoder, NearestLevel
 from diffusion_ode.inference.probability_flow import ProbabilityFlow
 from diffusion_ode.solvers.adams import Adams
-from diffusion_ode.solvers.control import PIController, StepController
 from diffusion_ode.solvers.lanes import Item, solve_lanes
+from diffusion_ode.solvers.pi_controller import PIController
 from diffusion_ode.solvers.solver import Solver
+from diffusion_ode.solvers.step_controller import StepController
 from diffusion_ode.typing import Key, Parameters
 
 

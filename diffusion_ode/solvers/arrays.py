@@ -63,9 +63,9 @@ def all_finite(values: State) -> Mask:
 def weighted_sum(weights: Weights, slopes: Slopes) -> State:
     """sum_j weights[l, j] slopes[l, j, ...] for weights [lanes, stages].
 
-    A weight of zero leaves a slope out even if it is not a number: slots of stages not reached yet
-    hold what an earlier step, or an earlier solve in this lane, left there. Written as products
-    and a sum, because a matrix product would run at reduced precision on some accelerators.
+    A weight of zero leaves a slope out even if it is not a number: stages that are not reached yet
+    hold what an earlier step left there. Written as products and a sum, because a matrix product
+    would run at reduced precision on some accelerators.
     """
     weights = expand(weights, slopes.ndim)
     return jnp.sum(jnp.where(weights == 0, 0, weights * slopes), axis=1)

@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from diffusion_ode.solvers.runge_kutta import RungeKutta
 from diffusion_ode.solvers.tableau import Tableau
 
 
 @dataclass(frozen=True)
-class BogackiShampine3:
+class BogackiShampine3(RungeKutta):
     """Order 3 with an error estimate of order 2, first same as last: three evaluations a step.
 
     Bogacki and Shampine 1989, "A 3(2) pair of Runge–Kutta formulas".

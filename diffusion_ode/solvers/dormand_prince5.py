@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from diffusion_ode.solvers.runge_kutta import RungeKutta
 from diffusion_ode.solvers.tableau import Tableau
 
 _B = (35 / 384, 0.0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84)
@@ -18,7 +19,7 @@ _B_EMBEDDED = (
 
 
 @dataclass(frozen=True)
-class DormandPrince5:
+class DormandPrince5(RungeKutta):
     """Order 5 with an error estimate of order 4, first same as last: six evaluations a step.
 
     Dormand and Prince 1980, "A family of embedded Runge–Kutta formulae", table 2 (RK5(4)7M).

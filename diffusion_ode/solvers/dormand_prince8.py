@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from diffusion_ode.solvers.runge_kutta import RungeKutta
 from diffusion_ode.solvers.tableau import Tableau
 
 _A = (
@@ -128,7 +129,7 @@ _ERROR_3 = (
 
 
 @dataclass(frozen=True)
-class DormandPrince8:
+class DormandPrince8(RungeKutta):
     """Order 8, twelve evaluations a step, with error estimates of orders 5 and 3.
 
     The two estimates e5 and e3 are combined to |e5|^2 / sqrt(|e5|^2 + 0.01 |e3|^2), which behaves

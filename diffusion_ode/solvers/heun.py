@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from diffusion_ode.solvers.runge_kutta import RungeKutta
 from diffusion_ode.solvers.tableau import Tableau
 
 
 @dataclass(frozen=True)
-class Heun:
+class Heun(RungeKutta):
     """Heun's explicit trapezoidal rule, order 2, two evaluations a step.
 
     The difference from Euler's method estimates the error, so it may also run adaptively.

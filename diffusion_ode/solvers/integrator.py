@@ -12,10 +12,9 @@ The price is a pass over the stored slopes per evaluation, little beside a netwo
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,30 +26,33 @@ from diffusion_ode.solvers.arrays import (
     all_finite,
     select,
 )
-from diffusion_ode.solvers.control import SMALLEST_REMEMBERED_ERROR
-from diffusion_ode.solvers.lane_state import Context, LaneState, Outcome
+from diffusion_ode.solvers.lane_state import LaneState, Memory, Outcome
 from diffusion_ode.solvers.solver import Solver
-from diffusion_ode.solvers.step_controller import AdaptiveController, Decision, StepController
-
-VectorField = Callable[[Any, jax.Array, jax.Array, Context], tuple[jax.Array, jax.Array | None]]
-"""vector_field(args, s [lanes], z [lanes, *shape], context) -> (dz/ds, dell/ds [lanes] or None).
-
-`args` is anything shared by all lanes (parameters). `context` is a pytree of arrays with a leading
-lane axis: what belongs to one problem, such as its divergence probe. A lane's results must not
-depend on another lane's inputs. It must be hashable and the same object from call to call, or it is
-compiled again.
-"""
+from diffusion_ode.solvers.step_controller import (
+    SMALLEST_REMEMBERED_ERROR,
+    AdaptiveController,
+    Decision,
+    StepController,
+)
+from diffusion_ode.solvers.vector_field import Context, VectorField
 
 # A step must move the time by at least this many units in the last place.
 _SMALLEST_STEP_IN_ULPS = 4.0
+
+
+class Slope(NamedTuple):
+    """dz/ds [lanes, *shape] and dell/ds [lanes] at one time."""
+
+    z: State
+    ell: PerLane
 
 
 @dataclass(frozen=True)
 class Integrator(ABC):
     """A vector field, a method and a step controller: all that is compiled.
 
-    OneStepIntegrator and MultistepIntegrator say how a step of their kind of method is made; here
-    is what all lanes have in common. They are pytrees whose leaves are the controller's numbers.
+    Each kind of method says in a subclass how its steps are made; here is what they have in common.
+    It is a pytree whose leaves are the controller's numbers.
 
     Attributes:
       vector_field: see VectorField.
@@ -64,15 +66,14 @@ class Integrator(ABC):
     controller: StepController
     sharding: jax.sharding.Sharding | None = None
 
-    @property
-    @abstractmethod
-    def slots(self) -> int:
-        """Slopes that are remembered."""
+    def __init_subclass__(cls) -> None:
+        jax.tree_util.register_dataclass(
+            cls, ["controller"], ["vector_field", "solver", "sharding"]
+        )
 
-    @property
     @abstractmethod
-    def remembers_times(self) -> bool:
-        """Whether the times of the slopes are remembered too."""
+    def fresh_memory(self, z: State) -> Memory:
+        """What a method knows that has evaluated nothing yet; z is [lanes, *shape]."""
 
     @abstractmethod
     def advance(self, state: LaneState, args: Any) -> LaneState:
@@ -91,7 +92,7 @@ class Integrator(ABC):
 
         Lanes where the mask `filled` does not hold are idle.
         """
-        lanes, slots = z.shape[0], self.slots
+        lanes = z.shape[0]
         z, context = jax.tree.map(partial(jnp.array, copy=True), (z, context))  # to be donated
         count = jnp.zeros(lanes, jnp.int32)
         real = jnp.zeros(lanes, z.dtype)
@@ -107,9 +108,7 @@ class Integrator(ABC):
             start=start,
             end=end,
             size=size,
-            slopes=jnp.zeros((lanes, slots, *z.shape[1:]), z.dtype),
-            ell_slopes=jnp.zeros((lanes, slots), z.dtype),
-            slope_times=jnp.zeros((lanes, slots if self.remembers_times else 0), z.dtype),
+            memory=self.fresh_memory(z),
             stage=count,
             remembered_error=real + SMALLEST_REMEMBERED_ERROR,
             after_rejection=jnp.zeros(lanes, bool),
@@ -131,15 +130,23 @@ class Integrator(ABC):
         outcome = jnp.where(running, state.outcome, jnp.int32(Outcome.IDLE))
         return self._placed(replace(state, outcome=outcome))
 
-    def take(self, state: LaneState, rows: jax.Array) -> LaneState:
-        """The lanes `rows` only."""
-        return self._placed(jax.tree.map(lambda values: values[rows], state))
+    def _slope(self, state: LaneState, args: Any, s: PerLane, z: State) -> Slope:
+        """The field there, in the state's own type."""
+        dz, dell = self.vector_field(args, s, z, state.context)
+        dell = jnp.zeros_like(state.ell) if dell is None else dell
+        return Slope(dz.astype(state.z.dtype), dell.astype(state.z.dtype))
 
     def _look_ahead(
-        self, state: LaneState, controller: AdaptiveController, lanes: Mask, stage: int
+        self,
+        state: LaneState,
+        controller: AdaptiveController,
+        lanes: Mask,
+        here: Slope,
+        stage: int,
     ) -> LaneState:
+        """Sends lanes to the stage that evaluates the field once before the first step."""
         guess = controller.first_guess(
-            state.z, state.slopes[:, 0], jnp.abs(state.end - state.start), self._unit(state.s)
+            state.z, here.z, jnp.abs(state.end - state.start), self._unit(state.s)
         )
         guess = jnp.maximum(guess, _smallest_step(state))
         ahead = state.s + jnp.sign(state.end - state.start) * guess
@@ -154,16 +161,17 @@ class Integrator(ABC):
         state: LaneState,
         controller: AdaptiveController,
         lanes: Mask,
-        ahead: tuple[State, PerLane],
+        here: Slope,
+        ahead: Slope,
         error_order: int,
     ) -> LaneState:
         guess = jnp.abs(state.s_next - state.s)
         size = controller.first_size(
             state.z,
-            state.slopes[:, 0],
-            ahead[0],
-            state.ell_slopes[:, 0],
-            ahead[1],
+            here.z,
+            ahead.z,
+            here.ell,
+            ahead.ell,
             guess,
             error_order,
             self._unit(state.s),
@@ -186,7 +194,7 @@ class Integrator(ABC):
         ell_new: PerLane,
         finite: Mask,
     ) -> tuple[LaneState, Mask]:
-        """What a decision means for all but the slopes; and the lanes whose step is accepted."""
+        """What a decision means for all but the memory; and the lanes whose step is accepted."""
         accept = ended & decision.accept
         reject = ended & ~decision.accept
         s = jnp.where(accept, state.s_next, state.s)
@@ -221,9 +229,9 @@ class Integrator(ABC):
         )
         return state, accept
 
-    def _without_broken(self, state: LaneState, begun: Mask) -> LaneState:
+    def _without_broken(self, state: LaneState, begun: Mask, here: Slope) -> LaneState:
         """Ends lanes without a finite slope at a step's start: no shorter step can mend that."""
-        finite = all_finite(state.slopes[:, 0]) & jnp.isfinite(state.ell_slopes[:, 0])
+        finite = all_finite(here.z) & jnp.isfinite(here.ell)
         broken = jnp.int32(Outcome.NOT_FINITE)
         return replace(state, outcome=jnp.where(begun & ~finite, broken, state.outcome))
 

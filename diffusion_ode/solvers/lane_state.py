@@ -6,10 +6,11 @@ from typing import Any
 
 import jax
 
-from diffusion_ode.solvers.arrays import Count, Mask, PerLane, Slopes, State, Weights
+from diffusion_ode.solvers.arrays import Count, Mask, PerLane, State
+from diffusion_ode.solvers.vector_field import Context
 
-Context = Any
-"""A pytree of arrays with a leading lane axis."""
+Memory = Any
+"""What a method keeps from one evaluation to the next: a pytree of arrays, lanes first."""
 
 
 class Outcome(enum.IntEnum):
@@ -26,7 +27,7 @@ class Outcome(enum.IntEnum):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class LaneState:
-    """All lanes' solves; every array has the lane axis first.
+    """The solves under way, each in its lane; every array has the lane axis first.
 
     Attributes:
       z: state at time s. [lanes, *shape]
@@ -36,12 +37,8 @@ class LaneState:
         of two representable times, so that in float32 steps and times cannot drift apart.
       start, end: the span.
       size: the step size the controller asked for, positive; 0 = not known yet.
-      slopes: dz/ds at the stages of the step under way; of a multistep method at the times reached
-        so far, the newest first. [lanes, stages, *shape]
-      ell_slopes: dell/ds likewise. [lanes, stages]
-      slope_times: where a multistep method has its slopes from; of others without entries.
-      stage: the stage to evaluate next; the number of stages = the look ahead that finds the first
-        step's size. (Stages of a multistep method: see MultistepIntegrator.)
+      memory: what the method keeps, such as slopes.
+      stage: what the method evaluates next; it starts at 0, and its integrator says what follows.
       remembered_error: error of the accepted step before.
       after_rejection: whether the attempt before was rejected.
       nfe, accepted, rejected: evaluations, accepted and rejected steps.
@@ -56,9 +53,7 @@ class LaneState:
     start: PerLane
     end: PerLane
     size: PerLane
-    slopes: Slopes
-    ell_slopes: Weights
-    slope_times: Weights
+    memory: Memory
     stage: Count
     remembered_error: PerLane
     after_rejection: Mask

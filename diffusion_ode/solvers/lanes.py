@@ -14,14 +14,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffusion_ode.checking import check_count
 from diffusion_ode.errors import UserError
 from diffusion_ode.solvers.drivers import Driver, default_driver
-from diffusion_ode.solvers.integrator import Integrator, VectorField
-from diffusion_ode.solvers.lane_state import Context, LaneState, Outcome
+from diffusion_ode.solvers.integrator import Integrator
+from diffusion_ode.solvers.lane_state import LaneState, Outcome
 from diffusion_ode.solvers.solution import Solution
-from diffusion_ode.solvers.solve import check_span, integrator_for, start_lanes
+from diffusion_ode.solvers.solve import check_span, start_lanes
 from diffusion_ode.solvers.solver import Solver
 from diffusion_ode.solvers.step_controller import StepController
+from diffusion_ode.solvers.vector_field import Context, VectorField
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,6 @@ def solve_lanes(
     sharding: jax.sharding.Sharding | None = None,
     driver: Driver | None = None,
     refill: bool = True,
-    harvest: int | None = None,
-    compact: bool = False,
     expected: int = 0,
 ) -> Iterator[Solution]:
     """Yields every item's Solution (host arrays) as it ends, in no fixed order.
@@ -75,16 +75,14 @@ def solve_lanes(
         solves its own items. Lanes must divide evenly.
       driver: HostLoop or DeviceLoop; None takes the platform's own.
       refill: False fills all lanes again only when all have ended: the lock-step baseline.
-      harvest: ended lanes wait until there are this many of them; None takes the driver's own
-        number. More saves visits to the host, but leaves lanes idle.
-      compact: once items run out, move the lanes still running together whenever at most half
-        are left. Compiles again for every halving: worth it where compiling is cheap.
       expected: lanes are kept for at least so many items, however few there are.
     """
-    _check(lanes, harvest, span, sharding)
-    integrator = integrator_for(vector_field, solver, controller, sharding)
+    check_span(span)
+    check_count("lanes", lanes)
+    _check_divisible(lanes, sharding)
+    integrator = solver.integrator(vector_field, controller, sharding)
     pool = _Pool(integrator, args, driver or default_driver(), lanes, span)
-    harvest = harvest or pool.driver.harvest(lanes)
+    harvest = pool.driver.harvest(lanes)
     source = iter(items)
     exhausted = False
     while True:
@@ -95,22 +93,11 @@ def solve_lanes(
             pool.fill(taken, expected)
         if pool.running == 0:
             return
-        if compact and exhausted:
-            pool.compact()
         pool.run(min(harvest, pool.running) if refill else pool.running)
         yield from pool.harvest()
 
 
-def _check(
-    lanes: int,
-    harvest: int | None,
-    span: tuple[float, float],
-    sharding: jax.sharding.Sharding | None,
-) -> None:
-    check_span(span)
-    for name, value in (("lanes", lanes), ("harvest", harvest)):
-        if value is not None and value < 1:
-            raise UserError(f"{name} is {value}, but must be at least 1: raise it.")
+def _check_divisible(lanes: int, sharding: jax.sharding.Sharding | None) -> None:
     if sharding is None:
         return
     if not sharding.is_fully_addressable:
@@ -207,15 +194,6 @@ class _Pool:
         self.state = _release(self.integrator, state)
         return solutions
 
-    def compact(self) -> None:
-        """Halves the number of lanes as long as at most half of them run."""
-        kept = self._fitting(self.running)
-        if kept == len(self.owners) or self.state is None:
-            return
-        rows = sorted(range(len(self.owners)), key=lambda row: self.owners[row] is None)[:kept]
-        self.owners = [self.owners[row] for row in rows]
-        self.state = _take(self.integrator, self.state, np.asarray(rows))
-
     def _fitting(self, items: int) -> int:
         """The lanes halved as often as leaves enough of them, and as many on every device."""
         sharding = self.integrator.sharding
@@ -257,8 +235,3 @@ def _refill(
 @partial(jax.jit, donate_argnums=1)
 def _release(integrator: Integrator, state: LaneState) -> LaneState:
     return integrator.release(state)
-
-
-@jax.jit
-def _take(integrator: Integrator, state: LaneState, rows: jax.Array) -> LaneState:
-    return integrator.take(state, rows)

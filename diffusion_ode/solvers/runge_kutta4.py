@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from diffusion_ode.solvers.runge_kutta import RungeKutta
 from diffusion_ode.solvers.tableau import Tableau
 
 
 @dataclass(frozen=True)
-class RungeKutta4:
+class RungeKutta4(RungeKutta):
     """The classical method, order 4, four evaluations a step, no error estimate.
 
     Kutta 1901, "Beitrag zur näherungsweisen Integration totaler Differentialgleichungen".

@@ -7,15 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffusion_ode.errors import UserError
-from diffusion_ode.solvers.adams import Adams
 from diffusion_ode.solvers.drivers import Driver, default_driver
-from diffusion_ode.solvers.integrator import Integrator, VectorField
-from diffusion_ode.solvers.lane_state import Context, LaneState
-from diffusion_ode.solvers.multistep import MultistepIntegrator
-from diffusion_ode.solvers.one_step import OneStepIntegrator
+from diffusion_ode.solvers.integrator import Integrator
+from diffusion_ode.solvers.lane_state import LaneState
 from diffusion_ode.solvers.solution import Solution, of_lanes
 from diffusion_ode.solvers.solver import Solver
 from diffusion_ode.solvers.step_controller import StepController
+from diffusion_ode.solvers.vector_field import Context, VectorField
 
 
 def solve(
@@ -49,7 +47,7 @@ def solve(
       A Solution of arrays [batch, ...] on the device. Look at `converged`.
     """
     check_span(span)
-    integrator = integrator_for(vector_field, solver, controller, sharding)
+    integrator = solver.integrator(vector_field, controller, sharding)
     z = jnp.asarray(z)
     ell = jnp.zeros(z.shape[:1], z.dtype) if ell is None else jnp.asarray(ell)
     state = start_lanes(
@@ -62,18 +60,6 @@ def solve(
     )
     state = (driver or default_driver()).run(integrator, state, args, enough=z.shape[0])
     return of_lanes(state, jnp.arange(z.shape[0]))
-
-
-def integrator_for(
-    vector_field: VectorField,
-    solver: Solver,
-    controller: StepController,
-    sharding: jax.sharding.Sharding | None = None,
-) -> Integrator:
-    """The integrator that steps that kind of method."""
-    if isinstance(solver, Adams):
-        return MultistepIntegrator(vector_field, solver, controller, sharding)
-    return OneStepIntegrator(vector_field, solver, controller, sharding)
 
 
 def check_span(span: tuple[float, float]) -> None:

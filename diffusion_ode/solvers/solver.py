@@ -1,23 +1,44 @@
-"""A method for initial value problems, of one kind or the other."""
+"""What a method for initial value problems promises."""
 
-from diffusion_ode.solvers.adams import Adams
-from diffusion_ode.solvers.tableau import RungeKutta
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-Solver = RungeKutta | Adams
+import jax
 
+from diffusion_ode.solvers.vector_field import VectorField
 
-def name_of(solver: Solver) -> str:
-    """For messages and figures."""
-    return solver.name if isinstance(solver, Adams) else solver.tableau.name
-
-
-def estimates_errors(solver: Solver) -> bool:
-    """Whether a step of it comes with an estimate of its error."""
-    return isinstance(solver, Adams) or solver.tableau.b_error is not None
+if TYPE_CHECKING:
+    from diffusion_ode.solvers.integrator import Integrator
+    from diffusion_ode.solvers.step_controller import StepController
 
 
-def order_of(solver: Solver) -> int:
-    """The global error falls as the step to this power."""
-    if isinstance(solver, Adams):
-        return min(solver.order + 1, 3)  # the first step knows one slope, and errs by h³
-    return solver.tableau.order
+@runtime_checkable
+class Solver(Protocol):
+    """A method; how long its steps are is the controller's business.
+
+    The easiest ways to make one, each in a few lines: a RungeKutta with its Tableau, or a
+    WholeStepMethod with its step.
+    """
+
+    @property
+    def name(self) -> str:
+        """For messages and figures."""
+        ...
+
+    @property
+    def convergence_order(self) -> int:
+        """The error at the end of a span falls as the steps' length to this power."""
+        ...
+
+    @property
+    def estimates_errors(self) -> bool:
+        """Whether a step comes with an estimate of its error, which adaptive controllers need."""
+        ...
+
+    def integrator(
+        self,
+        vector_field: VectorField,
+        controller: "StepController",
+        sharding: jax.sharding.Sharding | None = None,
+    ) -> "Integrator":
+        """What takes this method's steps along the field; refuses a field that it cannot follow."""
+        ...

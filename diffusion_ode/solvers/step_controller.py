@@ -12,6 +12,9 @@ import jax.numpy as jnp
 from diffusion_ode.solvers.arrays import Count, Mask, PerLane, State
 from diffusion_ode.solvers.solver import Solver
 
+# DOPRI5's initial value for "the error of the step before".
+SMALLEST_REMEMBERED_ERROR = 1e-4
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """The numbers that make an explicit Runge–Kutta method."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, runtime_checkable
 
 Row = tuple[float, ...]
 
@@ -59,10 +58,3 @@ class Tableau:
     @property
     def stages(self) -> int:
         return len(self.b)
-
-
-@runtime_checkable
-class RungeKutta(Protocol):
-    """A Runge–Kutta method; how its steps are chosen is the controller's business."""
-
-    tableau: ClassVar[Tableau]

@@ -24,7 +24,7 @@ from diffusion_ode.reporting.jsonl_writer import JsonlWriter
 from diffusion_ode.reporting.metric_writers import MetricWriter, MetricWriters
 from diffusion_ode.reporting.progress import Progress, duration
 from diffusion_ode.reporting.tensorboard_writer import TensorBoardWriter
-from diffusion_ode.solvers.control import FixedSteps
+from diffusion_ode.solvers.fixed_steps import FixedSteps
 from diffusion_ode.solvers.heun import Heun
 from diffusion_ode.tasks.run import Run
 from diffusion_ode.tasks.subject import Subject

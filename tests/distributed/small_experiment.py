@@ -4,7 +4,7 @@ import fiddle as fdl
 
 from diffusion_ode.inference.likelihood import OdeLikelihood
 from diffusion_ode.inference.sampling import OdeSampler
-from diffusion_ode.solvers.control import PIController
+from diffusion_ode.solvers.pi_controller import PIController
 from experiments import digits
 from experiments.registry import experiment
 from tests.small_network import SmallNetwork

@@ -11,7 +11,7 @@ from diffusion_ode.diffusion.schedule import LinearSchedule
 from diffusion_ode.diffusion.variance_preserving import VariancePreserving
 from diffusion_ode.inference.likelihood import OdeLikelihood
 from diffusion_ode.inference.sampling import OdeSampler, drawn_in_order
-from diffusion_ode.solvers.control import PIController
+from diffusion_ode.solvers.pi_controller import PIController
 from diffusion_ode.training.sharding import Mesh
 from tests import eight_devices
 from tests.small_network import SmallNetwork

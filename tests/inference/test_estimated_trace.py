@@ -14,10 +14,10 @@ from diffusion_ode.diffusion.schedule import LinearSchedule
 from diffusion_ode.diffusion.variance_preserving import VariancePreserving
 from diffusion_ode.inference.draw_combination import AveragedDraws, ImportanceWeighted
 from diffusion_ode.inference.likelihood import OdeLikelihood
-from diffusion_ode.solvers.control import PIController
 from diffusion_ode.solvers.exact_trace import ExactTrace
 from diffusion_ode.solvers.hutch_plus_plus import HutchPlusPlus
 from diffusion_ode.solvers.hutchinson_trace import HutchinsonTrace
+from diffusion_ode.solvers.pi_controller import PIController
 
 SHAPE, LEVELS = (4, 4, 1), 4
 IMAGES, DRAWS = 48, 8

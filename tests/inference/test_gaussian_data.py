@@ -21,10 +21,10 @@ from diffusion_ode.diffusion.uniforms import IndependentUniforms
 from diffusion_ode.inference.probability_flow import ProbabilityFlow
 from diffusion_ode.inference.variational_bound import VariationalBound
 from diffusion_ode.objectives.flow_matching import FlowMatching
-from diffusion_ode.solvers.control import PIController
 from diffusion_ode.solvers.dormand_prince5 import DormandPrince5
 from diffusion_ode.solvers.drivers import DeviceLoop
 from diffusion_ode.solvers.exact_trace import ExactTrace
+from diffusion_ode.solvers.pi_controller import PIController
 from diffusion_ode.solvers.solve import solve
 from tests.gaussian_oracle import (
     PARAMETERIZATIONS,

@@ -8,10 +8,10 @@ from scipy import integrate, stats
 
 from diffusion_ode.diffusion.integration_variable import LogSnrVariable
 from diffusion_ode.inference.probability_flow import ProbabilityFlow
-from diffusion_ode.solvers.control import PIController
 from diffusion_ode.solvers.dormand_prince5 import DormandPrince5
 from diffusion_ode.solvers.drivers import DeviceLoop
 from diffusion_ode.solvers.exact_trace import ExactTrace
+from diffusion_ode.solvers.pi_controller import PIController
 from diffusion_ode.solvers.solve import solve
 from tests.gaussian_oracle import PARAMETERIZATIONS, PATHS, exact_model, mixture, name_of
 

@@ -36,8 +36,8 @@ from diffusion_ode.inference.draw_combination import (
 )
 from diffusion_ode.inference.likelihood import OdeLikelihood
 from diffusion_ode.inference.variational_bound import VariationalBound
-from diffusion_ode.solvers.control import PIController
 from diffusion_ode.solvers.exact_trace import ExactTrace
+from diffusion_ode.solvers.pi_controller import PIController
 
 SHAPE, LEVELS = (1, 2, 1), 4
 GAMMA_0 = -2.0 * np.log(3.0187 * LEVELS)  # bins as far apart as for 256 levels at γ0 = −13.3

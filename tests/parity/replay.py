@@ -33,10 +33,10 @@ from diffusion_ode.networks.unet import UNet
 from diffusion_ode.objectives.flow_matching import FlowMatching
 from diffusion_ode.objectives.objective import Draws
 from diffusion_ode.objectives.second_order_flow_matching import SecondOrderFlowMatching
-from diffusion_ode.solvers.control import PIController
 from diffusion_ode.solvers.dormand_prince5 import DormandPrince5
 from diffusion_ode.solvers.hutchinson_trace import HutchinsonTrace
 from diffusion_ode.solvers.lanes import Item, solve_lanes
+from diffusion_ode.solvers.pi_controller import PIController
 from tests.parity.form import check_form, missing
 from tests.parity.published_arithmetic import RECORDED_PATHS, recorded_deviation, recorded_gamma
 from tests.parity.recording import Arrays, MalformedRecording, Recording, shapes

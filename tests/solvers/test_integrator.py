@@ -13,13 +13,14 @@ from diffusion_ode.errors import UserError
 from diffusion_ode.solvers import drivers
 from diffusion_ode.solvers.adams import Adams, integration_weights
 from diffusion_ode.solvers.bogacki_shampine3 import BogackiShampine3
-from diffusion_ode.solvers.control import FixedSteps, PIController
 from diffusion_ode.solvers.dormand_prince5 import DormandPrince5
 from diffusion_ode.solvers.dormand_prince8 import DormandPrince8
 from diffusion_ode.solvers.drivers import DeviceLoop, HostLoop
+from diffusion_ode.solvers.euler import Euler
+from diffusion_ode.solvers.fixed_steps import FixedSteps
 from diffusion_ode.solvers.heun import Heun
 from diffusion_ode.solvers.lane_state import Outcome
-from diffusion_ode.solvers.one_step import OneStepIntegrator
+from diffusion_ode.solvers.pi_controller import PIController
 from diffusion_ode.solvers.runge_kutta4 import RungeKutta4
 from diffusion_ode.solvers.solve import solve
 
@@ -71,6 +72,7 @@ def swing(controller, solver=None, *, span=(0.0, 3.0), driver=FAST, dtype=np.flo
 @pytest.mark.parametrize(
     ("solver", "sizes"),
     [
+        (Euler(), (0.04, 0.02, 0.01)),
         (Heun(), (0.04, 0.02, 0.01)),
         (BogackiShampine3(), (0.04, 0.02, 0.01)),
         (RungeKutta4(), (0.08, 0.04, 0.02)),
@@ -80,7 +82,7 @@ def swing(controller, solver=None, *, span=(0.0, 3.0), driver=FAST, dtype=np.flo
 )
 def test_error_of_a_step_falls_with_the_stated_order(solver, sizes):
     with jax.enable_x64(True):
-        integrator = OneStepIntegrator(pendulum, solver, FixedSteps(1))
+        integrator = solver.integrator(pendulum, FixedSteps(1))
         z = jnp.asarray([[1.0, 0.3]] * 3)
         start, end = jnp.full(3, 0.2), 0.2 + jnp.asarray(sizes)
         begin = jax.jit(integrator.start)

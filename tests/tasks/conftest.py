@@ -15,7 +15,7 @@ from diffusion_ode.diffusion.variance_preserving import VariancePreserving
 from diffusion_ode.inference.likelihood import OdeLikelihood
 from diffusion_ode.inference.sampling import OdeSampler
 from diffusion_ode.inference.variational_bound import VariationalBound
-from diffusion_ode.solvers.control import PIController
+from diffusion_ode.solvers.pi_controller import PIController
 from diffusion_ode.tasks.evaluate import Evaluate
 from diffusion_ode.tasks.experiment import Experiment
 from diffusion_ode.tasks.run import Run

@@ -11,7 +11,7 @@ from diffusion_ode.configs.construction import document_of
 from diffusion_ode.errors import UserError
 from diffusion_ode.evaluation.per_example import PerExampleTable
 from diffusion_ode.inference.likelihood import OdeLikelihood
-from diffusion_ode.solvers.control import FixedSteps
+from diffusion_ode.solvers.fixed_steps import FixedSteps
 from diffusion_ode.solvers.heun import Heun
 from diffusion_ode.tasks.compare import Compare
 from tests.tasks.conftest import experiment, run_in

@@ -14,10 +14,10 @@ from diffusion_ode.evaluation.reference_quirks import ReferenceQuirks
 from diffusion_ode.evaluation.result import code_length
 from diffusion_ode.inference.likelihood import OdeLikelihood
 from diffusion_ode.reporting.quantities import some_images
-from diffusion_ode.solvers.control import PIController
 from diffusion_ode.solvers.exact_trace import ExactTrace
 from diffusion_ode.solvers.hutch_plus_plus import HutchPlusPlus
 from diffusion_ode.solvers.hutchinson_trace import HutchinsonTrace
+from diffusion_ode.solvers.pi_controller import PIController
 from diffusion_ode.solvers.probes import Orthogonal
 from diffusion_ode.tasks.compare import Compare
 from diffusion_ode.workdir.lock import workdir_lock

@@ -1,6 +1,6 @@
-"""How the steps of a solve are chosen: by a tolerance, or a fixed number.
+"""Steps as long as a tolerance allows.
 
-Tolerances and numbers of steps are inputs of compiled code: changing them compiles nothing.
+Tolerances are inputs of compiled code: changing them compiles nothing.
 """
 
 import dataclasses
@@ -19,10 +19,8 @@ from diffusion_ode.solvers.arrays import (
     root_mean_square,
     traced_fields,
 )
-from diffusion_ode.solvers.solver import Solver, estimates_errors, name_of
-from diffusion_ode.solvers.step_controller import Decision, StepController
-
-__all__ = ["FixedSteps", "PIController", "StepController"]
+from diffusion_ode.solvers.solver import Solver
+from diffusion_ode.solvers.step_controller import SMALLEST_REMEMBERED_ERROR, Decision
 
 # Hairer, Nørsett and Wanner, Solving ODEs I, section II.4: the first step is such that an explicit
 # Euler step changes z by a hundredth, and that the error term guessed from f and f' is a hundredth.
@@ -31,38 +29,8 @@ _FIRST_STEP_LARGEST_GROWTH = 100.0
 # A quotient d0 / d1 of smaller numbers says nothing; then start with this fraction of the span.
 _NEGLIGIBLE = 1e-5
 _BLIND_FIRST_STEP = 1e-6
-# DOPRI5's initial value for "the error of the step before".
-SMALLEST_REMEMBERED_ERROR = 1e-4
 # A remainder up to this much longer than the step is taken in one go.
 _STRETCH = 1.01
-
-
-@traced_fields
-@dataclass(frozen=True)
-class FixedSteps:
-    """`steps` equal steps, whatever the error."""
-
-    steps: int
-
-    def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise UserError(f"steps is {self.steps}, but must be at least 1: give FixedSteps more.")
-
-    def tightened(self, factor: float, order: int) -> "FixedSteps":
-        """More steps: the error falls as their number to the power of the order."""
-        return FixedSteps(math.ceil(self.steps * factor ** (-1.0 / order)))
-
-    @property
-    def max_attempts(self) -> int | jax.Array:
-        return self.steps
-
-    def check(self, solver: Solver, dtype: jnp.dtype) -> None:
-        del solver, dtype
-
-    def next_time(self, s, size, start, end, accepted):
-        del s, size  # times come from the count, so that rounding does not add up
-        done = (accepted + 1).astype(end.dtype) / self.steps
-        return jnp.where(accepted + 1 >= self.steps, end, start + (end - start) * done)
 
 
 @traced_fields
@@ -150,10 +118,10 @@ class PIController:
         )
 
     def check(self, solver: Solver, dtype: jnp.dtype) -> None:
-        if not estimates_errors(solver):
+        if not solver.estimates_errors:
             raise UserError(
-                f"{name_of(solver)} has no error estimate, which PIController needs: give it "
-                "FixedSteps(n), or take a method such as DormandPrince5()."
+                f"{solver.name} has no error estimate, which PIController needs: give it "
+                "FixedSteps(n), or take a method such as Adams()."
             )
         resolution = float(jnp.finfo(dtype).eps)
         tolerance = self.rtol + self.atol + self.unit_tolerance
