@@ -10,7 +10,7 @@ from diffusion_ode.diffusion.integration_variable import (
     LogSnrVariable,
     NaturalVariable,
 )
-from diffusion_ode.diffusion.parameterization import VelocityPrediction
+from diffusion_ode.diffusion.parameterization import NoisePrediction, VelocityPrediction
 from diffusion_ode.diffusion.time_sampling import (
     AdaptiveTimes,
     DiscreteTimes,
@@ -22,8 +22,11 @@ from diffusion_ode.inference.probability_flow import ProbabilityFlow
 from diffusion_ode.inference.variational_bound import VariationalBound
 from diffusion_ode.objectives.flow_matching import FlowMatching
 from diffusion_ode.solvers.dormand_prince5 import DormandPrince5
+from diffusion_ode.solvers.dpm_solver_plus_plus import DpmSolverPlusPlus
 from diffusion_ode.solvers.drivers import DeviceLoop
+from diffusion_ode.solvers.euler import Euler
 from diffusion_ode.solvers.exact_trace import ExactTrace
+from diffusion_ode.solvers.fixed_steps import FixedSteps
 from diffusion_ode.solvers.pi_controller import PIController
 from diffusion_ode.solvers.solve import solve
 from tests.gaussian_oracle import (
@@ -102,6 +105,60 @@ def test_log_density_does_not_depend_on_the_variable_of_integration(path, variab
         solution = followed(model, z, variable)
         found = solution.ell + model.prior_log_density(solution.z)
         assert np.allclose(found, end_and_log_density(path, model, z)[2], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("path", "parameterization", "solver", "allowed"),
+    [
+        (PATHS[0], VelocityPrediction(), Euler(), 0.02),
+        (PATHS[0], VelocityPrediction(), DpmSolverPlusPlus(), 2e-3),
+        (PATHS[1], NoisePrediction(), DpmSolverPlusPlus(), 2e-3),
+    ],
+)
+def test_log_density_by_fixed_steps_comes_to_the_closed_form_with_the_methods_order(
+    path, parameterization, solver, allowed
+):
+    with jax.enable_x64(True):
+        model = exact_model(path, parameterization)
+        z = draw_data(DATA, 5)
+        exact = end_and_log_density(path, model, z)[2]
+        flow = ProbabilityFlow(model, LogSnrVariable(), ExactTrace())
+        errors = []
+        for steps in (32, 64):
+            solution = solve(
+                flow,
+                DATA,
+                jnp.asarray(z).reshape(-1, *SHAPE),
+                context=jnp.zeros((len(z), 0)),
+                solver=solver,
+                controller=FixedSteps(steps),
+                span=flow.span,
+                driver=DeviceLoop(),
+            )
+            assert np.all(solution.nfe == steps)
+            found = solution.ell + model.prior_log_density(solution.z)
+            errors.append(np.max(np.abs(found - exact)))
+        assert errors[1] < allowed
+        assert np.log2(errors[0] / errors[1]) == pytest.approx(solver.convergence_order, abs=0.3)
+
+
+def test_exponential_steps_lead_from_noise_to_the_data_of_the_closed_form():
+    path = PATHS[0]
+    with jax.enable_x64(True):
+        model = exact_model(path, VelocityPrediction())
+        z = draw_data(DATA, 5)
+        flow = ProbabilityFlow(model, LogSnrVariable())
+        solution = solve(
+            flow,
+            DATA,
+            jnp.asarray(end_and_log_density(path, model, z)[0]).reshape(-1, *SHAPE),
+            solver=DpmSolverPlusPlus(),
+            controller=FixedSteps(64),
+            span=flow.span[::-1],
+            driver=DeviceLoop(),
+        )
+        assert np.allclose(solution.z.reshape(-1, N), z, atol=1e-3)
+        assert np.array_equal(solution.ell, np.zeros(5))
 
 
 def information(gamma_0, gamma_1):
