@@ -20,9 +20,10 @@ from diffusion_ode.diffusion.parameterization import (
 from diffusion_ode.diffusion.pixels import Pixels
 from diffusion_ode.diffusion.schedule import LinearSchedule
 from diffusion_ode.diffusion.straight_path import StraightPath
+from diffusion_ode.diffusion.variance_exploding import VarianceExploding
 from diffusion_ode.diffusion.variance_preserving import VariancePreserving
 
-PATHS = [VariancePreserving(), StraightPath()]
+PATHS = [VariancePreserving(), StraightPath(), VarianceExploding()]
 PARAMETERIZATIONS = [VelocityPrediction(), NoisePrediction(), DataPrediction()]
 
 
@@ -56,7 +57,9 @@ class ExactNetwork:
     def apply(self, variables, z, time, flag, sigma, *, deterministic=True, rngs=None):
         del flag, sigma, deterministic, rngs
         data, flat = variables["params"], z.reshape(z.shape[0], -1)
-        gamma = self.schedule.gamma(time)[:, None]
+        gamma = (
+            self.schedule.gamma_0 + (self.schedule.gamma_1 - self.schedule.gamma_0) * time[:, None]
+        )
         alpha, sigma = self.path.alpha(gamma), self.path.sigma(gamma)
         rotation = data["rotation"]
 

@@ -147,7 +147,7 @@ class TruncatedNormalDequantization:
 
 
 def _encoded(model: Model, levels: Levels, noise: Images) -> Images:
-    """Z = α0 x + σ0 ε."""
+    """The draw z = α0 x + σ0 ε."""
     gamma = jnp.full(levels.shape[0], model.schedule.gamma_0, noise.dtype)
     return model.noised(model.pixels.encode(levels), gamma, noise)
 

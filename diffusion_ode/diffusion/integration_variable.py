@@ -45,7 +45,7 @@ class LogSnrVariable:
 
 @dataclass(frozen=True)
 class NaturalVariable:
-    """The path's natural time: φ = arctan e^{γ/2} for VP (dz/dφ = F), σ for SP (dz/dσ = √2 F)."""
+    """The path's natural time τ, dz/dτ = cF: φ = arctan e^{γ/2} for VP, σ for SP and VE."""
 
     def value(self, path, gamma):
         return path.natural_time(gamma)
@@ -59,7 +59,7 @@ class NaturalVariable:
 
 @dataclass(frozen=True)
 class ImportanceVariable:
-    """s = −S(γ), S = ∫_γ^∞ α² dγ′: equal steps in it are equal shares of importance sampling."""
+    """s = −S(γ) with dS/dγ = −α²: equal steps in it are equal shares of importance sampling."""
 
     def value(self, path, gamma):
         return -path.signal_remaining(gamma)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from diffusion_ode.diffusion.parameterization import Parameterization
 from diffusion_ode.diffusion.path import Path
 from diffusion_ode.diffusion.pixels import Pixels
-from diffusion_ode.diffusion.schedule import TimeSchedule
+from diffusion_ode.diffusion.schedule import NoiseSchedule
 from diffusion_ode.networks.network import Network
 from diffusion_ode.typing import Images, Key, Parameters, PerImage
 
@@ -24,7 +24,7 @@ class Model:
     """
 
     path: Path
-    schedule: TimeSchedule
+    schedule: NoiseSchedule
     parameterization: Parameterization
     network: Network
     pixels: Pixels
@@ -47,7 +47,7 @@ class Model:
         return self.network.apply(
             {"params": parameters},
             z,
-            self.schedule.time(gamma),
+            self.schedule.network_time(gamma),
             flag,
             self.path.sigma(gamma),
             deterministic=dropout_key is None,
@@ -55,7 +55,7 @@ class Model:
         )
 
     def noised(self, x: Images, gamma: PerImage, noise: Images) -> Images:
-        """Z = αx + σε."""
+        """The noised image z = αx + σε."""
         gamma = along_images(gamma)
         return self.path.alpha(gamma) * x + self.path.sigma(gamma) * noise
 
@@ -74,7 +74,7 @@ class Model:
         return 0.5 * jnp.square(self.parameterization.gain(self.path, gamma))
 
     def prior_log_density(self, z: Images) -> PerImage:
-        """Log N(z; 0, σ1² I) at the noise end, in nats per image."""
+        """The log-density of N(0, σ1² I) at the noise end, in nats per image."""
         log_sigma = self.path.log_sigma(jnp.asarray(self.schedule.gamma_1, z.dtype))
         square = squared_norm(z) * jnp.exp(-2.0 * log_sigma)
         constant = jnp.log(2.0 * jnp.pi) + 2.0 * log_sigma

@@ -29,19 +29,19 @@ class Parameterization(Protocol):
         ...
 
     def gain(self, path: Path, gamma: Float[Array, "..."]) -> Float[Array, "..."]:
-        """A in ε = a · output + b · z."""
+        """The gain a in ε = a · output + b · z."""
         ...
 
     def skip(self, path: Path, gamma: Float[Array, "..."]) -> Float[Array, "..."]:
-        """B in ε = a · output + b · z."""
+        """The skip b in ε = a · output + b · z."""
         ...
 
     def trace_offset(self, path: Path, gamma: Float[Array, "..."]) -> Float[Array, "..."]:
-        """K in the identity σ tr ∂output*/∂z = kN − a E‖output − output*‖²."""
+        """The offset k in the identity σ tr ∂output*/∂z = kN − a E‖output − output*‖²."""
         ...
 
     def drift_skip(self, path: Path, gamma: Float[Array, "..."]) -> Float[Array, "..."]:
-        """D log α/dγ + ½σb: what multiplies z in dz/dγ; zero where the two cancel exactly."""
+        """What multiplies z in dz/dγ: d log α/dγ + ½σb, zero where the two cancel exactly."""
         ...
 
 

@@ -1,38 +1,63 @@
 """How time t ∈ [0, 1] runs over γ."""
 
+import abc
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from diffusion_ode.checking import check_finite
+from diffusion_ode.diffusion.calculus import derivative, integral
 from diffusion_ode.errors import UserError
 
+_DIFFERENCE_BELOW = 0.5  # a change of γ under which a difference of two loses digits in float32
 
-@runtime_checkable
-class TimeSchedule(Protocol):
-    """A monotone γ(t) with its end points: γ(0) = gamma_0 (data) and γ(1) = gamma_1 (noise)."""
 
-    @property
-    def gamma_0(self) -> float: ...
+class NoiseSchedule(abc.ABC):
+    """A monotone γ(t) with its end points: γ(0) = gamma_0 (data) and γ(1) = gamma_1 (noise).
 
-    @property
-    def gamma_1(self) -> float: ...
+    The schedule decides which γ are drawn where times are uniform in t (`UniformTimes`), and the
+    steps where there are steps (`DiscreteTimes`, `AncestralSampler`). The continuous bound and the
+    ODE depend on its end points only. A schedule says γ(t); its derivative and its changes follow,
+    and one that knows a closed form gives it in the place of the method.
+    """
 
+    gamma_0: float
+    gamma_1: float
+
+    def __post_init__(self):
+        check_finite("gamma_0", self.gamma_0)
+        check_finite("gamma_1", self.gamma_1)
+        if not self.gamma_0 < self.gamma_1:
+            raise UserError(
+                f"gamma_0 = {self.gamma_0} is not below gamma_1 = {self.gamma_1}: γ grows from data"
+                " to noise, so give a smaller gamma_0 or a larger gamma_1."
+            )
+
+    @abc.abstractmethod
     def gamma(self, time: Float[Array, "..."]) -> Float[Array, "..."]: ...
 
-    def time(self, gamma: Float[Array, "..."]) -> Float[Array, "..."]:
-        """The inverse of `gamma`; what the network is told."""
-        ...
+    def derivative(self, time: Float[Array, "..."]) -> Float[Array, "..."]:
+        """The rate γ′(t)."""
+        return derivative(self.gamma, time)
 
     def change(self, time: Float[Array, "..."], step: float) -> Float[Array, "..."]:
-        """γ(t) − γ(t − step), not by subtraction: of a small step that would lose the digits."""
-        ...
+        """γ(t) − γ(t − step); a small one not by subtraction, which would lose its digits."""
+        difference = self.gamma(time) - self.gamma(time - step)
+        small = integral(self.derivative, time - step, time)
+        return jnp.where(difference < _DIFFERENCE_BELOW, small, difference)
+
+    def network_time(self, gamma: Float[Array, "..."]) -> Float[Array, "..."]:
+        """What the network is told: (γ − γ0)/(γ1 − γ0), whatever γ(t) does between.
+
+        So the same parameters mean the same under every schedule with these ends, and a schedule
+        that learns does not move the ground under the network.
+        """
+        return (gamma - self.gamma_0) / (self.gamma_1 - self.gamma_0)
 
 
 @dataclass(frozen=True)
-class LinearSchedule:
+class LinearSchedule(NoiseSchedule):
     """γ(t) = γ0 + (γ1 − γ0) t, fixed.
 
     Args:
@@ -45,20 +70,11 @@ class LinearSchedule:
     gamma_0: float = -13.3
     gamma_1: float = 5.0
 
-    def __post_init__(self):
-        check_finite("gamma_0", self.gamma_0)
-        check_finite("gamma_1", self.gamma_1)
-        if not self.gamma_0 < self.gamma_1:
-            raise UserError(
-                f"gamma_0 = {self.gamma_0} is not below gamma_1 = {self.gamma_1}: γ grows from data"
-                " to noise, so give a smaller gamma_0 or a larger gamma_1."
-            )
-
     def gamma(self, time):
         return self.gamma_0 + (self.gamma_1 - self.gamma_0) * time
 
-    def time(self, gamma):
-        return (gamma - self.gamma_0) / (self.gamma_1 - self.gamma_0)
+    def derivative(self, time):
+        return jnp.full_like(time, self.gamma_1 - self.gamma_0)
 
     def change(self, time, step):
         return jnp.full_like(time, (self.gamma_1 - self.gamma_0) * step)

@@ -7,13 +7,15 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
+from diffusion_ode.diffusion.path import Path
+
 _NEWTON_STEPS = 4  # float32 accuracy over γ ∈ [−20, 20]; a test measures it
 _SERIES_BELOW = 0.1  # α under which softplus − sigmoid would cancel more than three digits
 _SERIES_TERMS = 9  # α^9 / 11 < 1e-10 there
 
 
 @dataclass(frozen=True)
-class StraightPath:
+class StraightPath(Path):
     """α = sig(−γ/2), σ = sig(γ/2), so that α + σ = 1: straight lines from data to noise.
 
     Velocity F = (ε − x)/√2, ε = √2 αF + z. With σ as the variable the probability-flow ODE is
@@ -31,18 +33,6 @@ class StraightPath:
     def log_sigma(self, gamma):
         return jax.nn.log_sigmoid(0.5 * gamma)
 
-    def alpha(self, gamma):
-        return jnp.exp(self.log_alpha(gamma))
-
-    def sigma(self, gamma):
-        return jnp.exp(self.log_sigma(gamma))
-
-    def log_alpha_derivative(self, gamma):
-        return -0.5 * self.sigma(gamma)
-
-    def log_sigma_derivative(self, gamma):
-        return 0.5 * self.alpha(gamma)
-
     def velocity_skip(self, gamma):
         return jnp.ones_like(gamma)
 
@@ -59,10 +49,6 @@ class StraightPath:
 
     def gamma_of_natural_time(self, time):
         return 2.0 * (jnp.log(time) - jnp.log1p(-time))
-
-    def natural_time_derivative(self, gamma):
-        """dσ/dγ = ½ασ."""
-        return 0.5 * jnp.exp(self.log_alpha(gamma) + self.log_sigma(gamma))
 
     def signal_remaining(self, gamma):
         """∫_γ^∞ α² dγ′ = 2(σ − 1 − log σ)."""

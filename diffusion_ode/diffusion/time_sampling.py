@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from diffusion_ode.checking import check_count
 from diffusion_ode.diffusion.path import Path
-from diffusion_ode.diffusion.schedule import TimeSchedule
+from diffusion_ode.diffusion.schedule import NoiseSchedule
 from diffusion_ode.diffusion.uniforms import LowDiscrepancyUniforms, Uniforms
 from diffusion_ode.errors import UserError
 from diffusion_ode.typing import PerImage
@@ -25,35 +25,28 @@ class TimeSampler(Protocol):
     """Turns uniform numbers into γ of known density, so that ∫ f dγ is estimated by f/p.
 
     A sampler may learn: its state is part of the train state, and `update` is told the γ of a batch
-    and the integrand f there. Samplers that do not learn keep `()`.
+    and the integrand f there, in nats per unit of γ. One that does not learn leaves both out.
     """
 
-    @property
-    def uniforms(self) -> Uniforms: ...
+    uniforms: Uniforms
 
-    def init(self) -> Any: ...
-
-    def sample(self, state: Any, path: Path, schedule: TimeSchedule, u: PerImage) -> Times: ...
-
-    def update(
-        self, state: Any, schedule: TimeSchedule, gamma: PerImage, integrand: PerImage
-    ) -> Any: ...
-
-
-class _Stateless:
-    """The half that samplers without memory share."""
-
-    def init(self):
+    def init(self) -> Any:
+        """The state at the start of a training."""
         return ()
 
-    def update(self, state, schedule, gamma, integrand):
+    def sample(self, state: Any, path: Path, schedule: NoiseSchedule, u: PerImage) -> Times: ...
+
+    def update(
+        self, state: Any, schedule: NoiseSchedule, gamma: PerImage, integrand: PerImage
+    ) -> Any:
+        """The state after a batch."""
         del schedule, gamma, integrand
         return state
 
 
 @dataclass(frozen=True)
-class UniformTimes(_Stateless):
-    """γ = γ0 + (γ1 − γ0) u, p = 1/(γ1 − γ0).
+class UniformTimes(TimeSampler):
+    """Uniform in time: γ = γ(t) at t = u, p(γ) = 1/γ′(t). The schedule decides.
 
     Source: Kingma et al. 2021, arXiv:2107.00630, section 4.1.
     """
@@ -62,17 +55,17 @@ class UniformTimes(_Stateless):
 
     def sample(self, state, path, schedule, u):
         del state, path
-        length = schedule.gamma_1 - schedule.gamma_0
-        return Times(schedule.gamma_0 + length * u, jnp.full_like(u, 1.0 / length))
+        return Times(schedule.gamma(u), 1.0 / schedule.derivative(u))
 
 
 @dataclass(frozen=True)
-class ImportanceSampledTimes(_Stateless):
-    """p(γ) = α²(γ)/Z with Z = S(γ0) − S(γ1) and S(γ) = ∫_γ^∞ α² dγ′.
+class ImportanceSampledTimes(TimeSampler):
+    """p(γ) = α²(γ)/Z with Z = S(γ0) − S(γ1) = ∫ α² dγ. Of the schedule only the ends matter.
 
     With velocity the likelihood's weight is ½c²α², so that the weight over the density is the
-    constant ½c²Z (c = 1 for VP, √2 for SP). γ solves S(γ) = S(γ1) + (1 − u) Z; added to the small
-    end, the sum keeps its relative accuracy where γ is largest.
+    constant ½c²Z (c = 1 for VP, √2 for SP); for VE γ is uniform. γ solves
+    S(γ) = S(γ1) + (1 − u) Z; added to the small end, the sum keeps its relative accuracy where γ
+    is largest.
 
     Source: Zheng et al. 2023, arXiv:2305.03935, section 3.3 (they bisect for SP).
     """
@@ -88,8 +81,8 @@ class ImportanceSampledTimes(_Stateless):
 
 
 @dataclass(frozen=True)
-class DiscreteTimes(_Stateless):
-    """γ at the times t ∈ {1/T, 2/T, …, 1} only: the bound of a diffusion in T steps.
+class DiscreteTimes(TimeSampler):
+    """γ at the times t ∈ {1/T, 2/T, …, 1} of the schedule: the bound of a diffusion in T steps.
 
     That bound is ½T E_t[expm1(γ_t − γ_s) ‖ε − ε̂‖²] with s = t − 1/T. In the place of a density p
     stands what makes ½∫‖ε − ε̂‖² dγ ≈ ½‖ε − ε̂‖²/p into it, 1/p = T expm1(γ_t − γ_s). With it
@@ -128,8 +121,10 @@ class AdaptiveState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class AdaptiveTimes:
+class AdaptiveTimes(TimeSampler):
     """p(γ) ∝ √E[f²|γ], the density of least variance, estimated on a grid of γ as training goes.
+
+    Of the schedule only the ends matter: the grid is linear in γ, and what is learnt replaces it.
 
     f is the integrand of the diffusion term, in nats per unit of γ. Each bin keeps a running mean
     of f² with the given decay per *draw*; a share of uniform sampling keeps every γ alive, so that

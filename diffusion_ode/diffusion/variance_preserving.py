@@ -1,14 +1,15 @@
 """The variance-preserving path."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 
+from diffusion_ode.diffusion.path import Path
+
 
 @dataclass(frozen=True)
-class VariancePreserving:
+class VariancePreserving(Path):
     """α² = sig(−γ), σ² = sig(γ), so that α² + σ² = 1.
 
     Velocity F = αε − σx, ε = αF + σz. With φ = arctan e^{γ/2} (α = cos φ, σ = sin φ) the
@@ -18,31 +19,14 @@ class VariancePreserving:
     arXiv:2202.00512, appendix D; Zheng et al. 2023, arXiv:2305.03935, section 3.
     """
 
-    velocity_gain: ClassVar[float] = 1.0
-
     def log_alpha(self, gamma):
         return 0.5 * jax.nn.log_sigmoid(-gamma)
 
     def log_sigma(self, gamma):
         return 0.5 * jax.nn.log_sigmoid(gamma)
 
-    def alpha(self, gamma):
-        return jnp.exp(self.log_alpha(gamma))
-
-    def sigma(self, gamma):
-        return jnp.exp(self.log_sigma(gamma))
-
-    def log_alpha_derivative(self, gamma):
-        return -0.5 * jax.nn.sigmoid(gamma)
-
-    def log_sigma_derivative(self, gamma):
-        return 0.5 * jax.nn.sigmoid(-gamma)
-
     def velocity_skip(self, gamma):
         return self.sigma(gamma)
-
-    def velocity(self, gamma, x, noise):
-        return self.alpha(gamma) * noise - self.sigma(gamma) * x
 
     def velocity_trace_offset(self, gamma):
         return self.alpha(gamma)
@@ -53,10 +37,6 @@ class VariancePreserving:
 
     def gamma_of_natural_time(self, time):
         return 2.0 * jnp.log(jnp.tan(time))
-
-    def natural_time_derivative(self, gamma):
-        """dφ/dγ = ½ασ."""
-        return 0.5 * jnp.exp(self.log_alpha(gamma) + self.log_sigma(gamma))
 
     def signal_remaining(self, gamma):
         """∫_γ^∞ sig(−γ′) dγ′ = sp(−γ)."""

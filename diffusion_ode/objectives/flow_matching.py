@@ -6,7 +6,7 @@ import jax
 
 from diffusion_ode.diffusion.model import Model, squared_norm
 from diffusion_ode.diffusion.time_sampling import ImportanceSampledTimes, TimeSampler
-from diffusion_ode.objectives.objective import Draws, LossTerms
+from diffusion_ode.objectives.objective import Draws, Integrand, LossTerms
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class FlowMatching:
         output = model.predict(parameters, z, draws.gamma, flag, dropout_key)
         error = output - model.target(x, draws.gamma, draws.noise)
         diffusion = diffusion_weight(model, draws) * squared_norm(error)
-        return LossTerms(diffusion, {"diffusion": diffusion})
+        return LossTerms(diffusion, {"diffusion": diffusion}, integrand(draws, diffusion))
 
 
 def draw_flow(model: Model, images, key, times_state, times: TimeSampler, probes=()) -> Draws:
@@ -49,5 +49,10 @@ def draw_flow(model: Model, images, key, times_state, times: TimeSampler, probes
 
 
 def diffusion_weight(model: Model, draws: Draws):
-    """½a²/p per image."""
+    """The weight ½a²/p per image."""
     return model.likelihood_weight(draws.gamma) / draws.density
+
+
+def integrand(draws: Draws, diffusion) -> Integrand:
+    """The diffusion term's: its estimate f/p, times p."""
+    return Integrand(draws.gamma, diffusion * draws.density)

@@ -5,14 +5,28 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from diffusion_ode.diffusion.model import Model
 from diffusion_ode.diffusion.time_sampling import TimeSampler
-from diffusion_ode.typing import Images, Key, Levels, Parameters, PerImage
+from diffusion_ode.typing import Array, Images, Key, Levels, Parameters, PerImage
+
+
+class Integrand(NamedTuple):
+    """What a time sampler learns from: the integrand of the loss at γ, nats per unit of γ."""
+
+    gamma: PerImage
+    value: PerImage
 
 
 class LossTerms(NamedTuple):
-    """Per image, in nats: the loss, and by name the parts that are worth watching."""
+    """What came of each image.
+
+    Attributes:
+      loss: in nats; its mean is minimised.
+      parts: in nats, by name; those that are worth watching, with images as their first axis.
+      integrand: for samplers that learn; None teaches them nothing.
+    """
 
     loss: PerImage
-    parts: Mapping[str, PerImage]
+    parts: Mapping[str, Array]
+    integrand: Integrand | None = None
 
 
 @runtime_checkable
@@ -27,7 +41,9 @@ class Objective(Protocol):
     @property
     def times(self) -> TimeSampler: ...
 
-    def draw(self, model: Model, images: Levels, key: Key, times_state: Any) -> Any: ...
+    def draw(self, model: Model, images: Levels, key: Key, times_state: Any) -> Any:
+        """Everything random, for images [b, h, w, c] and the state of `times`."""
+        ...
 
     def loss(
         self,

@@ -9,7 +9,7 @@ from diffusion_ode.checking import check_count, check_finite
 from diffusion_ode.diffusion.model import along_images, squared_norm
 from diffusion_ode.diffusion.time_sampling import ImportanceSampledTimes, TimeSampler
 from diffusion_ode.errors import UserError
-from diffusion_ode.objectives.flow_matching import diffusion_weight, draw_flow
+from diffusion_ode.objectives.flow_matching import diffusion_weight, draw_flow, integrand
 from diffusion_ode.objectives.objective import LossTerms
 from diffusion_ode.objectives.trace_residual import Identity, IndependentProbes, TraceResidual
 
@@ -76,7 +76,9 @@ class SecondOrderFlowMatching:
         diffusion = weight * squared_norm(output - target)
         second = weight * squared / model.pixels.dimensions
         return LossTerms(
-            diffusion + self.weight * second, {"diffusion": diffusion, "second_order": second}
+            loss=diffusion + self.weight * second,
+            parts={"diffusion": diffusion, "second_order": second},
+            integrand=integrand(draws, diffusion),
         )
 
     def _residual(self, model, parameters, dropout_key, z, target, gamma, flag, probes):

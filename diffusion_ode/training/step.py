@@ -99,12 +99,7 @@ def make_train_step(
             parameters=parameters,
             ema=average.update(state.ema, parameters, state.step),
             optimizer=optimizer_state,
-            times=objective.times.update(
-                state.times,
-                model.schedule,
-                draws.gamma,
-                jax.lax.stop_gradient(terms.parts["diffusion"]) * draws.density,
-            ),
+            times=_taught(objective, model, state.times, terms),
         )
         return new_state, _metrics(terms, gradients, rate, dimensions)
 
@@ -134,7 +129,14 @@ def _accumulated(gradient, accumulation: int, parameters, images, dropout_key):
             collected.append(terms)
         terms = jax.tree.map(lambda *t: jnp.stack(t), *collected)
     gradients = jax.tree.map(lambda g: g / accumulation, total)
-    return gradients, jax.tree.map(lambda a: a.reshape(-1), terms)
+    return gradients, jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), terms)
+
+
+def _taught(objective: Objective, model: Model, times, terms: LossTerms):
+    """The time sampler's state after a batch."""
+    if terms.integrand is None:
+        return times
+    return objective.times.update(times, model.schedule, *terms.integrand)
 
 
 def _metrics(terms: LossTerms, gradients, rate, dimensions: int) -> Metrics:

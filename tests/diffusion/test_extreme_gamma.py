@@ -150,7 +150,7 @@ def test_linear_schedule_is_exact_to_two_units_in_the_last_place():
     time = np.linspace(0.0, 1.0, 1001)
     # Neighbours of 13.3 are 1e-6 apart in float32, and those of 18.3 twice that.
     assert np.allclose(*in_both(SCHEDULE.gamma, time), rtol=0, atol=2e-6)
-    assert np.allclose(*in_both(SCHEDULE.time, USUAL), rtol=0, atol=1e-6)
+    assert np.allclose(*in_both(SCHEDULE.network_time, USUAL), rtol=0, atol=1e-6)
     for steps in (1, 10, 1000, 100_000):
         change = in_both(lambda t, steps=steps: SCHEDULE.change(t, 1.0 / steps), time[1:])
         assert np.allclose(*change, rtol=1e-6, atol=0)
