@@ -1,6 +1,6 @@
 """The simple loss of Ho et al. 2020, arXiv:2006.11239, equation 14."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import fiddle as fdl
 import jax
@@ -15,7 +15,7 @@ from experiments.registry import experiment
 class SimpleLoss:
     """‖ε − ε̂‖² at times uniform in t, whatever the network predicts."""
 
-    times: TimeSampler = UniformTimes()
+    times: TimeSampler = field(default_factory=UniformTimes)
 
     def draw(self, model, images, key, times_state):
         u = self.times.uniforms.draw(jax.random.fold_in(key, 0), len(images))

@@ -1,6 +1,6 @@
 """Times about the γ at which images form."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import fiddle as fdl
 import jax
@@ -17,7 +17,7 @@ class LogisticTimes(TimeSampler):
 
     centre: float = -2.0
     scale: float = 2.0
-    uniforms: Uniforms = LowDiscrepancyUniforms()
+    uniforms: Uniforms = field(default_factory=LowDiscrepancyUniforms)
 
     def sample(self, state, path, schedule, u):
         ends = jnp.asarray([schedule.gamma_0, schedule.gamma_1], u.dtype)
