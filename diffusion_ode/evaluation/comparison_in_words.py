@@ -86,9 +86,11 @@ def _verdict(found: Comparison) -> str:
 def _no_code_lengths(found: Comparison) -> Iterator[tuple[str, str]]:
     """A warning where a figure is none, which its evaluation has said already."""
     for whose, evaluated in zip(_labels(found), (found.here, found.there), strict=True):
-        ode = evaluated.result.get("ode") or {}
-        if found.figure == "ode" and ode.get("code_length") is False:
-            yield "NO CODE LENGTH", f"{whose}: {ode.get('no_code_length_because')}"
+        figure = evaluated.result[found.figure]
+        if figure.get("code_length") is False:
+            yield "NO CODE LENGTH", f"{whose}: {figure.get('no_code_length_because')}"
+        elif found.figure == "bound" and evaluated.result.get("quirks"):
+            yield "NO CODE LENGTH", f"{whose}: published quirks are on"
 
 
 def _solved_otherwise(found: Comparison) -> Iterator[tuple[str, str]]:

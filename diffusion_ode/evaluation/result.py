@@ -9,10 +9,12 @@ import numpy as np
 
 from diffusion_ode import units
 from diffusion_ode.errors import UserError
-from diffusion_ode.evaluation.ode_pass import OdePass
+from diffusion_ode.evaluation.loaded_model import LoadedModel
+from diffusion_ode.evaluation.ode_pass import OdePass, error_parts
 from diffusion_ode.evaluation.per_example import Columns
 from diffusion_ode.evaluation.reference_quirks import ReferenceQuirks
-from diffusion_ode.evaluation.uncertainty import Uncertainty, standard_error
+from diffusion_ode.evaluation.uncertainty import standard_error
+from diffusion_ode.reporting.console import Console
 
 _QUANTILES = (0.05, 0.5, 0.95)  # of the network evaluations
 _BOUND_TERMS = {"recon": "reconstruction", "prior": "prior", "diffusion": "diffusion"}
@@ -45,20 +47,21 @@ def ode_figures(
     }
 
 
-def parts_figures(parts: Uncertainty, error_images: int) -> dict[str, Any]:
-    """What the ODE's error is made of; a part that is not resolved has the value None.
+def parts_figures(
+    ode_pass: OdePass, found: Columns, loaded: LoadedModel, images: np.ndarray, console: Console
+) -> dict[str, Any]:
+    """Together: what the ODE's error is made of; a part that is not resolved has the value None.
 
-    Args:
-      parts: that were found.
-      error_images: from so many images.
+    The arguments are those of `error_parts`.
     """
+    parts = error_parts(ode_pass, found, loaded, images, console)
     named = {
         "images": parts.images,
         "dequantization": parts.dequantization,
         "probes": parts.probes,
     }
     return {
-        "error_images": error_images,
+        "error_images": len(images),
         "standard_error_parts": {
             name: part and dataclasses.asdict(part) for name, part in named.items()
         },

@@ -18,7 +18,7 @@ from diffusion_ode.evaluation.earlier_result import earlier_result, kept_parts, 
 from diffusion_ode.evaluation.in_words import in_words
 from diffusion_ode.evaluation.judged_images import SPLITS, JudgedImages
 from diffusion_ode.evaluation.loaded_model import LoadedModel
-from diffusion_ode.evaluation.ode_pass import OdePass, error_parts
+from diffusion_ode.evaluation.ode_pass import OdePass
 from diffusion_ode.evaluation.passes import fill
 from diffusion_ode.evaluation.per_example import PerExampleTable
 from diffusion_ode.evaluation.reference_quirks import ReferenceQuirks
@@ -33,7 +33,7 @@ from diffusion_ode.suggestions import either
 from diffusion_ode.tasks.interruptible import interruptible
 from diffusion_ode.tasks.loading import load_model
 from diffusion_ode.tasks.run import Run
-from diffusion_ode.tasks.subject import Source
+from diffusion_ode.tasks.subject import Source, Subject
 from diffusion_ode.tasks.task_result import TaskResult
 from diffusion_ode.training.data_identity import DataIdentity, check_data
 from diffusion_ode.workdir.lock import workdir_lock
@@ -106,11 +106,11 @@ class Evaluate:
     def run(self, run: Run) -> TaskResult:
         """Judges every image once, and writes `result.json` and `per_example.csv`."""
         with interruptible(run) as console:
+            self._check(run.experiment)
             loaded = load_model(run, console.print)
             images = self._images(run, loaded, console.print)
-            if self.ode is not None:  # refused now, not when all is compiled
-                self.ode.check(loaded.model)
-                loaded.lanes_sharding(self.ode.lanes)
+            if self.ode is not None:
+                loaded.lanes_sharding(self.ode.lanes)  # refused now, not when all is compiled
             folder = run.workdir / "evaluations" / f"{loaded.step}-{self._name(images)}"
             settings = EvaluationSettings(folder, run.experiment, run.document, loaded, images)
             with workdir_lock(folder, run.command_line, ANOTHER_NAME):
@@ -141,31 +141,36 @@ class Evaluate:
             next_flags=["--task=sample"],
         )
 
+    def _check(self, experiment: Subject) -> None:
+        """Refuses what does not go with the model, before anything is read or compiled."""
+        model, data = experiment.model, self.data or experiment.data
+        shape, levels = tuple(model.pixels.shape), model.pixels.levels
+        if (tuple(data.shape), data.levels) != (shape, levels):
+            raise UserError(
+                f"evaluate.data = {data.name} has images of shape {tuple(data.shape)} with"
+                f" {data.levels} levels, but the model is for {shape} with {levels}: give a source"
+                " of such images."
+            )
+        if self.ode is not None:
+            self.ode.check(model)
+
     def _images(self, run: Run, loaded: LoadedModel, say: Callable[[str], None]) -> JudgedImages:
         """The images that are asked for.
 
         Raises:
-          UserError: there are none, they do not fit the model, or are not those it was trained on
-            without being asked for.
+          UserError: there are none, or the experiment's are not those of the checkpoint.
         """
-        pixels, data = loaded.model.pixels, self.data or run.experiment.data
-        if (tuple(data.shape), data.levels) != (tuple(pixels.shape), pixels.levels):
-            raise UserError(
-                f"evaluate.data = {data.name} has images of shape {tuple(data.shape)} with"
-                f" {data.levels} levels, but the model is for {tuple(pixels.shape)} with"
-                f" {pixels.levels}: give a source of such images."
-            )
-        given = run.load_data(data)
+        given = run.load_data(self.data)
         identity = DataIdentity(given.manifest.name, given.fingerprint)
         if self.data is None:
             check_data(loaded.facts, identity, f"checkpoint {loaded.step}", say)
         split = given.split(self.split)
         if not len(split):
             raise UserError(
-                f"{data.name} has no {self.split} images: give another evaluate.split, or hold some"
-                " training images out for validation by --set data.held_out=…"
+                f"{identity.name} has no {self.split} images: give another evaluate.split, or hold"
+                " some training images out for validation by --set data.held_out=…"
             )
-        pixels.check(split[: self.num_images])
+        loaded.model.pixels.check(split[: self.num_images])
         return JudgedImages(split[: self.num_images], identity, self.split, len(split))
 
     def _name(self, images: JudgedImages) -> str:
@@ -202,8 +207,7 @@ class Evaluate:
         found, dimensions = table.columns_of(len(images)), loaded.model.pixels.dimensions
         earlier = None if count else processes.by_leader(lambda: earlier_result(folder))
         judged = {"ode": None, "bound": bound and figures.bound_figures(found, dimensions)}
-        if ode is not None:
-            assert self.ode is not None
+        if self.ode is not None and ode is not None:
             again = levels[: self.error_images]
             judged["ode"] = {
                 "dequantization": figures.short_name(self.ode.dequantization),
@@ -212,9 +216,7 @@ class Evaluate:
                 **figures.ode_figures(ode, self.quirks, found, dimensions),
                 **(
                     kept_parts(earlier, len(again))
-                    or figures.parts_figures(
-                        error_parts(ode, found, loaded, again, console), len(again)
-                    )
+                    or figures.parts_figures(ode, found, loaded, again, console)
                 ),
             }
         return {
