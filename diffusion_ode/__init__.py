@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from diffusion_ode.inference.diffusion_model import DiffusionModel
 
+__version__ = "0.2.0.dev0"
 __all__ = ["DiffusionModel"]
 
 
