@@ -222,7 +222,6 @@ def test_a_training_goes_on_without_a_screen(script, outside):
     "flags", [["--list"], ["--exp=outside:tiny", "--describe"], ["--exp=outside:tiny"]]
 )
 def test_a_screen_that_knows_only_ascii_shows_the_rest_as_question_marks(script, flags):
-    flags = [flag.replace("tiny", "outside:tiny") for flag in flags]
     done = script(*flags, LC_ALL="C", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.isascii()
