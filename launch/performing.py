@@ -17,10 +17,10 @@ from diffusion_ode.exit_statuses import DONE, FAILED, INTERRUPTED
 from diffusion_ode.tasks import registry as tasks
 from diffusion_ode.tasks.run import Run
 from diffusion_ode.training.beginning import makes_another_run
+from diffusion_ode.workdir.provenance import log_failure, recorded
 from experiments.config.building import build
 from experiments.config.conversion import to_document
 from launch.flags import Request
-from launch.provenance import log_failure, recorded
 from launch.summary import show_summary
 
 
@@ -66,8 +66,9 @@ def perform(run: Run, task: str) -> int:
         try:
             if name != "train":
                 _refuse_other_model(run)
-            with recorded(run, name) as this_run:
-                results.append(tasks.configured(tasks.find(name), run.experiment).run(this_run))
+            to_do = tasks.configured(tasks.find(name), run.experiment)
+            with recorded(run.workdir, **_facts(run, name)) as record:
+                results.append(to_do.run(dataclasses.replace(run, recorder=record)))
         except UserError:
             raise
         except Interrupted as interruption:
@@ -123,6 +124,16 @@ def _several() -> bool:
 def _request(run: Run) -> list:
     """What all processes of a run must have been asked alike."""
     return [run.document, run.init_from, run.checkpoint, dict(run.options)]
+
+
+def _facts(run: Run, task: str) -> dict[str, str]:
+    """What `run.json` tells of a launch besides when, where and with which libraries."""
+    return {
+        "task": task,
+        "experiment": run.name,
+        "command": run.command_line,
+        "data": run.experiment.data.name,
+    }
 
 
 def _failure_log(run: Run) -> Path:

@@ -13,32 +13,7 @@ from diffusion_ode.distributed import processes
 from diffusion_ode.tasks import registry
 from diffusion_ode.tasks.subject import Source, Subject
 from diffusion_ode.tasks.task_result import TaskResult
-
-
-class Recorder(Protocol):
-    """Keeps what is worth knowing about a launch."""
-
-    def add(self, facts: Mapping[str, Any]) -> None:
-        """Facts about it; they are written once it has begun."""
-        ...
-
-    def begin(self) -> None:
-        """From now on it is written down."""
-        ...
-
-    def end(self, outcome: str) -> None:
-        """How it ended; nothing is written about one that never began."""
-        ...
-
-
-class NoRecorder:
-    """Where nothing records launches: in tests and notebooks."""
-
-    def add(self, facts: Mapping[str, Any]) -> None: ...
-
-    def begin(self) -> None: ...
-
-    def end(self, outcome: str) -> None: ...
+from diffusion_ode.workdir.provenance import LaunchRecord
 
 
 @dataclass(frozen=True)
@@ -68,7 +43,7 @@ class Run:
     checkpoint: str | None = None
     data_dir: Path | None = None
     options: Mapping[str, str] = field(default_factory=dict)
-    recorder: Recorder = field(default_factory=NoRecorder)
+    recorder: LaunchRecord = field(default_factory=LaunchRecord)
 
     def begin(self, **facts: Any) -> None:
         """Makes the workdir and this launch's entry in `run.json`, with these facts.

@@ -2,18 +2,11 @@
 
 import json
 import multiprocessing
-from types import SimpleNamespace
 
 import pytest
 
 from diffusion_ode.errors import UserError
-from diffusion_ode.tasks.run import Run
-from launch.provenance import recorded
-
-
-def run(workdir):
-    experiment = SimpleNamespace(data=SimpleNamespace(name="digits"))
-    return Run(experiment, document={}, name="x", workdir=workdir, command=("run.py",))
+from diffusion_ode.workdir.provenance import recorded
 
 
 def entries(workdir):
@@ -22,7 +15,7 @@ def entries(workdir):
 
 def _launch(workdir, name):
     for number in range(10):
-        with recorded(run(workdir), f"{name} {number}") as launch:
+        with recorded(workdir, task=f"{name} {number}") as launch:
             launch.begin()
 
 
@@ -39,7 +32,7 @@ def test_launches_at_the_same_time_lose_none_of_each_others_entries(tmp_path):
 
 @pytest.mark.parametrize("error", [UserError("no data"), KeyboardInterrupt()])
 def test_a_launch_that_never_began_is_not_written_down(tmp_path, error):
-    with pytest.raises(type(error)), recorded(run(tmp_path / "new"), "train"):
+    with pytest.raises(type(error)), recorded(tmp_path / "new", task="train"):
         raise error
     assert not list(tmp_path.iterdir())
 
@@ -53,8 +46,9 @@ def test_a_launch_that_never_began_is_not_written_down(tmp_path, error):
     ],
 )
 def test_how_a_launch_ended_is_written_down(tmp_path, error, outcome):
-    with pytest.raises(type(error)), recorded(run(tmp_path), "train") as launch:
-        launch.begin(data_fingerprint="0123")
+    with pytest.raises(type(error)), recorded(tmp_path, task="train") as launch:
+        launch.add({"data_fingerprint": "0123"})
+        launch.begin()
         assert "stopped" not in entries(tmp_path)[0]
         raise error
     (entry,) = entries(tmp_path)
@@ -64,6 +58,6 @@ def test_how_a_launch_ended_is_written_down(tmp_path, error, outcome):
 
 
 def test_a_failure_before_the_beginning_is_written_down_beside_its_traceback(tmp_path):
-    with pytest.raises(RuntimeError), recorded(run(tmp_path), "train"):
+    with pytest.raises(RuntimeError), recorded(tmp_path, task="train"):
         raise RuntimeError("no paper")
     assert entries(tmp_path)[0]["outcome"] == "failed: no paper"

@@ -1,0 +1,142 @@
+"""What a launch leaves behind about itself: `run.json` and the traceback in `log.txt`."""
+
+import contextlib
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import socket
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from diffusion_ode.distributed import processes
+from diffusion_ode.errors import UserError
+from diffusion_ode.workdir.files import held
+from diffusion_ode.workdir.result_files import write_json
+
+_LIBRARIES = (
+    *("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "fiddle"),
+    *("numpy", "tensorboardX", "scikit-learn"),
+)
+
+
+class LaunchRecord:
+    """This launch's entry among all of the workdir's.
+
+    The file is read and replaced whole each time, and held meanwhile: an evaluation may run beside
+    the training.
+
+    Args:
+      path: the workdir's `run.json`; None records nothing, as in tests and notebooks.
+      facts: known at the beginning.
+    """
+
+    def __init__(self, path: Path | None = None, facts: Mapping[str, Any] | None = None):
+        self._path = path
+        self._facts = dict(facts or {})
+        self._begun = False
+
+    def begin(self) -> None:
+        """From now on it is written down."""
+        if not self._begun:
+            self._begun = True
+            self._write()
+
+    def add(self, facts: Mapping[str, Any]) -> None:
+        """More facts; they are written once it has begun."""
+        self._facts |= facts
+        if self._begun:
+            self._write()
+
+    def end(self, outcome: str) -> None:
+        """How it ended; nothing is written about one that never began."""
+        self.add({"stopped": _now(), "outcome": outcome})
+
+    def _write(self) -> None:
+        if self._path is None:
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with held(self._path):
+            others = [e for e in _entries(self._path) if _key(e) != _key(self._facts)]
+            write_json(self._path, {"launches": [*others, self._facts]})
+
+
+@contextlib.contextmanager
+def recorded(workdir: Path, **facts: Any) -> Iterator[LaunchRecord]:
+    """Adds this launch to the workdir's `run.json` when it begins, and how it ended at its end.
+
+    An entry without `stopped` was killed, or still runs. Of a launch that was refused or
+    interrupted before it began nothing is written; of several processes only the leader writes.
+
+    Args:
+      workdir: of the launch.
+      facts: to begin with, such as the task and the command.
+    """
+    if not processes.is_leader():
+        yield LaunchRecord()
+        return
+    launch = LaunchRecord(workdir / "run.json", facts | _circumstances())
+    try:
+        yield launch
+    except UserError as refusal:
+        launch.end(f"refused: {refusal}")
+        raise
+    except Exception as failure:
+        launch.begin()  # it leaves a traceback in the workdir
+        launch.end(f"failed: {failure}")
+        raise
+    except BaseException:  # by a signal
+        launch.end("interrupted")
+        raise
+    launch.begin()
+    launch.add({"devices": _devices()})
+    launch.end("done")
+
+
+def log_failure(path: Path, error: Exception) -> None:
+    """Appends the traceback to the log."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as log:
+        log.writelines([f"{_now()}\n", *traceback.format_exception(error)])
+
+
+def _entries(path: Path) -> list[dict[str, Any]]:
+    try:
+        return list(json.loads(path.read_text(encoding="utf-8"))["launches"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return []  # none yet, or damaged: provenance is not worth failing a run for
+
+
+def _key(entry: Mapping[str, Any]) -> tuple:
+    return tuple(entry.get(name) for name in ("host", "process", "started", "task"))
+
+
+def _circumstances() -> dict[str, Any]:
+    return {
+        "folder": str(Path.cwd()),
+        "host": socket.gethostname(),
+        "process": os.getpid(),
+        "started": _now(),
+        "versions": {"python": platform.python_version(), **_versions()},
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for library in _LIBRARIES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[library] = importlib.metadata.version(library)
+    return found
+
+
+def _devices() -> list[str]:
+    jax = sys.modules.get("jax")
+    return [] if jax is None else [device.device_kind for device in jax.devices()]
+
+
+def _now() -> str:
+    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
