@@ -9,6 +9,7 @@ from typing import Any
 
 from diffusion_ode.checkpoints.digest import LeafFacts
 from diffusion_ode.checkpoints.errors import DamagedCheckpoint, raise_unless_damage
+from diffusion_ode.configs.upgrade import upgraded
 from diffusion_ode.errors import UserError
 
 DATA, CONFIG, FACTS = "data", "config", "facts"  # the items' folders, beside the arrays'
@@ -65,7 +66,7 @@ def read_records(folder: Path) -> Records:
             name: LeafFacts(tuple(shape), dtype, digest)
             for name, (dtype, shape, digest) in facts.pop("leaves").items()
         }
-    return Records(records[DATA], records[CONFIG], facts, leaves)
+    return Records(records[DATA], upgraded(records[CONFIG]), facts, leaves)
 
 
 def _record(folder: Path, item: str) -> Any:

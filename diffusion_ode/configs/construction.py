@@ -18,9 +18,11 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from diffusion_ode.configs.documents import Document
 from diffusion_ode.errors import UserError
 from diffusion_ode.suggestions import either, suggestion
+
+Document = Any
+"""One node of a document's tree; recursive, which annotations cannot say usefully."""
 
 PACKAGES = ("diffusion_ode", "data")
 """The packages whose classes a document may name."""
@@ -49,14 +51,6 @@ LIBRARY_NAMES: Mapping[str, frozenset[str]] = {
 }
 """Functions and dtypes of libraries that a document may name without calling them."""
 
-MOVED: Mapping[str, str] = {
-    "diffusion_ode.process.": "diffusion_ode.diffusion.",
-    "diffusion_ode.inference.reference_quirks": "diffusion_ode.evaluation.reference_quirks",
-    "diffusion_ode.solvers.control:F": "diffusion_ode.solvers.fixed_steps:F",
-    "diffusion_ode.solvers.control:P": "diffusion_ode.solvers.pi_controller:P",
-}
-"""Where pieces went, by the beginning of their names: configs of earlier versions still load."""
-
 LINEN_BOOKKEEPING = frozenset({"parent", "name"})
 """Fields that every Flax module has for Flax's own use; no part of a config."""
 
@@ -79,7 +73,7 @@ def build(document: Document, *, packages: tuple[str, ...] = PACKAGES) -> Any:
       UserError: the document names something outside the allow-list, gives a field that its class
         does not have, lacks one that it needs, or is too deep or too large.
     """
-    _check_size(document)
+    check_size(document)
     return _build(document, "config", packages)
 
 
@@ -118,6 +112,17 @@ def fields_of(constructor: Callable) -> dict[str, inspect.Parameter]:
     return dict(parameters)
 
 
+def defaults_of(constructor: Callable) -> dict[str, Any]:
+    """The defaults of the fields that have one."""
+    known = fields_of(constructor)
+    defaults = {name: p.default for name, p in known.items() if p.default is not p.empty}
+    if dataclasses.is_dataclass(constructor):
+        for field in dataclasses.fields(constructor):
+            if field.name in known and field.default_factory is not dataclasses.MISSING:
+                defaults[field.name] = field.default_factory()
+    return defaults
+
+
 def is_linen_module(constructor: Callable) -> bool:
     """Whether it makes a Flax module; imports nothing."""
     linen = sys.modules.get("flax.linen")
@@ -126,6 +131,30 @@ def is_linen_module(constructor: Callable) -> bool:
         and isinstance(constructor, type)
         and issubclass(constructor, linen.Module)
     )
+
+
+def check_size(document: Document) -> None:
+    """Before anything recursive: a document too deep or too large is refused, not survived.
+
+    Raises:
+      UserError: it is.
+    """
+    level, nodes = [document], 0
+    for _ in range(2 * MAX_DEPTH):  # a call takes two levels: itself and its arguments
+        nodes += len(level)
+        if not level or nodes > MAX_NODES:
+            break
+        level = [
+            child
+            for node in level
+            if isinstance(node, dict | list)
+            for child in (node.values() if isinstance(node, dict) else node)
+        ]
+    if level:
+        raise UserError(
+            f"The config has more than {MAX_NODES} entries or is nested more than {MAX_DEPTH} "
+            f"deep, as no run's is: {_USE_ANOTHER}."
+        )
 
 
 def locate_constructor(reference: str, packages: tuple[str, ...] = PACKAGES) -> Callable:
@@ -233,30 +262,7 @@ def _construct(reference: str, arguments: dict, where: str, packages: tuple[str,
     return constructor(**values)
 
 
-def _check_size(document: Document) -> None:
-    """Before anything recursive: a document too deep or too large is refused, not survived."""
-    level, nodes = [document], 0
-    for _ in range(2 * MAX_DEPTH):  # a call takes two levels: itself and its arguments
-        nodes += len(level)
-        if not level or nodes > MAX_NODES:
-            break
-        level = [
-            child
-            for node in level
-            if isinstance(node, dict | list)
-            for child in (node.values() if isinstance(node, dict) else node)
-        ]
-    if level:
-        raise UserError(
-            f"The config has more than {MAX_NODES} entries or is nested more than {MAX_DEPTH} "
-            f"deep, as no run's is: {_USE_ANOTHER}."
-        )
-
-
 def _split(reference: str) -> tuple[str, str]:
-    for before, after in MOVED.items():
-        if reference.startswith(before):
-            reference = after + reference.removeprefix(before)
     if not (match := _REFERENCE.fullmatch(reference)):
         raise UserError(
             f"The config names {reference[:80]!r}, which is not of the form 'module:Name': "

@@ -15,19 +15,17 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from diffusion_ode.configs.construction import Document
+from diffusion_ode.configs.upgrade import upgraded
 from diffusion_ode.errors import UserError
 from diffusion_ode.workdir.files import replace_atomically
-
-Document = Any
-"""One node of the tree above; recursive, which annotations cannot say usefully."""
 
 MAX_BYTES = 1 << 20  # a whole experiment takes a few kilobytes
 
 
 def read(path: Path) -> Document:
-    """The document in a JSON file.
+    """The document in a JSON file, which an earlier version may have written.
 
     Raises:
       UserError: the file is missing, too large, or not JSON.
@@ -45,11 +43,12 @@ def read(path: Path) -> Document:
             "of a run."
         )
     try:
-        return json.loads(content)
+        document = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise UserError(
             f"The config {path} is not JSON ({error}): restore it from a checkpoint of its run."
         ) from error
+    return upgraded(document)
 
 
 def text(document: Document) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from diffusion_ode import units
+from diffusion_ode.configs.upgrade import upgraded
 from diffusion_ode.errors import UserError
 from diffusion_ode.evaluation.bound_pass import BoundPass
 from diffusion_ode.evaluation.per_example import read_table
@@ -28,7 +29,8 @@ class Evaluated:
 
     @classmethod
     def read(cls, folder: Path) -> "Evaluated":
-        return cls(folder, read_json(folder / "result.json"))
+        result = read_json(folder / "result.json")
+        return cls(folder, {**result, "config": upgraded(result.get("config"))})
 
     def is_of_same_model(self, other: "Evaluated") -> bool:
         """Whether it is the same checkpoint of the same workdir."""

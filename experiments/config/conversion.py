@@ -6,7 +6,6 @@ change of a default does not change what a saved config means.
 """
 
 import dataclasses
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -29,7 +28,9 @@ def explicit(value: Any) -> Any:
     """
     if isinstance(value, fdl.Config):
         constructor = fdl.get_callable(value)
-        return _config(constructor, {**_defaults(constructor), **arguments_of(value)})
+        return _config(
+            constructor, {**construction.defaults_of(constructor), **arguments_of(value)}
+        )
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         constructor = type(value)
         names = construction.fields_of(constructor)
@@ -76,20 +77,6 @@ def from_document(document: Document, *, packages: tuple[str, ...] = constructio
 def _config(constructor: Callable, arguments: dict[str, Any]) -> fdl.Config:
     in_order = [name for name in construction.fields_of(constructor) if name in arguments]
     return fdl.Config(constructor, **{name: explicit(arguments[name]) for name in in_order})
-
-
-def _defaults(constructor: Callable) -> dict[str, Any]:
-    known = construction.fields_of(constructor)
-    defaults = {
-        name: parameter.default
-        for name, parameter in known.items()
-        if parameter.default is not inspect.Parameter.empty
-    }
-    if dataclasses.is_dataclass(constructor):
-        for field in dataclasses.fields(constructor):
-            if field.name in known and field.default_factory is not dataclasses.MISSING:
-                defaults[field.name] = field.default_factory()
-    return defaults
 
 
 def _document(value: Any) -> Document:
