@@ -7,7 +7,6 @@ is not how the program behaved before: fields that a document lacks get their de
 `tests/configs/test_upgrade.py` holds the tables to a run of version 0.1.
 """
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,8 +17,8 @@ from diffusion_ode.errors import UserError
 MOVED: Mapping[str, str] = {
     "diffusion_ode.process.": "diffusion_ode.diffusion.",
     "diffusion_ode.inference.reference_quirks:": "diffusion_ode.evaluation.reference_quirks:",
-    "diffusion_ode.solvers.control:FixedSteps": "diffusion_ode.solvers.fixed_steps:FixedSteps",
-    "diffusion_ode.solvers.control:PIController": "diffusion_ode.solvers.pi_controller:PIController",
+    "diffusion_ode.solvers.control:F": "diffusion_ode.solvers.fixed_steps:F",
+    "diffusion_ode.solvers.control:P": "diffusion_ode.solvers.pi_controller:P",
 }
 """How the name of a class, `module:Class`, began before → how it begins now."""
 

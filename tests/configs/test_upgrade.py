@@ -1,5 +1,6 @@
 """A run of version 0.1 goes on, is shown and is loaded as if today's program had begun it."""
 
+import itertools
 import json
 import shlex
 import tarfile
@@ -104,5 +105,5 @@ def test_commands_of_the_old_run_are_still_understood(workdir):
     launches = json.loads((workdir / "run.json").read_text())["launches"]
     for launch in launches:
         words = shlex.split(launch["command"])[2:]
-        settings = [b for a, b in zip(words, words[1:], strict=False) if a == "--set"]
+        settings = [b for a, b in itertools.pairwise(words) if a == "--set"]
         override(registry.configuration_of(registry.find("digits_vp")), settings)
