@@ -17,12 +17,12 @@ _HALVINGS, _NEWTON_STEPS = 16, 3  # 1e-5 of the bracket; squared three times, le
 
 
 def derivative(function: Elementwise, x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """f′(x)."""
+    """The derivative f′(x)."""
     return jax.jvp(function, (x,), (jnp.ones_like(x),))[1]
 
 
 def integral(function: Elementwise, lower: Array, upper: Array) -> Float[Array, "..."]:
-    """∫ f from lower to upper, by Gauss and Legendre's rule on equal panels."""
+    """The integral of f from lower to upper, by Gauss and Legendre's rule on equal panels."""
     along = (1,) * jnp.ndim(lower) + (-1,)
     position, weight = (jnp.asarray(part, lower.dtype).reshape(along) for part in _rule())
     start, width = lower[..., None], (upper - lower)[..., None]

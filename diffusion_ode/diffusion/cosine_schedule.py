@@ -10,7 +10,7 @@ from diffusion_ode.diffusion.schedule import NoiseSchedule
 
 @dataclass(frozen=True)
 class CosineSchedule(NoiseSchedule):
-    """γ(t) = 2 log tan θ, with the angle θ = θ0 + (θ1 − θ0) t running from γ0 to γ1, fixed.
+    """Cosine: γ(t) = 2 log tan θ, with an angle θ = θ0 + (θ1 − θ0) t that runs evenly, fixed.
 
     Of the variance-preserving path it makes α = cos θ and σ = sin θ: equal steps of time are equal
     steps along the quarter circle, and more of them than the linear schedule's lie about γ = 0.
@@ -40,11 +40,11 @@ class CosineSchedule(NoiseSchedule):
 
     @property
     def _ends(self) -> list[tuple[float, float]]:
-        """θ and π/2 − θ at γ0 and at γ1."""
+        """The angles θ and π/2 − θ at γ0 and at γ1."""
         halves = (0.5 * self.gamma_0, 0.5 * self.gamma_1)
         return [(math.atan(math.exp(half)), math.atan(math.exp(-half))) for half in halves]
 
     def _angles(self, time):
-        """θ and π/2 − θ at t."""
+        """The angles θ and π/2 − θ at t."""
         (start, rest_at_start), (end, rest) = self._ends
         return start + (end - start) * time, rest + (rest_at_start - rest) * (1.0 - time)

@@ -48,7 +48,9 @@ class Dequantization(Protocol):
 
 @dataclass(frozen=True)
 class UniformDequantization:
-    """z = α0 ((2(k + u))/V − 1), u ~ U[0, 1)^N; log P(k) ≥ log p0(z) + N log α0 + N log(2/V).
+    """Uniform: z = α0 ((2(k + u))/V − 1), u ~ U[0, 1)^N.
+
+    Hence log P(k) ≥ log p0(z) + N log α0 + N log(2/V).
 
     The code of a level spreads over its whole bin, which has the width 2/V in x and 2α0/V in z.
 
@@ -75,7 +77,7 @@ class UniformDequantization:
 
 @dataclass(frozen=True)
 class VariationalDequantization:
-    """z = α0 x + σ0 ε; log P(k) ≥ log p0(z) + log P(k|z) − log q(z|k), q = N(α0 x, σ0² I).
+    """Normal: z = α0 x + σ0 ε; log P(k) ≥ log p0(z) + log P(k|z) − log q(z|k), q = N(α0 x, σ0² I).
 
     The diffusion's own encoder and decoder at γ0.
 
@@ -107,7 +109,7 @@ class VariationalDequantization:
 
 @dataclass(frozen=True)
 class TruncatedNormalDequantization:
-    """z = α0 x + σ0 ε, ε ~ N(0, I) cut to (−τ, τ), τ = α0/(V σ0) = e^{−γ0/2}/V.
+    """Cut: z = α0 x + σ0 ε, ε ~ N(0, I) within (−τ, τ), τ = α0/(V σ0) = e^{−γ0/2}/V.
 
     log P(k) ≥ log p0(z) − log q(z|k), −log q = (N/2) log 2πσ0² + N log Zτ + ½‖ε‖² with
     Zτ = erf(τ/√2). The noise stays within its level's bin, so no decoder is needed and nothing is
@@ -128,7 +130,7 @@ class TruncatedNormalDequantization:
         return model.schedule.gamma_0
 
     def cut(self, model: Model) -> float:
-        """τ, in standard deviations."""
+        """The cut τ, in standard deviations."""
         return math.exp(-0.5 * model.schedule.gamma_0) / model.pixels.levels
 
     def draw(self, model, key):
@@ -153,6 +155,6 @@ def _encoded(model: Model, levels: Levels, noise: Images) -> Images:
 
 
 def _gaussian_constant(model: Model, dtype) -> Scalar:
-    """(N/2) log 2πσ0²: −log N(z; α0 x, σ0² I) in nats but for ½‖ε‖²."""
+    """The part (N/2) log 2πσ0² of −log N(z; α0 x, σ0² I), in nats; the other is ½‖ε‖²."""
     log_sigma = model.path.log_sigma(jnp.asarray(model.schedule.gamma_0, dtype))
     return model.pixels.dimensions * (0.5 * math.log(2.0 * math.pi) + log_sigma)

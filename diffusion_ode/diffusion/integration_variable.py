@@ -14,21 +14,21 @@ class IntegrationVariable(Protocol):
     """A monotone s(γ). The likelihood may not depend on it beyond the solver's tolerance."""
 
     def value(self, path: Path, gamma: Float[Array, "..."]) -> Float[Array, "..."]:
-        """s(γ)."""
+        """The variable s(γ)."""
         ...
 
     def gamma(self, path: Path, value: Float[Array, "..."]) -> Float[Array, "..."]:
-        """γ(s)."""
+        """The inverse γ(s)."""
         ...
 
     def gamma_derivative(self, path: Path, gamma: Float[Array, "..."]) -> Float[Array, "..."]:
-        """dγ/ds at γ."""
+        """The rate dγ/ds at γ."""
         ...
 
 
 @dataclass(frozen=True)
 class LogSnrVariable:
-    """s = γ, minus the log signal-to-noise ratio."""
+    """Along s = γ, minus the log signal-to-noise ratio."""
 
     def value(self, path, gamma):
         del path
@@ -59,7 +59,7 @@ class NaturalVariable:
 
 @dataclass(frozen=True)
 class ImportanceVariable:
-    """s = −S(γ) with dS/dγ = −α²: equal steps in it are equal shares of importance sampling."""
+    """Along s = −S(γ), dS/dγ = −α²: equal steps are equal shares of importance sampling."""
 
     def value(self, path, gamma):
         return -path.signal_remaining(gamma)

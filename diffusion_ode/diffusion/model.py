@@ -64,13 +64,13 @@ class Model:
         return self.parameterization.target(self.path, along_images(gamma), x, noise)
 
     def noise(self, output: Images, z: Images, gamma: PerImage) -> Images:
-        """ε̂ from the network's output."""
+        """The noise ε̂ from the network's output."""
         gamma = along_images(gamma)
         gain = self.parameterization.gain(self.path, gamma)
         return gain * output + self.parameterization.skip(self.path, gamma) * z
 
     def likelihood_weight(self, gamma: PerImage) -> PerImage:
-        """½a²: the weight of ‖output − target‖² in the diffusion term, in nats per unit of γ."""
+        """The weight ½a² of ‖output − target‖² in the diffusion term, in nats per unit of γ."""
         return 0.5 * jnp.square(self.parameterization.gain(self.path, gamma))
 
     def prior_log_density(self, z: Images) -> PerImage:
@@ -82,12 +82,12 @@ class Model:
 
 
 def along_images(per_image):
-    """[b] → [b, 1, 1, 1], to stand beside images; scalars stay scalars."""
+    """From [b] to [b, 1, 1, 1], to stand beside images; scalars stay scalars."""
     return per_image[..., None, None, None] if jnp.ndim(per_image) else per_image
 
 
 def squared_norm(images: Images) -> PerImage:
-    """‖·‖² per image."""
+    """The square ‖·‖² per image."""
     return jnp.sum(jnp.square(images), axis=(1, 2, 3))
 
 

@@ -66,7 +66,7 @@ class Path(abc.ABC):
     def velocity(
         self, gamma: Float[Array, "..."], x: Float[Array, "..."], noise: Float[Array, "..."]
     ) -> Float[Array, "..."]:
-        """F from (x, ε): this form does not divide by α, the one from (z, ε) does."""
+        """The velocity F from (x, ε): this form does not divide by α, the one from (z, ε) does."""
         skip = self.velocity_skip(gamma) / self.velocity_gain
         return self.velocity_trace_offset(gamma) * noise - skip * x
 
@@ -83,7 +83,7 @@ class Path(abc.ABC):
         return 0.5 * jnp.exp(self.log_alpha(gamma) + self.log_sigma(gamma))
 
     def signal_remaining(self, gamma: Float[Array, "..."]) -> Float[Array, "..."]:
-        """S(γ), decreasing, with S(γ) − S(γ′) = ∫ α² from γ to γ′: importance sampling's weight.
+        """A decreasing S(γ) with S(γ) − S(γ′) = ∫ α² from γ to γ′: importance sampling's weight.
 
         Where the integral has a limit towards the noise it is best taken from there, so that S
         keeps its digits near zero; elsewhere any constant will do.

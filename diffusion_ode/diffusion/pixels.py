@@ -41,7 +41,7 @@ class Pixels:
 
     @property
     def dimensions(self) -> int:
-        """N = height · width · channels."""
+        """The number N = height · width · channels."""
         return math.prod(self.shape)
 
     @property

@@ -42,7 +42,7 @@ class NoiseSchedule(abc.ABC):
         return derivative(self.gamma, time)
 
     def change(self, time: Float[Array, "..."], step: float) -> Float[Array, "..."]:
-        """γ(t) − γ(t − step); a small one not by subtraction, which would lose its digits."""
+        """The change γ(t) − γ(t − step); a small one not by subtraction, which loses its digits."""
         difference = self.gamma(time) - self.gamma(time - step)
         small = integral(self.derivative, time - step, time)
         return jnp.where(difference < _DIFFERENCE_BELOW, small, difference)
@@ -58,7 +58,7 @@ class NoiseSchedule(abc.ABC):
 
 @dataclass(frozen=True)
 class LinearSchedule(NoiseSchedule):
-    """γ(t) = γ0 + (γ1 − γ0) t, fixed.
+    """Linear: γ(t) = γ0 + (γ1 − γ0) t, fixed.
 
     Args:
       gamma_0: γ at the data end; −13.3 resolves the bins of 256 levels.

@@ -16,7 +16,7 @@ _SERIES_TERMS = 9  # α^9 / 11 < 1e-10 there
 
 @dataclass(frozen=True)
 class StraightPath(Path):
-    """α = sig(−γ/2), σ = sig(γ/2), so that α + σ = 1: straight lines from data to noise.
+    """Straight lines from data to noise: α = sig(−γ/2), σ = sig(γ/2), so that α + σ = 1.
 
     Velocity F = (ε − x)/√2, ε = √2 αF + z. With σ as the variable the probability-flow ODE is
     dz/dσ = √2 F.
@@ -44,14 +44,14 @@ class StraightPath(Path):
         return jnp.full_like(gamma, math.sqrt(0.5))
 
     def natural_time(self, gamma):
-        """σ itself, from 0 (data) to 1 (noise)."""
+        """The factor σ itself, from 0 (data) to 1 (noise)."""
         return self.sigma(gamma)
 
     def gamma_of_natural_time(self, time):
         return 2.0 * (jnp.log(time) - jnp.log1p(-time))
 
     def signal_remaining(self, gamma):
-        """∫_γ^∞ α² dγ′ = 2(σ − 1 − log σ)."""
+        """The integral ∫_γ^∞ α² dγ′ = 2(σ − 1 − log σ)."""
         return 2.0 * _excess(0.5 * gamma)
 
     def gamma_of_signal_remaining(self, signal):
@@ -71,7 +71,7 @@ class StraightPath(Path):
 
 
 def _excess(logit):
-    """σ − 1 − log σ at σ = sig(logit); positive, and quadratic in α near the noise end."""
+    """The excess σ − 1 − log σ at σ = sig(logit): positive, quadratic in α near the noise end."""
     alpha = jax.nn.sigmoid(-logit)
     series = jnp.zeros_like(alpha)
     for power in range(_SERIES_TERMS + 1, 1, -1):  # Horner on α²/2 + α³/3 + …

@@ -60,7 +60,9 @@ class UniformTimes(TimeSampler):
 
 @dataclass(frozen=True)
 class ImportanceSampledTimes(TimeSampler):
-    """p(γ) = α²(γ)/Z with Z = S(γ0) − S(γ1) = ∫ α² dγ. Of the schedule only the ends matter.
+    """Importance times: p(γ) = α²(γ)/Z with Z = S(γ0) − S(γ1) = ∫ α² dγ.
+
+    Of the schedule only the ends matter.
 
     With velocity the likelihood's weight is ½c²α², so that the weight over the density is the
     constant ½c²Z (c = 1 for VP, √2 for SP); for VE γ is uniform. γ solves
@@ -82,9 +84,9 @@ class ImportanceSampledTimes(TimeSampler):
 
 @dataclass(frozen=True)
 class DiscreteTimes(TimeSampler):
-    """γ at the times t ∈ {1/T, 2/T, …, 1} of the schedule: the bound of a diffusion in T steps.
+    """The γ of the times 1/T, 2/T, …, 1 by the schedule only: a diffusion in T steps.
 
-    That bound is ½T E_t[expm1(γ_t − γ_s) ‖ε − ε̂‖²] with s = t − 1/T. In the place of a density p
+    Its bound is ½T E_t[expm1(γ_t − γ_s) ‖ε − ε̂‖²] with s = t − 1/T. In the place of a density p
     stands what makes ½∫‖ε − ε̂‖² dγ ≈ ½‖ε − ε̂‖²/p into it, 1/p = T expm1(γ_t − γ_s). With it
     `VariationalBound` is the T-step bound and `FlowMatching` the loss of T-step training; both tend
     to the integral as T → ∞.
@@ -122,7 +124,7 @@ class AdaptiveState(NamedTuple):
 
 @dataclass(frozen=True)
 class AdaptiveTimes(TimeSampler):
-    """p(γ) ∝ √E[f²|γ], the density of least variance, estimated on a grid of γ as training goes.
+    """The density of least variance, p(γ) ∝ √E[f²|γ], estimated on a grid of γ as training goes.
 
     Of the schedule only the ends matter: the grid is linear in γ, and what is learnt replaces it.
 

@@ -18,7 +18,7 @@ class Uniforms(Protocol):
 
 @dataclass(frozen=True)
 class IndependentUniforms:
-    """u_i ~ U[0, 1), independent."""
+    """Independent u_i ~ U[0, 1)."""
 
     def draw(self, key, batch_size):
         return jax.random.uniform(key, (batch_size,))
@@ -26,7 +26,7 @@ class IndependentUniforms:
 
 @dataclass(frozen=True)
 class LowDiscrepancyUniforms:
-    """u_i = u0 + i/B mod 1 with one shared offset u0 ~ U[0, 1): uniform, and evenly spread.
+    """Evenly spread: u_i = u0 + i/B mod 1 with one shared offset u0 ~ U[0, 1); each is uniform.
 
     Taken over the global batch, so that the variance does not depend on the number of devices.
 

@@ -9,7 +9,7 @@ from diffusion_ode.diffusion.path import Path
 
 @dataclass(frozen=True)
 class VarianceExploding(Path):
-    """α = 1, σ = e^{γ/2}: noise is added, and the data stays as it is.
+    """Noise is added, and the data stays as it is: α = 1, σ = e^{γ/2}.
 
     Velocity F = ε, with no term in x or z: velocity and noise prediction are one. With σ as the
     variable the probability-flow ODE is dz/dσ = ε̂. The prior is N(0, σ1² I), with σ1 = 12 at
@@ -27,7 +27,7 @@ class VarianceExploding(Path):
         return 0.5 * gamma
 
     def natural_time(self, gamma):
-        """σ itself."""
+        """The factor σ itself."""
         return self.sigma(gamma)
 
     def gamma_of_natural_time(self, time):

@@ -10,7 +10,7 @@ from diffusion_ode.diffusion.path import Path
 
 @dataclass(frozen=True)
 class VariancePreserving(Path):
-    """α² = sig(−γ), σ² = sig(γ), so that α² + σ² = 1.
+    """Constant variance: α² = sig(−γ), σ² = sig(γ), so that α² + σ² = 1.
 
     Velocity F = αε − σx, ε = αF + σz. With φ = arctan e^{γ/2} (α = cos φ, σ = sin φ) the
     probability-flow ODE is dz/dφ = F.
@@ -32,16 +32,16 @@ class VariancePreserving(Path):
         return self.alpha(gamma)
 
     def natural_time(self, gamma):
-        """φ = arctan e^{γ/2}, from 0 (data) to π/2 (noise)."""
+        """The angle φ = arctan e^{γ/2}, from 0 (data) to π/2 (noise)."""
         return jnp.arctan(jnp.exp(0.5 * gamma))
 
     def gamma_of_natural_time(self, time):
         return 2.0 * jnp.log(jnp.tan(time))
 
     def signal_remaining(self, gamma):
-        """∫_γ^∞ sig(−γ′) dγ′ = sp(−γ)."""
+        """The integral ∫_γ^∞ sig(−γ′) dγ′ = sp(−γ)."""
         return jax.nn.softplus(-gamma)
 
     def gamma_of_signal_remaining(self, signal):
-        """γ = −log(e^S − 1), written so that neither a large nor a small S overflows."""
+        """The γ = −log(e^S − 1), so written that neither a large nor a small S overflows."""
         return -(signal + jnp.log(-jnp.expm1(-signal)))

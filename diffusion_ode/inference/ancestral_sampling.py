@@ -19,7 +19,7 @@ from diffusion_ode.typing import Images, Key, Parameters, PerImage
 
 @dataclass(frozen=True)
 class AncestralSampler:
-    """z1 = σ1 ε, then from t to s = t − 1/T by q(z_s | z_t, x) with the network's guess for x.
+    """From z1 = σ1 ε, then from t to s = t − 1/T by q(z_s | z_t, x) with the network's guess for x.
 
     z_s = (α_s/α_t)(z_t − c σ_t ε̂) + √c σ_s ε, c = −expm1(γ_s − γ_t). It holds for any path, being
     a statement about the Gaussians q alone. With `DrawnLevel` the images are those of the model
@@ -64,7 +64,7 @@ class AncestralSampler:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _noise(model: Model, key: Key, indices) -> tuple[Images, Key]:
-    """z1 = σ1 ε of the images numbered so, and the keys of all that they need later."""
+    """The starts z1 = σ1 ε of the images numbered so, and the keys of all that they need later."""
     keys = image_keys(key, indices)
     noise_keys, later_keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
     sigma = model.path.sigma(jnp.asarray(model.schedule.gamma_1))
@@ -86,7 +86,7 @@ def _one_step(model: Model, steps: int, parameters: Parameters, z: Images, keys:
 def ancestral_step(
     model: Model, output: Images, z: Images, gamma_t: PerImage, change: PerImage, noise: Images
 ) -> Images:
-    """z_s = (α_s/α_t)(z_t − c σ_t ε̂) + √c σ_s ε, c = −expm1(γ_s − γ_t).
+    """The step z_s = (α_s/α_t)(z_t − c σ_t ε̂) + √c σ_s ε, c = −expm1(γ_s − γ_t).
 
     Args:
       model: gives α, σ and ε̂.

@@ -18,7 +18,7 @@ class Decoder(Protocol):
 
 @dataclass(frozen=True)
 class NearestLevel:
-    """arg max P(k | z0): the level whose bin centre is nearest to z0/α0."""
+    """The likeliest level, arg max P(k | z0): that whose bin centre is nearest to z0/α0."""
 
     def __call__(self, model, z, key):
         del key

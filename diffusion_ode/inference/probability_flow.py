@@ -13,7 +13,7 @@ from diffusion_ode.typing import Array, Images, Parameters, PerImage
 
 @dataclass(frozen=True)
 class ProbabilityFlow:
-    """dz/ds and, along it, the change of the log-density, in the integration variable s.
+    """The flow dz/ds and, along it, the change of the log-density, in the integration variable s.
 
     dz/dγ = d(γ) z + ½σ a(γ) · output, where the coefficient d of z vanishes for velocities; its
     share of the divergence, d N, is exact. Following the flow from data to noise,
@@ -36,7 +36,7 @@ class ProbabilityFlow:
 
     @property
     def span(self) -> tuple[float, float]:
-        """s at the data end and at the noise end."""
+        """The values of s at the data end and at the noise end."""
         schedule = self.model.schedule
         return self.position(schedule.gamma_0), self.position(schedule.gamma_1)
 

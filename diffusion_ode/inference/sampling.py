@@ -62,7 +62,7 @@ class Sampler(Protocol):
 
 @dataclass(frozen=True)
 class OdeSampler:
-    """z1 = σ1 ε, the probability-flow ODE from γ1 to γ0, then the decoder.
+    """From z1 = σ1 ε along the probability-flow ODE from γ1 to γ0, then the decoder.
 
     Args:
       solver, controller: of the ODE.
@@ -105,7 +105,7 @@ class OdeSampler:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _noise(model: Model, key: Key, index):
-    """z1 = σ1 ε for one image."""
+    """The start z1 = σ1 ε of one image."""
     noise_key, _ = jax.random.split(jax.random.fold_in(key, index))
     sigma = model.path.sigma(jnp.asarray(model.schedule.gamma_1))
     return sigma * jax.random.normal(noise_key, model.pixels.shape)

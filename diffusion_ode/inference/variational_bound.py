@@ -32,11 +32,11 @@ class EndTerms(Protocol):
     """The two terms of the bound that belong to the ends of the path."""
 
     def reconstruction(self, model: Model, levels: Levels, noise: Images) -> PerImage:
-        """−log P(k | z0) at z0 = α0 x + σ0 ε, nats per image."""
+        """The term −log P(k | z0) at z0 = α0 x + σ0 ε, nats per image."""
         ...
 
     def prior(self, model: Model, levels: Levels) -> PerImage:
-        """KL(q(z1 | x) ‖ p(z1)), nats per image."""
+        """The term KL(q(z1 | x) ‖ p(z1)), nats per image."""
         ...
 
 
@@ -57,7 +57,7 @@ class GaussianEnds:
 
 @dataclass(frozen=True)
 class VariationalBound:
-    """−log P(k) ≤ E[−log P(k|z0)] + KL(q(z1|x) ‖ N(0, σ1² I)) + ½∫ E‖ε − ε̂‖² dγ.
+    """The bound −log P(k) ≤ E[−log P(k|z0)] + KL(q(z1|x) ‖ N(0, σ1² I)) + ½∫ E‖ε − ε̂‖² dγ.
 
     The prior is the same as that of the ODE, N(0, σ1² I): the KL term is ½α1²‖x‖²/σ1².
 

@@ -40,7 +40,7 @@ class FlowMatching:
 
 
 def draw_flow(model: Model, images, key, times_state, times: TimeSampler, probes=()) -> Draws:
-    """γ, its density and ε for a batch."""
+    """Draws γ, its density and ε for a batch."""
     time_key, noise_key = jax.random.split(key)
     u = times.uniforms.draw(time_key, images.shape[0])
     sampled = times.sample(times_state, model.path, model.schedule, u)

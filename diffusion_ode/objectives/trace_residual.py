@@ -50,7 +50,7 @@ class TraceResidual(Protocol):
 
 @dataclass(frozen=True)
 class SingleProbe:
-    """R(v)² with one Rademacher probe v: as published.
+    """The square R(v)² with one Rademacher probe v: as published.
 
     E_v R(v)² = R² + σ² Var(vᵀJv), so it also presses the off-diagonal part of J towards zero.
 
@@ -68,7 +68,7 @@ class SingleProbe:
 
 @dataclass(frozen=True)
 class IndependentProbes:
-    """R(v) R(v′) with two independent Rademacher probes: R² without bias; single values may be < 0.
+    """The product R(v) R(v′) of two independent Rademacher probes: R² without bias, at times < 0.
 
     E[R(v) R(v′)] = E[R(v)] E[R(v′)] = R², as v and v′ are independent given the batch.
     """
@@ -93,7 +93,7 @@ class IndependentProbes:
 
 @dataclass(frozen=True)
 class Directional:
-    """R(v)² with R(v) = σ vᵀJv − k‖v‖² + a (v·e)²: the identity along each direction.
+    """The square of R(v) = σ vᵀJv − k‖v‖² + a (v·e)²: the identity along each direction.
 
     Its minimiser is right for every direction, not only for the trace, at more variance.
 
@@ -117,7 +117,7 @@ class Directional:
 
 @dataclass(frozen=True)
 class ExactTraceResidual:
-    """R² with the exact trace: N directions, `chunk` at a time. For tests and small images."""
+    """The square R² with the exact trace, by N directions, `chunk` at a time: for small images."""
 
     chunk: int = 16
 
@@ -143,7 +143,7 @@ class ExactTraceResidual:
 
 
 def squared_residual(trace, output, target, identity: Identity) -> PerImage:
-    """R² from an estimate of the trace."""
+    """The square R² from an estimate of the trace."""
     return jnp.square(_residual(trace, output, target, identity))
 
 

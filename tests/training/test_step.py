@@ -1,5 +1,6 @@
 """The training step: one optimiser step, however its batch is divided."""
 
+import dataclasses
 import re
 
 import jax
@@ -14,6 +15,7 @@ from diffusion_ode.diffusion.schedule import LinearSchedule
 from diffusion_ode.diffusion.time_sampling import AdaptiveTimes
 from diffusion_ode.diffusion.variance_preserving import VariancePreserving
 from diffusion_ode.objectives.flow_matching import FlowMatching
+from diffusion_ode.objectives.objective import LossTerms
 from diffusion_ode.objectives.second_order_flow_matching import SecondOrderFlowMatching
 from diffusion_ode.randomness import stream_key
 from diffusion_ode.training.optimizer import AdamW, WarmedUp, WarmedUpThenCosine, not_biases
@@ -120,6 +122,21 @@ def test_adaptive_times_learn_within_the_step(batch):
     state, _ = stepped(batch, objective=FlowMatching(AdaptiveTimes(bins=4)), steps=2)
     assert float(state.times.count.sum()) > 0.0
     assert bool(jnp.all(jnp.isfinite(state.times.second_moment)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Watched(FlowMatching):
+    """What is watched has two values an image, and nothing is taught."""
+
+    def loss(self, *arguments):
+        terms = super().loss(*arguments)
+        return LossTerms(terms.loss, {"both": jnp.stack([terms.loss, 3.0 * terms.loss], axis=1)})
+
+
+def test_parts_may_have_any_shape_and_without_an_integrand_times_learn_nothing(batch):
+    state, metrics = stepped(batch, objective=Watched(AdaptiveTimes(bins=4)), accumulation=2)
+    assert float(metrics["both_bpd"]) == pytest.approx(2.0 * float(metrics["bpd"]), rel=1e-5)
+    assert float(state.times.count.sum()) == 0.0
 
 
 def test_weight_decay_spares_biases():
