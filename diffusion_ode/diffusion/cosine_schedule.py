@@ -21,7 +21,7 @@ class CosineSchedule(NoiseSchedule):
       gamma_1: γ at the noise end.
 
     Source: Nichol and Dhariwal 2021, arXiv:2102.09672, equation 17; Kingma and Gao 2023,
-    arXiv:2303.00848, table 2, for its form in γ (there λ = −γ) and its truncation.
+    arXiv:2303.00848, for its form in γ (there λ = −γ).
     """
 
     gamma_0: float = -13.3

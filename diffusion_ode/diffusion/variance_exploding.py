@@ -17,7 +17,7 @@ class VarianceExploding(Path):
 
     The signal ∫α² does not end: S(γ) = −γ, and importance sampling is uniform in [γ0, γ1].
 
-    Source: Song et al. 2020, arXiv:2011.13456, section 3.4 and appendix B.1.
+    Source: Song et al. 2020, arXiv:2011.13456, section 3.4 and appendix B.
     """
 
     def log_alpha(self, gamma):

@@ -1,4 +1,4 @@
-"""The sub-VP path of Song et al. 2020, arXiv:2011.13456, equation 14."""
+"""The sub-VP path of Song et al. 2020, arXiv:2011.13456, section 3.4."""
 
 from dataclasses import dataclass
 
