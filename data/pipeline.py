@@ -184,7 +184,7 @@ class TrainBatches(Iterator[Batch]):
         return batch
 
     def get_state(self) -> dict[str, int]:
-        """`{"next_index": k}`: batch k is the next one drawn; prefetched ones are not counted."""
+        """Says `{"next_index": k}` if batch k is drawn next; prefetched ones are not counted."""
         return {"next_index": int(self._iterator.get_state()["next_index"])}
 
     def set_state(self, state: dict[str, int]) -> None:

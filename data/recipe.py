@@ -35,7 +35,7 @@ class PublishedFile:
     content: str | None = None
 
     def describe(self) -> str:
-        """E.g. `cifar-10-binary.tar.gz (170 MB, md5 c32a…)`."""
+        """Its name, size and checksum, e.g. `cifar-10-binary.tar.gz (170 MB, md5 c32a…)`."""
         if self.num_bytes is None or self.checksum is None:
             return f"{self.name} (size and checksum are not published)"
         checksum = self.checksum.replace(":", " ")

@@ -45,7 +45,7 @@ class Manifest:
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits that identify the images: name, shape, levels, counts and content.
+        """Sixteen hex digits that identify the images: name, shape, levels, counts and content.
 
         The files they came from do not enter: CIFAR-10 read from the binary or from the pickled
         archive is one data set, and figures on it may be compared.
@@ -109,7 +109,7 @@ class Source(Protocol):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(height, width, channels) of every image."""
+        """Of every image: (height, width, channels)."""
         ...
 
     @property

@@ -35,14 +35,7 @@ SPLITS = ("train", "test")
 VERIFIED_BYTES = 512 << 20
 
 # What a full disk, a folder that may not be written and a file in a folder's place raise.
-_UNWRITABLE = (
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EACCES,
-    errno.EROFS,
-    errno.ENOTDIR,
-    errno.EEXIST,
-)
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 
 Report = Callable[[str], None]
 

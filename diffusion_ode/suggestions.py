@@ -20,19 +20,19 @@ def nearest(wrong: str, known: Iterable[str], limit: int = 3) -> list[str]:
 
 
 def either(names: Iterable[str]) -> str:
-    """'a', 'a or b', 'a, b or c'."""
+    """Joins names by 'or': 'a', 'a or b', 'a, b or c'."""
     *most, last = names
     return f"{', '.join(most)} or {last}" if most else last
 
 
 def all_of(names: Iterable[str]) -> str:
-    """'a', 'a and b', 'a, b and c'."""
+    """Joins names by 'and': 'a', 'a and b', 'a, b and c'."""
     *most, last = names
     return f"{', '.join(most)} and {last}" if most else last
 
 
 def with_article(name: str) -> str:
-    """'an Objective', 'a Uniforms'."""
+    """Puts 'a' or 'an' before a name: 'an Objective'."""
     return f"{'an' if name[:1].lower() in 'aeio' else 'a'} {name}"
 
 
@@ -47,4 +47,4 @@ def suggestion(wrong: str, known: Iterable[str], few: int = _FEW) -> str:
     if not known:
         return "there are none."
     shown = ", ".join(known[:few])
-    return f"there are {shown}" + (", …" if len(known) > few else ".")
+    return f"choose from {shown}" + (", …" if len(known) > few else ".")

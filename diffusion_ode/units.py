@@ -4,7 +4,7 @@ import math
 
 
 def bits_per_dimension(nats, dimensions: int):
-    """−log P in nats → bits per dimension (bpd).
+    """Converts a code length in nats to bits per dimension (bpd).
 
     Args:
       nats: a code length, −log P, in nats per image; any shape.

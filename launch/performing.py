@@ -95,7 +95,7 @@ def _failed(run: Run, task: str, error: Exception) -> int:
     if elsewhere is None:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         who = f"{task} failed" + (f" in process {processes.index()}" if _several() else "")
-        remedy = "; if another one has ended, run all of them again" if _several() else ""
+        remedy = "; if another process has ended, run all of them again" if _several() else ""
         print(f"{who}: {reason}; the traceback is in {log}{remedy}.", file=sys.stderr)
         return FAILED
     number, status = elsewhere

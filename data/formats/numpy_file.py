@@ -48,7 +48,7 @@ def open_npy(path: Path) -> np.ndarray:
 
 
 def npy_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """(shape, Fortran order, dtype) of the .npy that begins here; ValueError if none does."""
+    """The header of the .npy begun here: (shape, Fortran order, dtype); ValueError if none does."""
     version = np.lib.format.read_magic(file)
     if version == (1, 0):
         return np.lib.format.read_array_header_1_0(file)

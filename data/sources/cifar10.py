@@ -28,7 +28,7 @@ UNPACKED_FOLDERS = ("cifar-10-batches-bin", "cifar-10-batches-py")
 
 @dataclasses.dataclass(frozen=True)
 class Cifar10:
-    """60 000 colour photographs of 32×32, 256 levels: 50 000 to train, 10 000 to test."""
+    """Colour photographs of 32×32, 256 levels: 50 000 to train, 10 000 to test."""
 
     name = "cifar10"
     shape = (32, 32, 3)

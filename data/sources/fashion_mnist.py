@@ -22,7 +22,7 @@ _SITE = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
 
 @dataclasses.dataclass(frozen=True)
 class FashionMnist:
-    """70 000 grey pictures of clothes of 28×28, 256 levels: 60 000 to train, 10 000 to test."""
+    """Grey pictures of clothes of 28×28, 256 levels: 60 000 to train, 10 000 to test."""
 
     name = "fashion_mnist"
     shape = (28, 28, 1)

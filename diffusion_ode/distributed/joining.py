@@ -1,4 +1,4 @@
-"""Joining the other processes of a run, if there are any: from flags or the cluster's environment.
+"""Joining the other processes of a run, named by flags or by the cluster's environment.
 
 A laptop, or a single task of a cluster, pays nothing and waits for nobody.
 """
@@ -112,8 +112,8 @@ def _check_alike(peers: Peers, count: int, owners: Sequence[int]) -> None:
     other = next((number for number in range(count) if devices[number] != devices[0]), None)
     if other is not None:
         raise processes.AgreedError(
-            f"Process 0 has {devices[0]} devices and process {other} has {devices[other]}: start"
-            " all processes with as many devices."
+            f"Process 0 has {devices[0]} devices and process {other} has {devices[other]}:"
+            " give all processes the same number of devices."
         )
 
 
@@ -133,8 +133,8 @@ def peers_of_cluster(environment: Mapping[str, str], patience: int) -> Peers | N
         cluster = _recognised(environment)
         if cluster is None and int(environment.get("OMPI_COMM_WORLD_SIZE", "1")) > 1:
             raise UserError(
-                "This is one of several processes of an Open MPI that JAX does not know (it knows"
-                " version 4): give --coordinator=HOST:PORT,"
+                "An Open MPI that JAX does not know (it knows version 4) started this process and"
+                " others: give --coordinator=HOST:PORT,"
                 ' --num_processes="$OMPI_COMM_WORLD_SIZE" and'
                 ' --process_id="$OMPI_COMM_WORLD_RANK", or --num_processes=1 to run alone.'
             )
@@ -261,8 +261,8 @@ def _check_free(peers: Peers) -> None:
 
 def _give_up_devices(peers: Peers, patience: int) -> None:
     print(
-        f"The devices of all {peers.count} processes were not known to {peers} within {patience} s:"
-        " see what the others say, then start all of them again.",
+        f"{str(peers).capitalize()} waited {patience} s for the others' devices: see what the"
+        " others say, then start all of them again.",
         file=sys.stderr,
         flush=True,
     )
@@ -271,8 +271,8 @@ def _give_up_devices(peers: Peers, patience: int) -> None:
 
 def _give_up(peers: Peers, patience: int) -> None:
     print(
-        f"The other processes did not come: {peers} waited at {peers.coordinator} for {patience} s;"
-        f" start all {peers.count} together, see that they reach that address, or raise"
+        f"The other processes did not come: {peers} waited for {patience} s at {peers.coordinator}:"
+        f" start all {peers.count} together, check that they reach that address, or raise"
         " --wait_for_peers=SECONDS.",
         file=sys.stderr,
         flush=True,

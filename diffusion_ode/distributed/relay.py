@@ -2,7 +2,7 @@
 
 JAX aborts a process as soon as its connection to the first one closes, from within, with a stack of
 C++. Led through here the connection just falls silent, and whoever watches the peers can end this
-process in its own way; see diffusion_ode.distributed.peer_watch.
+process in its own way; see `peer_watch`.
 """
 
 import contextlib

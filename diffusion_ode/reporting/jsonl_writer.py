@@ -1,4 +1,4 @@
-"""`metrics.jsonl`: one line per logging step, numbers at full precision."""
+"""The file `metrics.jsonl`: one line per logging step, numbers at full precision."""
 
 import json
 import math

@@ -56,5 +56,5 @@ def _scaled(number: float, unit: str, largest: str) -> str:
 
 
 def _three_digits(number: float) -> str:
-    """`0.842`, `10.7`, `122`, `47,808`: never an exponent for what units are chosen for."""
+    """Digits as in `0.842`, `10.7`, `122` or `47,808`: a unit is chosen, so never an exponent."""
     return f"{number:,.0f}" if number >= 99.95 else f"{number:.3g}"

@@ -23,7 +23,7 @@ class RunningMean:
         self._squares += off * (value - self._mean)
 
     def in_words(self) -> tuple[str, ...]:
-        """`2.153 ± 0.012 bpd`, once there are two values."""
+        """Says `2.153 ± 0.012 bpd`, once there are two values."""
         if self._count < 2:
             return ()
         error = math.sqrt(self._squares / (self._count - 1) / self._count)

@@ -136,7 +136,7 @@ class Run:
 
 
 def _flags(words: Sequence[str]) -> list[tuple[str, str]]:
-    """(flag, value) of `--flag=value`, `--flag value` or `--flag`."""
+    """Splits `--flag=value`, `--flag value` or `--flag` into (flag, value)."""
     found, rest = [], list(words)
     while rest:
         flag, equals, value = rest.pop(0).partition("=")

@@ -18,7 +18,7 @@ class Source(Protocol):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(height, width, channels)."""
+        """Of an image: (height, width, channels)."""
         ...
 
     @property

@@ -38,11 +38,11 @@ def read_json(path: Path) -> Any:
     """Read what `write_json` wrote.
 
     Raises:
-        UserError: there is no such file or it is no JSON.
+        UserError: there is no such file or it is not JSON.
     """
     try:
         return json.loads(path.read_text())
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: run the task that writes it first.") from None
     except ValueError as failure:
-        raise UserError(f"{path} is no JSON ({failure}): restore or remove it.") from None
+        raise UserError(f"{path} is not JSON ({failure}): restore or remove it.") from None

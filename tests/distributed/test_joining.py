@@ -141,7 +141,7 @@ def test_a_peer_that_never_comes_costs_the_patience_and_one_sentence(index, tmp_
     )
     assert (done.returncode, done.stdout) == (1, "")
     (sentence,) = done.stderr.splitlines()
-    assert f"process {index} of 2 waited at localhost:{port} for 2 s" in sentence
+    assert f"process {index} of 2 waited for 2 s at localhost:{port}" in sentence
     assert not (tmp_path / "run").exists()
 
 

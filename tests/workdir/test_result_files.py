@@ -31,5 +31,5 @@ def test_a_missing_or_broken_json_file_is_explained(tmp_path):
     with pytest.raises(UserError, match="does not exist"):
         read_json(tmp_path / "a.json")
     (tmp_path / "a.json").write_text("{")
-    with pytest.raises(UserError, match="no JSON"):
+    with pytest.raises(UserError, match="not JSON"):
         read_json(tmp_path / "a.json")
