@@ -68,7 +68,7 @@ def test_processes_that_were_not_started_alike_are_refused():
     _check_alike(Peers(2, 0, "a:1"), 2, [0, 0, 1, 1])
     with pytest.raises(UserError, match="Process 1 was told of 3 processes, but 2 are there"):
         _check_alike(Peers(3, 1, "a:1"), 2, [0, 1])
-    with pytest.raises(UserError, match="Process 0 has 2 devices and process 1 has 1: start all"):
+    with pytest.raises(UserError, match="Process 0 has 2 devices and process 1 has 1: give all"):
         _check_alike(Peers(2, 0, "a:1"), 2, [0, 0, 1])
 
 
