@@ -83,7 +83,7 @@ class LogProbability:
 
 @dataclasses.dataclass(frozen=True)
 class Samples:
-    """n drawn images.
+    """Drawn images, n of them.
 
     Attributes:
       images: [n, h, w, c], levels; uint8 up to 256 of them. Those that did not converge are noise.

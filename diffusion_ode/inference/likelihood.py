@@ -74,7 +74,7 @@ class ImageLikelihood(NamedTuple):
 
 @dataclass(frozen=True)
 class OdeLikelihood:
-    """log P(k) ≥ logsumexp_i(log p0(z_i) + w_i) − log K over K dequantised draws z_i.
+    """A bound log P(k) ≥ logsumexp_i(log p0(z_i) + w_i) − log K over K dequantised draws z_i.
 
     With the exact trace it is a lower bound in expectation, which does not decrease with K. With an
     estimated one it is so for K = 1 only: the logsumexp of K > 1 draws prefers those whose trace
@@ -237,7 +237,7 @@ def _combined(index: int, draws: list[_Draw], combination: DrawCombination) -> I
 def _starts(
     likelihood: OdeLikelihood, model: Model, count: int, levels: Levels, keys: tuple, indices
 ):
-    """K starts [b, K, h, w, c] of each image, their log-weights [b, K], and its solves' probe."""
+    """Starts [b, K, h, w, c] of each image, their log-weights [b, K], and its solves' probe."""
     dequantization = likelihood.dequantization
     draws = jnp.arange(count)
 

@@ -204,11 +204,11 @@ class AdamsIntegrator(Integrator):
 
 
 def integration_weights(nodes: Weights, used: Count) -> Weights:
-    """w [lanes, k] with ∫_0^1 p = Σ w_j p(x_j) for the polynomial through the first `used` nodes.
+    """Weights w [lanes, k] with ∫_0^1 p = Σ w_j p(x_j), p the polynomial through `used` nodes.
 
     Args:
       nodes: x, times in units of the step, from its start. [lanes, k]
-      used: at least 1; the weights of later nodes are zero. [lanes]
+      used: how many of the first, at least 1; the weights of later nodes are zero. [lanes]
     """
     columns = [nodes[:, j] for j in range(nodes.shape[1])]
     weights = jnp.zeros_like(nodes)

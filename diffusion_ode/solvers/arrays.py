@@ -46,7 +46,7 @@ def expand(values: jax.Array, rank: int) -> jax.Array:
 
 
 def select(lanes: Mask, new: jax.Array, old: jax.Array) -> jax.Array:
-    """`new` in the lanes where the mask [lanes] holds, else `old`; never mixes lanes."""
+    """Takes `new` in the lanes where the mask [lanes] holds, else `old`; never mixes lanes."""
     return jnp.where(expand(lanes, old.ndim), new, old)
 
 
@@ -61,7 +61,7 @@ def all_finite(values: State) -> Mask:
 
 
 def weighted_sum(weights: Weights, slopes: Slopes) -> State:
-    """sum_j weights[l, j] slopes[l, j, ...] for weights [lanes, stages].
+    """The sum over j of weights[l, j] slopes[l, j, ...], for weights [lanes, stages].
 
     A weight of zero leaves a slope out even if it is not a number: stages that are not reached yet
     hold what an earlier step left there. Written as products and a sum, because a matrix product

@@ -11,7 +11,7 @@ from diffusion_ode.checking import check_count
 from diffusion_ode.solvers.arrays import PerLane, State
 
 Field = Callable[[jax.Array], jax.Array]
-"""f(z [batch, *shape]) -> [batch, *shape], example by example."""
+"""A function f(z [batch, *shape]) -> [batch, *shape], example by example."""
 Probe = Any
 """A pytree of arrays; with a leading batch axis when it belongs to a batch."""
 
@@ -19,7 +19,7 @@ Probe = Any
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class ValueAndTrace:
-    """f(z) [batch, *shape], and the trace of its Jacobian or an estimate of it [batch]."""
+    """Value f(z) [batch, *shape], and the trace of its Jacobian or an estimate of it [batch]."""
 
     value: State
     trace: PerLane

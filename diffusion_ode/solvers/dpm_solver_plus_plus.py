@@ -1,4 +1,4 @@
-"""DPM-Solver++ of order 2 in its multistep form: exponential, one evaluation a step."""
+"""The multistep form of DPM-Solver++, of order 2: exponential, one evaluation a step."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -34,7 +34,7 @@ class Before:
 
 @dataclass(frozen=True)
 class DpmSolverPlusPlus(WholeStepMethod):
-    """DPM-Solver++(2M): the linear part is solved exactly, the other extrapolated in λ = log τ.
+    """Solves the linear part exactly and extrapolates the other in λ = log τ: DPM-Solver++(2M).
 
     For a SemilinearField d(z/a)/dτ = x, with h = λ_{n+1} − λ_n and r = (λ_n − λ_{n−1}) / h:
       D = x_n + (x_n − x_{n−1}) / 2r  (the first step takes x_n),

@@ -12,7 +12,7 @@ from diffusion_ode.solvers.divergence import Field, ValueAndTrace
 
 @dataclass(frozen=True)
 class ExactTrace:
-    """Σ_i e_i' J e_i over all N directions, `chunk` of them at a time (None: all at once).
+    """The sum of e_i' J e_i over all N directions, `chunk` of them at a time (None: all at once).
 
     Costs N products with J per evaluation, and the memory of `chunk` of them: for tests, for small
     images, and to tell the noise of the probes from the rest.

@@ -41,7 +41,7 @@ _SMALLEST_STEP_IN_ULPS = 4.0
 
 
 class Slope(NamedTuple):
-    """dz/ds [lanes, *shape] and dell/ds [lanes] at one time."""
+    """The derivatives dz/ds [lanes, *shape] and dell/ds [lanes] at one time."""
 
     z: State
     ell: PerLane

@@ -15,7 +15,7 @@ class ProbeDistribution(Protocol):
     """Draws n probes for one example; E[v] = 0 and E[v v'] = I for each."""
 
     def draw(self, key: jax.Array, n: int, shape: tuple[int, ...]) -> jax.Array:
-        """[n, *shape], float32."""
+        """An array [n, *shape], float32."""
         ...
 
 

@@ -11,11 +11,11 @@ Context = Any
 """A pytree of arrays with a leading lane axis."""
 
 VectorField = Callable[[Any, jax.Array, jax.Array, Context], tuple[jax.Array, jax.Array | None]]
-"""vector_field(args, s [lanes], z [lanes, *shape], context) -> (dz/ds, dell/ds [lanes] or None).
+"""A function (args, s [lanes], z [lanes, *shape], context) -> (dz/ds, dell/ds [lanes] or None).
 
 `args` is anything shared by all lanes (parameters). `context` is a pytree of arrays with a leading
 lane axis: what belongs to one problem, such as its divergence probe. A lane's results must not
-depend on another lane's inputs. It must be hashable and the same object from call to call, or it is
+depend on another lane's inputs. The function must be hashable and equal from call to call, or it is
 compiled again.
 """
 
@@ -40,5 +40,5 @@ class SemilinearField(Protocol):
     def nonlinear(
         self, args: Any, s: PerLane, z: State, context: Context
     ) -> tuple[State, PerLane | None]:
-        """(x [lanes, *shape], tr ∂x/∂z [lanes] or None); arguments as of a VectorField."""
+        """Gives (x [lanes, *shape], tr ∂x/∂z [lanes] or None); arguments as of a VectorField."""
         ...

@@ -17,7 +17,7 @@ from diffusion_ode.solvers.vector_field import Context, VectorField
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class AugmentedState:
-    """z with its log-density, or their slopes, as one vector: a + b, and weight * a by lane.
+    """State z and log-density, or their slopes, as one vector: a + b, and weight * a by lane.
 
     Attributes:
       z: [lanes, *shape]
@@ -108,7 +108,7 @@ class FieldOfStep:
         return AugmentedState(dz, jnp.zeros_like(state.ell) if dell is None else dell)
 
     def nonlinear(self, s: PerLane, state: AugmentedState) -> tuple[State, PerLane | None]:
-        """x and its trace; see SemilinearField."""
+        """The field's x and its trace; see SemilinearField."""
         return self._evaluated(self.vector_field.nonlinear, s, state)
 
     def _evaluated(self, function: VectorField, s: PerLane, state: AugmentedState):
