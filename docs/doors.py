@@ -16,6 +16,7 @@ DOORS = (
     "path",
     "parameterization",
     "time_sampler",
+    "solver",
     "dequantization",
     "metric_writer",
     "task",
