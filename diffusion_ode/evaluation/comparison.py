@@ -1,8 +1,8 @@
 """The difference between two evaluations, of two models or of one on different images."""
 
 import math
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from diffusion_ode.errors import UserError
 from diffusion_ode.evaluation.evaluated import Evaluated
 from diffusion_ode.evaluation.uncertainty import standard_error
 
+NO_CODE_LENGTH = "NO CODE LENGTH"
 _CONFIDENCE = 0.95
 # What must be alike for two figures of the ODE to be of one kind: a key of "ode" in `result.json`,
 # its name.
@@ -23,66 +24,90 @@ _KIND = {
 _BOUND_KIND = ("evaluate.bound.times", "evaluate.bound.ends")
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """This evaluation less the other, in bits per dimension.
+# What may differ, but puts the solver's error or the probes' into the difference: fields of `ode`.
+_SOLVING = ("solver", "controller", "variable", "divergence")
+
+
+class _Means(NamedTuple):
+    """Bits per dimension of both sides.
 
     Attributes:
-      here, there: the evaluations.
-      figure: that is compared, "ode" or "bound".
-      paired: whether image by image; otherwise the difference is of two means over different
-        images, whose errors add up in squares.
-      means: of here and there, over the images that count.
+      values: the means, over the images that count.
       counts: of these images.
-      difference: of the means.
-      error: its standard error.
-      interval: that holds the difference with a probability of 95 %.
+      error: of the difference.
+      freedom: its degrees of freedom.
       left_out: how many other images there are, by reason.
-      shorter: the share of pairs that are coded shorter here; None if not paired.
+      shorter: the share of images that are coded shorter here; None if they are not the same ones.
     """
 
-    here: Evaluated
-    there: Evaluated
-    figure: str
-    paired: bool
-    means: tuple[float, float]
+    values: tuple[float, float]
     counts: tuple[int, int]
-    difference: float
     error: float
-    interval: tuple[float, float]
+    freedom: float
     left_out: dict[str, int]
-    shorter: float | None
+    shorter: float | None = None
 
 
-def compare(here: Evaluated, there: Evaluated) -> Comparison:
-    """The difference, paired where both are of the same images.
+def compare(here: Evaluated, there: Evaluated) -> dict[str, Any]:
+    """The difference in bits per dimension, as it is written to `comparisons/`.
 
-    Means of different images are compared only if the same model judged them: then the difference
-    is that between the images, such as the gap from training to test.
+    It is paired where both are of the same images. Means of different images are compared only if
+    the same model judged them: then the difference is that between the images, such as the gap from
+    training to test.
 
     Raises:
       UserError: the evaluations are not of one kind, or of different models and different images.
     """
     figure = _common_figure(here, there)
     _check_same_kind(here, there, figure)
-    if here.is_of_same_images(there):
-        return _paired(here, there, figure)
-    if not here.is_of_same_model(there):
+    paired = here.is_of_same_images(there)
+    if not paired and not here.is_of_same_model(there):
         both = (f"{each.folder} was evaluated on {_images(each)}" for each in (here, there))
         raise UserError(
             f"{' and '.join(both)}: figures of different models on different data are never"
             " compared; evaluate both on the same."
         )
-    return _unpaired(here, there, figure)
+    means = (_paired if paired else _unpaired)(here.bits(figure), there.bits(figure))
+    if min(means.counts) < 2:
+        raise UserError(
+            f"{here.folder} and {there.folder} have {min(means.counts)} converged images to"
+            " compare: evaluate both on more."
+        )
+    difference = means.values[0] - means.values[1]
+    warnings = [*_no_code_lengths(here, there, figure), *_made_otherwise(here, there, figure)]
+    sides = {
+        name: {
+            "workdir": str(evaluated.folder.parents[1]),
+            "evaluation": evaluated.folder.name,
+            "data": evaluated.result["data"],
+            "bpd": mean,
+            "num_images": count,
+        }
+        for name, evaluated, mean, count in zip(
+            ("this", "other"), (here, there), means.values, means.counts, strict=True
+        )
+    }
+    return {
+        "data": here.result["data"],
+        "figure": figure,
+        "paired": paired,
+        **sides,
+        "difference": difference,
+        "standard_error": means.error,
+        "confidence_interval_95": _interval(difference, means.error, means.freedom),
+        "num_images": means.counts[0],
+        "left_out": {why: count for why, count in means.left_out.items() if count},
+        "images_better_here": means.shorter,
+        "code_lengths": not any(what == NO_CODE_LENGTH for what, _ in warnings),
+        "warnings": warnings,
+    }
 
 
-def _paired(here: Evaluated, there: Evaluated, figure: str) -> Comparison:
+def _paired(ours: Mapping[int, float], theirs: Mapping[int, float]) -> _Means:
     """The images' own spread, which is most of a mean's error, cancels in the difference."""
-    ours, theirs = here.bits(figure), there.bits(figure)
     both = sorted(ours.keys() & theirs.keys())
     lost = [{index for index in both if math.isnan(bits[index])} for bits in (ours, theirs)]
     common = [index for index in both if index not in lost[0] | lost[1]]
-    _check_enough(len(common), here, there)
     left_out = {
         "evaluated here only": len(ours.keys() - theirs.keys()),
         "evaluated there only": len(theirs.keys() - ours.keys()),
@@ -90,59 +115,29 @@ def _paired(here: Evaluated, there: Evaluated, figure: str) -> Comparison:
         "not converged there": len(lost[1] - lost[0]),
         "not converged in both": len(lost[0] & lost[1]),
     }
-    mine, others = (np.asarray([bits[i] for i in common]) for bits in (ours, theirs))
-    estimate = _of_mean(mine - others)
-    return Comparison(
-        here,
-        there,
-        figure,
-        paired=True,
-        means=(float(np.mean(mine)), float(np.mean(others))),
-        counts=(len(common), len(common)),
-        difference=estimate.mean,
-        error=estimate.error,
-        interval=_interval(estimate.mean, estimate.error, estimate.freedom),
-        left_out={why: count for why, count in left_out.items() if count},
-        shorter=float(np.mean(mine < others)),
-    )
+    mine, others = (np.asarray([bits[index] for index in common]) for bits in (ours, theirs))
+    count = len(common)
+    values, error = (_mean(mine), _mean(others)), standard_error(mine - others)
+    return _Means(values, (count, count), error, count - 1, left_out, _mean(mine < others))
 
 
-def _unpaired(here: Evaluated, there: Evaluated, figure: str) -> Comparison:
+def _unpaired(ours: Mapping[int, float], theirs: Mapping[int, float]) -> _Means:
     """Two independent means; the degrees of freedom are Welch's (1947)."""
-    sides, left_out = [], {}
-    for where, evaluated in (("here", here), ("there", there)):
-        bits = np.asarray(list(evaluated.bits(figure).values()))
-        sides.append(bits[np.isfinite(bits)])
-        if lost := len(bits) - len(sides[-1]):
-            left_out[f"not converged {where}"] = lost
-    _check_enough(min(map(len, sides)), here, there)
-    ours, theirs = map(_of_mean, sides)
-    difference, error = ours.mean - theirs.mean, math.hypot(ours.error, theirs.error)
-    parts = [each.error**4 / each.freedom for each in (ours, theirs)]
-    freedom = error**4 / sum(parts) if error else min(ours.freedom, theirs.freedom)
-    return Comparison(
-        here,
-        there,
-        figure,
-        paired=False,
-        means=(ours.mean, theirs.mean),
-        counts=(len(sides[0]), len(sides[1])),
-        difference=difference,
-        error=error,
-        interval=_interval(difference, error, freedom),
-        left_out=left_out,
-        shorter=None,
-    )
+    everything = [np.asarray(list(bits.values())) for bits in (ours, theirs)]
+    here, there = (bits[np.isfinite(bits)] for bits in everything)
+    left_out = {
+        "not converged here": len(ours) - len(here),
+        "not converged there": len(theirs) - len(there),
+    }
+    errors = [standard_error(bits) for bits in (here, there)]
+    error = math.hypot(*errors)
+    parts = sum(e**4 / max(len(b) - 1, 1) for e, b in zip(errors, (here, there), strict=True))
+    freedom = error**4 / parts if parts else 1.0
+    return _Means((_mean(here), _mean(there)), (len(here), len(there)), error, freedom, left_out)
 
 
-class _Mean(NamedTuple):
-    mean: float
-    error: float
-    freedom: float
-
-
-def _of_mean(values: np.ndarray) -> _Mean:
-    return _Mean(float(np.mean(values)), standard_error(values), len(values) - 1)
+def _mean(values: np.ndarray) -> float:
+    return float(np.mean(values)) if len(values) else math.nan
 
 
 def _interval(mean: float, error: float, freedom: float) -> tuple[float, float]:
@@ -151,14 +146,6 @@ def _interval(mean: float, error: float, freedom: float) -> tuple[float, float]:
 
     reach = float(stdtrit(freedom, 0.5 + 0.5 * _CONFIDENCE)) * error
     return mean - reach, mean + reach
-
-
-def _check_enough(count: int, here: Evaluated, there: Evaluated) -> None:
-    if count < 2:
-        raise UserError(
-            f"{here.folder} and {there.folder} have {count} converged images to compare: evaluate"
-            " both on more."
-        )
 
 
 def _images(evaluated: Evaluated) -> str:
@@ -184,7 +171,7 @@ def _check_same_kind(here: Evaluated, there: Evaluated, figure: str) -> None:
         alone = key == "combination" and mine["ode"]["num_importance"] == 1  # nothing to combine
         if ours != others and not alone:
             _refuse_unlike(f"{what} {ours}", f"{what} {others}", here, there)
-    for change in changed_settings(here, there):
+    for change in _changed_settings(here, there):
         if figure == "bound" and change.path.startswith(_BOUND_KIND):
             ours, others = (f"{change.path} = {side}" for side in (change.before, change.after))
             _refuse_unlike(ours, others, here, there)
@@ -193,9 +180,33 @@ def _check_same_kind(here: Evaluated, there: Evaluated, figure: str) -> None:
         _refuse_unlike(f"the quirks {quirks[0]}", f"the quirks {quirks[1]}", here, there)
 
 
-def changed_settings(here: Evaluated, there: Evaluated) -> list[documents.Change]:
+def _changed_settings(here: Evaluated, there: Evaluated) -> list[documents.Change]:
     """How the configs differ under which the two were made."""
     return documents.difference(here.result.get("config"), there.result.get("config"))
+
+
+def _no_code_lengths(here: Evaluated, there: Evaluated, figure: str) -> Iterator[tuple[str, str]]:
+    """A warning where a figure is none, which its evaluation has said already."""
+    for evaluated in (here, there):
+        found = evaluated.result[figure]
+        if found.get("code_length") is False:
+            yield NO_CODE_LENGTH, f"{evaluated.folder}: {found.get('no_code_length_because')}"
+        elif figure == "bound" and evaluated.result.get("quirks"):
+            yield NO_CODE_LENGTH, f"{evaluated.folder}: published quirks are on"
+
+
+def _made_otherwise(here: Evaluated, there: Evaluated, figure: str) -> Iterator[tuple[str, str]]:
+    """A warning where not only models or images differ, but also how they were judged."""
+    changed = {tuple(c.path.split(".")[:3]) for c in _changed_settings(here, there)}
+    fields = [name for name in _SOLVING if ("evaluate", "ode", name) in changed]
+    if figure == "ode" and fields:
+        verb = "differs" if len(fields) == 1 else "differ"
+        yield (
+            "SOLVED OTHERWISE",
+            f"{', '.join(fields)} {verb}: the solver's error is in the difference, too",
+        )
+    if ("evaluate", "seed") in changed:
+        yield "DRAWN OTHERWISE", "evaluate.seed differs: noise and probes are not paired"
 
 
 def _refuse_unlike(ours: str, others: str, here: Evaluated, there: Evaluated):

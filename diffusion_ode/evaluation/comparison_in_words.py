@@ -1,105 +1,50 @@
-"""A comparison as its file and its table say it."""
+"""A comparison as people read it: the rows of a table."""
 
 from collections.abc import Iterator
 from typing import Any
 
-from diffusion_ode.evaluation.comparison import Comparison, changed_settings
 from diffusion_ode.reporting.quantities import with_error
 
-# What may differ, but puts the solver's error or the probes' into the difference: fields of `ode`.
-_SOLVING = ("solver", "controller", "variable", "divergence")
+_SIDES = ("this", "other")
 
 
-def result_of(found: Comparison) -> dict[str, Any]:
-    """The file."""
-    sides = {
-        name: {
-            "workdir": str(evaluated.folder.parents[1]),
-            "evaluation": evaluated.folder.name,
-            "split": evaluated.result["data"]["split"],
-            "bpd": mean,
-            "num_images": count,
-        }
-        for name, evaluated, mean, count in zip(
-            ("this", "other"), (found.here, found.there), found.means, found.counts, strict=True
-        )
-    }
-    return {
-        "data": found.here.result["data"],
-        "figure": found.figure,
-        "paired": found.paired,
-        **sides,
-        "difference": found.difference,
-        "standard_error": found.error,
-        "confidence_interval_95": found.interval,
-        "num_images": found.counts[0],
-        "left_out": found.left_out,
-        "images_better_here": found.shorter,
-        "code_lengths": not list(_no_code_lengths(found)),
-    }
-
-
-def in_words(found: Comparison) -> Iterator[tuple[str, str]]:
-    """The rows of the table: (what, figure)."""
-    what = "" if found.figure == "ode" else ", variational bound"
-    for label, evaluated, mean in zip(
-        _labels(found), (found.here, found.there), found.means, strict=True
-    ):
-        yield label, f"{mean:.4f} bpd{what}, {evaluated.folder.name}"
-        yield "", f"of {evaluated.folder.parents[1]}"
-    pairing = "paired" if found.paired else "unpaired"
-    yield f"difference, {pairing}", f"{with_error(found.difference, found.error)} bpd"
-    low, high = found.interval
+def in_words(result: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """(what, figure) of each row, of a comparison as it is written."""
+    kind = "" if result["figure"] == "ode" else ", variational bound"
+    labels = _labels(result)
+    for side in _SIDES:
+        yield labels[side], f"{result[side]['bpd']:.4f} bpd{kind}, {result[side]['evaluation']}"
+        yield "", f"of {result[side]['workdir']}"
+    pairing = "paired" if result["paired"] else "unpaired"
+    difference = with_error(result["difference"], result["standard_error"])
+    yield f"difference, {pairing}", f"{difference} bpd"
+    low, high = result["confidence_interval_95"]
     yield "95 % interval", f"{low:+.4f} to {high:+.4f} bpd"
-    yield "verdict", _verdict(found)
-    if found.paired:
-        share = f"{100 * (found.shorter or 0.0):.0f} % are coded shorter here"
-        yield "images", f"{found.counts[0]}, of which {share}"
+    yield "verdict", _verdict(result)
+    count, share = result["num_images"], result["images_better_here"]
+    if share is None:
+        yield "images", f"{count} here and {result['other']['num_images']} there"
     else:
-        yield "images", f"{found.counts[0]} here and {found.counts[1]} there"
-    yield from _no_code_lengths(found)
-    yield from _solved_otherwise(found)
-    for why, count in found.left_out.items():
-        yield "", f"{count} left out: {why}"
+        yield "images", f"{count}, of which {100 * share:.0f} % are coded shorter here"
+    yield from result["warnings"]
+    for why, number in result["left_out"].items():
+        yield "", f"{number} left out: {why}"
 
 
-def _labels(found: Comparison) -> tuple[str, str]:
-    """What is compared: two models, or two kinds of images."""
-    if found.paired:
-        return "this model", "other model"
-    ours, theirs = (side.result["data"] for side in (found.here, found.there))
-    if ours["fingerprint"] == theirs["fingerprint"]:
-        return f"{ours['split']} images", f"{theirs['split']} images"
-    return f"images of {ours['name']}", f"images of {theirs['name']}"
+def _labels(result: dict[str, Any]) -> dict[str, str]:
+    """What is compared: two models, or images of two kinds."""
+    if result["paired"]:
+        return {"this": "this model", "other": "other model"}
+    data = {side: result[side]["data"] for side in _SIDES}
+    if data["this"]["fingerprint"] == data["other"]["fingerprint"]:
+        return {side: f"{data[side]['split']} images" for side in _SIDES}
+    return {side: f"images of {data[side]['name']}" for side in _SIDES}
 
 
-def _verdict(found: Comparison) -> str:
-    this, other = _labels(found)
-    low, high = found.interval
+def _verdict(result: dict[str, Any]) -> str:
+    low, high = result["confidence_interval_95"]
     if low <= 0.0 <= high:
         return "no difference that these images could show"
-    if found.paired:
+    if result["paired"]:
         return f"{'this' if high < 0.0 else 'the other'} model codes the data shorter"
-    return f"{this if high < 0.0 else other} are coded shorter"
-
-
-def _no_code_lengths(found: Comparison) -> Iterator[tuple[str, str]]:
-    """A warning where a figure is none, which its evaluation has said already."""
-    for whose, evaluated in zip(_labels(found), (found.here, found.there), strict=True):
-        figure = evaluated.result[found.figure]
-        if figure.get("code_length") is False:
-            yield "NO CODE LENGTH", f"{whose}: {figure.get('no_code_length_because')}"
-        elif found.figure == "bound" and evaluated.result.get("quirks"):
-            yield "NO CODE LENGTH", f"{whose}: published quirks are on"
-
-
-def _solved_otherwise(found: Comparison) -> Iterator[tuple[str, str]]:
-    """A warning where the ODEs were not solved alike: then the solver's error is in the verdict."""
-    changes = changed_settings(found.here, found.there)
-    changed = {tuple(change.path.split(".")[:3]) for change in changes}
-    fields = [name for name in _SOLVING if ("evaluate", "ode", name) in changed]
-    if found.figure == "ode" and fields:
-        verb = "differs" if len(fields) == 1 else "differ"
-        yield "SOLVED OTHERWISE", f"{', '.join(fields)} {verb}: that error is in it, too"
-    if found.paired and ("evaluate", "seed") in changed:
-        yield "DRAWN OTHERWISE", "evaluate.seed differs: noise and probes are not paired"
+    return f"{_labels(result)['this' if high < 0.0 else 'other']} are coded shorter"

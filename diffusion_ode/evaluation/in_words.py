@@ -70,10 +70,8 @@ def _warnings(ode: dict[str, Any]) -> Iterator[Row]:
         yield "", "evaluate.ode.divergence=exact_trace() for one"
     if ode["not_converged"]:
         yield "NOT CONVERGED", some_images(ode["not_converged"])
-        yield "", "not in the ODE's mean, and missing ones bias it;"
-        yield "", "result.json names all"
-        yield "", "raise evaluate.ode.controller.max_steps, or its"
-        yield "", "tolerances"
+        yield "", "left out of the ODE's mean, which that biases; result.json names all of them"
+        yield "", "raise evaluate.ode.controller.max_steps, or its tolerances"
 
 
 def _part_in_words(part: dict[str, Any]) -> str:

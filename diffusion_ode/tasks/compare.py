@@ -6,8 +6,8 @@ from pathlib import Path
 
 from diffusion_ode.distributed import processes
 from diffusion_ode.errors import UserError
-from diffusion_ode.evaluation.comparison import Comparison, compare
-from diffusion_ode.evaluation.comparison_in_words import in_words, result_of
+from diffusion_ode.evaluation.comparison import compare
+from diffusion_ode.evaluation.comparison_in_words import in_words
 from diffusion_ode.evaluation.evaluated import Evaluated, finished, kind_of, of_name
 from diffusion_ode.tasks.run import Run
 from diffusion_ode.tasks.task_result import TaskResult
@@ -37,12 +37,13 @@ class Compare:
     def run(self, run: Run) -> TaskResult:
         """Compares this workdir's evaluation with that of `--with WORKDIR`, or with another."""
         here, there = self._evaluations(run)
-        found = compare(here, there)
-        path = run.workdir / "comparisons" / f"{here.folder.name}-with-{_label(found)}.json"
+        result = compare(here, there)
+        name = f"{here.folder.name}-with-{_label(here.folder, there.folder)}.json"
         run.begin()
         if processes.is_leader():
-            write_json(path, result_of(found))
-        return TaskResult(rows=list(in_words(found)), written=[("comparison", path)])
+            write_json(run.workdir / "comparisons" / name, result)
+        written = [("comparison", run.workdir / "comparisons" / name)]
+        return TaskResult(list(in_words(result)), written)
 
     def _evaluations(self, run: Run) -> tuple[Evaluated, Evaluated]:
         """This workdir's, and the one that it is compared with."""
@@ -79,10 +80,9 @@ def _beside(theirs: Path, found: list[Path]) -> Path:
     )
 
 
-def _label(found: Comparison) -> str:
+def _label(mine: Path, theirs: Path) -> str:
     """A name for the other that no other folder shares, even if its last part does."""
-    place = found.there.folder.resolve()
-    if place.parent == found.here.folder.resolve().parent:
-        return place.name
-    digest = hashlib.sha256(str(place).encode()).hexdigest()[:_DIGITS]
-    return f"{place.parents[1].name}-{digest}"
+    if theirs.resolve().parent == mine.resolve().parent:
+        return theirs.name
+    digest = hashlib.sha256(str(theirs.resolve()).encode()).hexdigest()[:_DIGITS]
+    return f"{theirs.resolve().parents[1].name}-{digest}"

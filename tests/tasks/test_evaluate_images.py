@@ -94,7 +94,8 @@ def test_gap_between_training_and_test_images_has_the_error_of_two_means(judged,
     assert gap["standard_error"] == pytest.approx(np.hypot(*errors))
     low, high = gap["confidence_interval_95"]
     assert high - low > 2 * 2.2 * gap["standard_error"]  # Student's t of at most ten degrees
-    assert (gap["paired"], gap["this"]["split"], gap["other"]["split"]) == (False, "test", "train")
+    splits = [gap[side]["data"]["split"] for side in ("this", "other")]
+    assert (gap["paired"], splits) == (False, ["test", "train"])
     assert [what for what, _ in done.rows][::2][:2] == ["test images", "train images"]
 
 
