@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from diffusion_ode.evaluation.judged_images import SPLITS
 from diffusion_ode.reporting.quantities import with_error
 
 _SIDES = ("this", "other")
@@ -37,7 +38,7 @@ def _labels(result: dict[str, Any]) -> dict[str, str]:
         return {"this": "this model", "other": "other model"}
     data = {side: result[side]["data"] for side in _SIDES}
     if data["this"]["fingerprint"] == data["other"]["fingerprint"]:
-        return {side: f"{data[side]['split']} images" for side in _SIDES}
+        return {side: f"{SPLITS[data[side]['split']]} images" for side in _SIDES}
     return {side: f"images of {data[side]['name']}" for side in _SIDES}
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from diffusion_ode.evaluation.judged_images import SPLITS
 from diffusion_ode.reporting.progress import duration
 from diffusion_ode.reporting.quantities import some_images, with_error
 
@@ -18,7 +19,7 @@ _SOURCES = {
 def in_words(result: dict[str, Any]) -> list[Row]:
     """(what, figure) of each row, of a `result.json`."""
     data, ode, bound = result["data"], result["ode"], result["bound"]
-    judged = f"{data['num_images']} {data['split']} images of {data['name']}"
+    judged = f"{data['num_images']} {SPLITS[data['split']]} images of {data['name']}"
     rows = [("data", f"{judged}, {data['fingerprint']}")]
     if ode:
         rows += _ode(ode)

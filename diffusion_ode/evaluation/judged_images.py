@@ -7,7 +7,8 @@ import numpy as np
 
 from diffusion_ode.training.data_identity import DataIdentity
 
-SPLITS = ("train", "validation", "test")
+SPLITS = {"train": "training", "validation": "validation", "test": "test"}
+"""The splits, and what their images are called."""
 
 
 @dataclass(frozen=True)
@@ -47,4 +48,4 @@ class JudgedImages:
         }
 
     def __str__(self) -> str:
-        return f"{len(self)} {self.split} images of {self.identity}"
+        return f"{len(self)} {SPLITS[self.split]} images of {self.identity}"

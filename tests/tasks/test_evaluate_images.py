@@ -96,7 +96,7 @@ def test_gap_between_training_and_test_images_has_the_error_of_two_means(judged,
     assert high - low > 2 * 2.2 * gap["standard_error"]  # Student's t of at most ten degrees
     splits = [gap[side]["data"]["split"] for side in ("this", "other")]
     assert (gap["paired"], splits) == (False, ["test", "train"])
-    assert [what for what, _ in done.rows][::2][:2] == ["test images", "train images"]
+    assert [what for what, _ in done.rows][::2][:2] == ["test images", "training images"]
 
 
 def test_evaluation_beside_the_one_named_is_found(judged, trained_workdir):
