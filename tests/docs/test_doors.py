@@ -24,9 +24,3 @@ def test_a_door_takes_one_file_and_one_command(door):
 
 def test_no_file_of_the_program_knows_a_stranger():
     assert doors.edits() == []
-
-
-def test_every_stranger_has_a_page():
-    helpers = ("walk", "conftest", "__init__")
-    files = (path.stem for path in doors.STRANGERS.glob("*.py"))
-    assert {f for f in files if not f.startswith("test_") and f not in helpers} == {*doors.DOORS}
