@@ -18,6 +18,7 @@ DOORS = (
     "time_sampler",
     "solver",
     "dequantization",
+    "solver",
     "metric_writer",
     "task",
 )
