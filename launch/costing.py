@@ -16,8 +16,8 @@ from diffusion_ode.reporting.quantities import data_size, hours, operations, sho
 from diffusion_ode.tasks.experiment import Experiment
 from diffusion_ode.tasks.train import Train
 from diffusion_ode.training.program import TrainProgram
+from launch.screen import SCREEN_WIDTH
 
-_WIDTH = 80
 _SMALL = 0.02  # of all bytes: collectives below it are the metrics' and the smallest arrays'
 _MOST_ROWS = 8
 
@@ -186,5 +186,5 @@ def _devices(asked: str | None) -> tuple[list[Device], int | None]:
 def _wrapped(text: str, indent: str = "  ") -> list[str]:
     # Numbers stay with their units.
     joined = re.sub(r"(?<=\d) (?=[kMGTP]?(?:B|FLOP)\b)", "\N{NO-BREAK SPACE}", text)
-    lines = textwrap.wrap(joined, _WIDTH, initial_indent=indent, subsequent_indent=indent)
+    lines = textwrap.wrap(joined, SCREEN_WIDTH, initial_indent=indent, subsequent_indent=indent)
     return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]

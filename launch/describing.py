@@ -12,8 +12,9 @@ from experiments import registry
 from experiments.config.building import build
 from experiments.config.conversion import to_document
 from experiments.registry import Entry
+from launch.screen import SCREEN_WIDTH
 
-_WIDTH, _INDENT = 80, "  "
+_INDENT = "  "
 
 
 def description(
@@ -54,7 +55,9 @@ def description(
 
 def _title(entry: Entry) -> Iterator[str]:
     yield f"{entry.name}, on {registry.data_of(entry)}"
-    yield from textwrap.wrap(entry.hypothesis, _WIDTH, initial_indent="  ", subsequent_indent="  ")
+    yield from textwrap.wrap(
+        entry.hypothesis, SCREEN_WIDTH, initial_indent="  ", subsequent_indent="  "
+    )
     if entry.source:
         yield f"  source: {entry.source}"
     if entry.published is not None:
@@ -64,7 +67,7 @@ def _title(entry: Entry) -> Iterator[str]:
 def _lines(document: Document, path: str = "") -> Iterator[str]:
     """A line per field; what fits on one line with all its fields has only that line."""
     whole = f"{path} = {documents.render(document)}"
-    if not documents.is_call(document) or (path and len(whole) <= _WIDTH - len(_INDENT)):
+    if not documents.is_call(document) or (path and len(whole) <= SCREEN_WIDTH - len(_INDENT)):
         yield whole
         return
     for name, value in document["arguments"].items():
@@ -85,7 +88,7 @@ def _derivation(entry: Entry, document: Document) -> Iterator[str]:
 
 def _shown(change: documents.Change) -> Iterator[str]:
     """On one line if it fits, else one for each side; what is longer still goes on below."""
-    if len(line := f"{_INDENT}{change}") <= _WIDTH:
+    if len(line := f"{_INDENT}{change}") <= SCREEN_WIDTH:
         yield line
         return
     yield f"{_INDENT}{change.path}:"
@@ -93,7 +96,7 @@ def _shown(change: documents.Change) -> Iterator[str]:
         # After its name a call may go on below, as after each of its arguments.
         lines = textwrap.wrap(
             (side or "(absent)").replace("(", "( ", 1),
-            _WIDTH,
+            SCREEN_WIDTH,
             initial_indent=f"{_INDENT}{sign} ",
             subsequent_indent=_INDENT * 4,
             break_long_words=False,

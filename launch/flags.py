@@ -10,6 +10,7 @@ from diffusion_ode.errors import UserError
 from diffusion_ode.exit_statuses import ABORTED, DONE, FAILED, INTERRUPTED, REFUSED
 from diffusion_ode.suggestions import nearest, suggestion
 from diffusion_ode.tasks import registry as tasks
+from launch.screen import SCREEN_WIDTH
 
 EPILOG = f"""\
 examples:
@@ -113,7 +114,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Train a diffusion ODE, judge it by its likelihood, draw samples from it.",
         epilog=EPILOG,
         formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(
-            prog, max_help_position=22, width=80
+            prog, max_help_position=22, width=SCREEN_WIDTH
         ),
         add_help=False,  # it would be a group of its own, for which a screen has no room
         allow_abbrev=False,  # a typing mistake in a script must not pass for another flag

@@ -8,8 +8,8 @@ from diffusion_ode.suggestions import suggestion
 from diffusion_ode.tasks import registry as tasks
 from experiments import registry
 from experiments.registry import Entry
+from launch.screen import SCREEN_WIDTH
 
-WIDTH = 80
 _INDENT = " " * 6
 
 
@@ -48,7 +48,7 @@ def _experiments(found: list[Entry]) -> list[str]:
         lines.append("  ".join(cells).rstrip())
         if entry is not None:
             lines += textwrap.wrap(
-                entry.hypothesis, WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT
+                entry.hypothesis, SCREEN_WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT
             )
     return lines
 

@@ -7,7 +7,7 @@ task. Nothing slow is imported before it is needed; see `--help` for the flags.
 import gc
 import signal
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 if not __package__:
@@ -18,10 +18,11 @@ if not __package__:
 
 from diffusion_ode.distributed import joining
 from diffusion_ode.errors import UserError
-from diffusion_ode.exit_statuses import DONE, FAILED, INTERRUPTED, REFUSED
+from diffusion_ode.exit_statuses import INTERRUPTED, REFUSED
 from diffusion_ode.streams import LastingStream
 from launch import flags
 from launch.compilation_cache import keep_compilations
+from launch.screen import show
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -63,20 +64,6 @@ def launch_experiment(name: str, request: flags.Request, arguments: Sequence[str
     collect_garbage_again()
     joining.join(request.peers, request.wait_for_peers)
     return perform(run, request.task)
-
-
-def show(lines: Iterable[str]) -> int:
-    """Prints lines as they come; the exit status."""
-    for line in lines:
-        print(line, flush=True)
-        lost = getattr(sys.stdout, "failure", None)
-        if isinstance(lost, BrokenPipeError):  # `--list | head` has read enough
-            return DONE
-        if lost is not None:
-            reason = getattr(lost, "strerror", lost)
-            print(f"Standard output cannot be written to ({reason}).", file=sys.stderr)
-            return FAILED
-    return DONE
 
 
 def collect_garbage_again() -> None:
