@@ -1,7 +1,6 @@
 """The multistep form of DPM-Solver++, of order 2: exponential, one evaluation a step."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -48,8 +47,8 @@ class DpmSolverPlusPlus(WholeStepMethod):
     Source: Lu et al. 2022, arXiv:2211.01095, algorithm 2.
     """
 
-    name: ClassVar[str] = "DPM-Solver++ (2M)"
-    convergence_order: ClassVar[int] = 2
+    name = "DPM-Solver++ (2M)"
+    convergence_order = 2
 
     def integrator(
         self,

@@ -29,6 +29,10 @@ class SemilinearField(Protocol):
     A step from s to t then costs no error but that of x: z_t = (a_t/a_s) z_s + a_t ∫ x dτ.
     """
 
+    def __call__(
+        self, args: Any, s: PerLane, z: State, context: Context, /
+    ) -> tuple[State, PerLane | None]: ...
+
     def log_scale(self, s: PerLane) -> PerLane:
         """Logarithm of a, at s [lanes]."""
         ...
@@ -38,7 +42,7 @@ class SemilinearField(Protocol):
         ...
 
     def nonlinear(
-        self, args: Any, s: PerLane, z: State, context: Context
+        self, args: Any, s: PerLane, z: State, context: Context, /
     ) -> tuple[State, PerLane | None]:
         """Gives (x [lanes, *shape], tr ∂x/∂z [lanes] or None); arguments as of a VectorField."""
         ...

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -58,9 +58,9 @@ class WholeStepMethod(ABC):
       convergence_order: the error at the end falls as the steps' length to this power.
     """
 
-    name: ClassVar[str]
-    convergence_order: ClassVar[int]
-    estimates_errors: ClassVar[bool] = False
+    name: str
+    convergence_order: int
+    estimates_errors: bool = False
 
     def fresh_memory(self, z: State) -> Memory:
         """What the first step is told, for states z [lanes, *shape]; leaves have lanes first."""
