@@ -18,7 +18,6 @@ DOORS = (
     "time_sampler",
     "solver",
     "dequantization",
-    "solver",
     "metric_writer",
     "task",
 )
