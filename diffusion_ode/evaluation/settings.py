@@ -12,9 +12,9 @@ from diffusion_ode.evaluation.judged_images import JudgedImages
 from diffusion_ode.evaluation.loaded_model import LoadedModel
 
 ANOTHER_NAME = "give this one a name of its own by --set evaluate.name=…"
-# No row depends on them: the first images of a split are the same however many are judged, and the
-# standard error's parts are found anew.
-_FREE = ("num_images", "error_images")
+# No row depends on them: the first images of a split are the same however many are judged, the
+# standard error's parts are found anew, and the folder has its name.
+_FREE = ("num_images", "error_images", "name")
 # Fields that version 0.1 did not have, as it behaved.
 _ALWAYS_SO = {"split": "test", "data": None}
 

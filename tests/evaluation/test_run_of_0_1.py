@@ -39,3 +39,13 @@ def test_figures_of_a_checkpoint_of_0_1_are_the_same_to_the_last_bit(workdir):
     then, now = (workdir / "evaluations" / name for name in (THEN, f"{THEN}-first4"))
     assert (now / "per_example.csv").read_text() == (then / "per_example.csv").read_text()
     assert figures(now) == figures(then)
+
+
+def test_evaluation_that_0_1_began_is_gone_on_with(workdir):
+    folder = workdir / "evaluations" / THEN
+    whole, before = (folder / "per_example.csv").read_text(), figures(folder)
+    (folder / "result.json").unlink()
+    (folder / "per_example.csv").write_text("".join(whole.splitlines(keepends=True)[:3]) + "2,-4")
+    evaluate(workdir, name=THEN.partition("-")[2])
+    assert (folder / "per_example.csv").read_text() == whole
+    assert figures(folder) == before

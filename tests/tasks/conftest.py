@@ -54,7 +54,7 @@ def experiment(**evaluate) -> Experiment:
 
 def run_in(workdir: Path, made: Experiment, **options) -> Run:
     """A run whose document holds what the tasks compare, without a config library."""
-    others = repr(dataclasses.replace(made.evaluate, error_images=0, num_images=None))
+    others = repr(dataclasses.replace(made.evaluate, error_images=0, num_images=None, name=None))
     settings = {"error_images": made.evaluate.error_images, "others": others}
     evaluate = {"call": "Evaluate", "arguments": settings}
     document = {"call": "Experiment", "arguments": {"evaluate": evaluate, "model": "small"}}
