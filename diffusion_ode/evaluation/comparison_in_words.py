@@ -10,7 +10,7 @@ _SIDES = ("this", "other")
 
 
 def in_words(result: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """(what, figure) of each row, of a comparison as it is written."""
+    """The rows of a comparison as it is written: (what, figure) each."""
     kind = "" if result["figure"] == "ode" else ", variational bound"
     labels = _labels(result)
     for side in _SIDES:

@@ -17,7 +17,7 @@ _SOURCES = {
 
 
 def in_words(result: dict[str, Any]) -> list[Row]:
-    """(what, figure) of each row, of a `result.json`."""
+    """The rows of a `result.json`: (what, figure) each."""
     data, ode, bound = result["data"], result["ode"], result["bound"]
     judged = f"{data['num_images']} {SPLITS[data['split']]} images of {data['name']}"
     rows = [("data", f"{judged}, {data['fingerprint']}")]

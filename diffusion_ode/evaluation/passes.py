@@ -29,7 +29,7 @@ class Pass(Protocol):
     def rows(
         self, loaded: LoadedModel, images: np.ndarray, indices: Sequence[int]
     ) -> Iterable[tuple]:
-        """(index, *columns) of each of these images, in whatever order.
+        """What is found of each of these images, (index, *columns), in whatever order.
 
         Args:
           loaded: is judged.

@@ -49,8 +49,8 @@ class Evaluate:
       num_importance: K, dequantised draws per image.
       ode: the likelihood by the probability-flow ODE; None for the bound alone.
       bound: the variational bound; None for the ODE alone.
-      error_images: of the first so many images the standard error's parts are found, by solving
-        them again with one thing changed at a time; 0 for none.
+      error_images: how many images, the first ones, are solved again with one thing changed at a
+        time, to find the parts of the standard error; 0 for none.
       quirks: of the published program, to reproduce its figures; all off.
       name: of this evaluation's folder; None names it after what is evaluated.
       seed: of everything drawn.
@@ -78,17 +78,18 @@ class Evaluate:
         check_count("evaluate.num_importance", self.num_importance, "give draws per image")
         if self.name is not None and not re.fullmatch(r"[\w.-]+", self.name):
             raise UserError(
-                f"evaluate.name = {self.name!r} is no name of a folder: use letters, digits, '.',"
-                " '-' and '_'."
+                f"evaluate.name = {self.name!r} cannot name a folder: use letters, digits, '.', '-'"
+                " and '_'."
             )
         if self.split not in SPLITS:
             raise UserError(
-                f"evaluate.split = {self.split!r} is no split of the images: give {either(SPLITS)}."
+                f"evaluate.split = {self.split!r} is not a split of the images: give"
+                f" {either(SPLITS)}."
             )
         if self.ode is None and self.bound is None:
             raise UserError(
                 "evaluate.ode and evaluate.bound are both None, which leaves nothing to evaluate:"
-                " give one of them, or neither."
+                " set one of them at most to None."
             )
         if self.ode is not None:
             check_draws(self.ode.dequantization, self.ode.combination, self.num_importance)

@@ -106,9 +106,9 @@ class Run:
         In Python `DiffusionModel.load` takes the training's own.
         """
         for change in self.config_changes():
-            if change.path.startswith(f"{task}."):
-                before, after = change.before or "unset", change.after or "unset"
-                say(f"unlike {self.config_path}: {change.path}: {before} → {after}")
+            known = change.before and change.after  # else another version's, which did the same
+            if change.path.startswith(f"{task}.") and known:
+                say(f"unlike {self.config_path}: {change.path}: {change.before} → {change.after}")
 
     def next_command(self, *flags: str) -> str:
         """This launch's command line with other flags: what to type next.

@@ -14,7 +14,7 @@ from diffusion_ode.checking import check_count
 from diffusion_ode.diffusion.model import Model
 from diffusion_ode.errors import UserError
 from diffusion_ode.inference.variational_bound import VariationalBound
-from diffusion_ode.randomness import stream_key
+from diffusion_ode.randomness import image_keys, stream_key
 from diffusion_ode.training.program import TrainProgram
 from diffusion_ode.training.sharding import Placement
 from diffusion_ode.typing import Parameters
@@ -108,8 +108,7 @@ class HeldOutBound:
 
         @functools.partial(jax.jit, out_shardings=placement.replicated)
         def judge(ema, levels, indices):
-            keys = jax.vmap(lambda index: jax.random.fold_in(key, index))(indices)
-            return sum(bound.terms(model, ema, levels, keys))
+            return sum(bound.terms(model, ema, levels, image_keys(key, indices)))
 
         self._judge = judge
 

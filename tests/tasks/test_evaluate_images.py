@@ -144,7 +144,10 @@ def test_evaluation_of_another_size_replaces_none_of_the_same_name(workdir):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        (["evaluate.split=valid"], "evaluate.split = 'valid' is no split of the images: give "),
+        (
+            ["evaluate.split=valid"],
+            "evaluate.split = 'valid' is not a split of the images",
+        ),
         (["evaluate.ode=None", "evaluate.bound=None"], "both None, which leaves nothing"),
         (["evaluate.data=photos()"], r"photos has images of shape \(32, 32, 3\) with 256 levels"),
         (["evaluate.data=7"], "evaluate.data cannot be '7'; it takes a Source"),
