@@ -3,7 +3,7 @@
 import fiddle as fdl
 
 from experiments.registry import experiment
-from experiments.systems import GENTLE, I_DODE, THEOREM, finetuned, small, straight
+from experiments.systems import I_DODE, THEOREM, finetuned, gently, small, straight
 
 
 @experiment(data="fashion_mnist", source=I_DODE)
@@ -25,10 +25,10 @@ def fashion_mnist_sp(config: fdl.Config) -> fdl.Config:
 @experiment(parent="fashion_mnist_vp", source=THEOREM)
 def fashion_mnist_vp_finetune(config: fdl.Config) -> fdl.Config:
     """The second-order loss improves the likelihood of fashion_mnist_vp."""
-    return finetuned(config, "fashion_mnist_vp", num_steps=500, learning_rate=GENTLE)
+    return finetuned(config, "fashion_mnist_vp", num_steps=500, optimizer=gently())
 
 
 @experiment(parent="fashion_mnist_sp", source=THEOREM)
 def fashion_mnist_sp_finetune(config: fdl.Config) -> fdl.Config:
     """The second-order loss improves the likelihood of fashion_mnist_sp."""
-    return finetuned(config, "fashion_mnist_sp", num_steps=500, learning_rate=GENTLE)
+    return finetuned(config, "fashion_mnist_sp", num_steps=500, optimizer=gently())

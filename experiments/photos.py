@@ -3,7 +3,7 @@
 import fiddle as fdl
 
 from experiments.registry import experiment
-from experiments.systems import GENTLE, I_DODE, THEOREM, finetuned, small, straight
+from experiments.systems import I_DODE, THEOREM, finetuned, gently, small, straight
 
 
 @experiment(data="photos", source=I_DODE)
@@ -26,13 +26,13 @@ def photos_sp(config: fdl.Config) -> fdl.Config:
 @experiment(parent="photos_vp", source=THEOREM)
 def photos_vp_finetune(config: fdl.Config) -> fdl.Config:
     """The second-order loss improves the likelihood of photos_vp."""
-    return finetuned(config, "photos_vp", num_steps=300, learning_rate=GENTLE)
+    return finetuned(config, "photos_vp", num_steps=300, optimizer=gently())
 
 
 @experiment(parent="photos_sp", source=THEOREM)
 def photos_sp_finetune(config: fdl.Config) -> fdl.Config:
     """The second-order loss improves the likelihood of photos_sp."""
-    return finetuned(config, "photos_sp", num_steps=300, learning_rate=GENTLE)
+    return finetuned(config, "photos_sp", num_steps=300, optimizer=gently())
 
 
 @experiment(data="photos_16", source=I_DODE)
@@ -54,10 +54,10 @@ def photos_16_sp(config: fdl.Config) -> fdl.Config:
 @experiment(parent="photos_16_vp", source=THEOREM)
 def photos_16_vp_finetune(config: fdl.Config) -> fdl.Config:
     """The second-order loss improves the likelihood of photos_16_vp."""
-    return finetuned(config, "photos_16_vp", num_steps=500, learning_rate=GENTLE)
+    return finetuned(config, "photos_16_vp", num_steps=500, optimizer=gently())
 
 
 @experiment(parent="photos_16_sp", source=THEOREM)
 def photos_16_sp_finetune(config: fdl.Config) -> fdl.Config:
     """The second-order loss improves the likelihood of photos_16_sp."""
-    return finetuned(config, "photos_16_sp", num_steps=500, learning_rate=GENTLE)
+    return finetuned(config, "photos_16_sp", num_steps=500, optimizer=gently())

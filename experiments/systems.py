@@ -13,10 +13,6 @@ from experiments.config.conversion import explicit
 I_DODE = "Zheng et al. 2023, arXiv:2305.03935"
 THEOREM = f"{I_DODE}, theorem 3.3"
 
-# The peak at which a run of `small`, whose rate has fallen to zero, is gone on with: a quarter of
-# its own, so that what was learnt is not shaken up again.
-GENTLE = 5e-4
-
 
 def published(
     source: fdl.Config,
@@ -71,7 +67,6 @@ def small(source: fdl.Config, *, features: int, num_steps: int) -> fdl.Config:
     rate that falls to zero.
     """
     from diffusion_ode.networks.unet import UNet
-    from diffusion_ode.training.optimizer import AdamW, WarmedUpThenCosine
     from diffusion_ode.training.step import ExponentialAverage
 
     network = fdl.Config(
@@ -88,12 +83,22 @@ def small(source: fdl.Config, *, features: int, num_steps: int) -> fdl.Config:
     config.train.batch_size = 32
     config.train.checkpoint_every = 250
     config.train.log_every = 25
-    config.train.optimizer = fdl.Config(
-        AdamW, learning_rate=fdl.Config(WarmedUpThenCosine, peak=2e-3)
-    )
+    config.train.optimizer = settling(peak=2e-3)
     config.train.average = fdl.Config(ExponentialAverage, decay=0.999, warmup=True)
     config.evaluate.num_images = 500
     return config
+
+
+def settling(peak: float) -> fdl.Config:
+    """AdamW whose learning rate falls from `peak` to zero within the run."""
+    from diffusion_ode.training.optimizer import AdamW, WarmedUpThenCosine
+
+    return fdl.Config(AdamW, learning_rate=fdl.Config(WarmedUpThenCosine, peak=peak))
+
+
+def gently() -> fdl.Config:
+    """For going on with a run of `small`, so that what was learnt is not shaken up again."""
+    return settling(peak=5e-4)  # a quarter of its own
 
 
 def solved_carefully(config: fdl.Config) -> fdl.Config:
@@ -123,7 +128,7 @@ def finetuned(
     *,
     num_steps: int,
     accumulation: int = 1,
-    learning_rate: float | None = None,
+    optimizer: fdl.Config | None = None,
 ) -> fdl.Config:
     """Goes on from where the run `pretrained` ended, with the second-order objective.
 
@@ -134,7 +139,7 @@ def finetuned(
       pretrained: its name.
       num_steps: optimiser steps to take beyond those of `pretrained`.
       accumulation: parts that a batch is divided into, for memory; a step stays one batch.
-      learning_rate: its peak; None keeps that of `pretrained`.
+      optimizer: None keeps that of `pretrained`.
     """
     from diffusion_ode.objectives.second_order_flow_matching import SecondOrderFlowMatching
     from diffusion_ode.objectives.trace_residual import SingleProbe
@@ -148,8 +153,8 @@ def finetuned(
         weight=0.1,
         residual=fdl.Config(SingleProbe),  # as published, though it presses on more than the trace
     )
-    if learning_rate is not None:
-        config.train.optimizer.learning_rate.peak = learning_rate
+    if optimizer is not None:
+        config.train.optimizer = optimizer
     return config
 
 

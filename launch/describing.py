@@ -67,7 +67,7 @@ def _title(entry: Entry) -> Iterator[str]:
 def _lines(document: Document, path: str = "") -> Iterator[str]:
     """A line per field; what fits on one line with all its fields has only that line."""
     whole = f"{path} = {documents.render(document)}"
-    if not documents.is_call(document) or (path and len(whole) <= SCREEN_WIDTH - len(_INDENT)):
+    if not documents.has_fields(document) or (path and len(whole) <= SCREEN_WIDTH - len(_INDENT)):
         yield whole
         return
     for name, value in document["arguments"].items():

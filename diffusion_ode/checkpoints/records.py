@@ -100,9 +100,11 @@ def check_fit(
         if found.get(name) != wanted.get(name)
     ]
     if differing:
+        remedy = "give the --set that it was trained with, or another --workdir"
+        if not whole and all(one.startswith("optimizer/") for one in differing):
+            remedy = "set train.warm_start.optimizer=False to begin with a fresh optimiser"
         raise UserError(
-            f"Checkpoint {folder} does not fit this config ({listed(differing)}): give the --set "
-            "that it was trained with, or another --workdir."
+            f"Checkpoint {folder} does not fit this config ({listed(differing)}): {remedy}."
         )
 
 

@@ -18,6 +18,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from diffusion_ode.configs.optax_names import OPTAX
 from diffusion_ode.errors import UserError
 from diffusion_ode.suggestions import either, suggestion
 
@@ -27,19 +28,7 @@ Document = Any
 PACKAGES = ("diffusion_ode", "data")
 """The packages whose classes a document may name."""
 
-LIBRARY_CONSTRUCTORS: Mapping[str, frozenset[str]] = {
-    "optax": frozenset(
-        {
-            "constant_schedule",
-            "cosine_decay_schedule",
-            "exponential_decay",
-            "linear_schedule",
-            "polynomial_schedule",
-            "warmup_cosine_decay_schedule",
-            "warmup_exponential_decay_schedule",
-        }
-    ),
-}
+LIBRARY_CONSTRUCTORS: Mapping[str, frozenset[str]] = OPTAX
 """Constructors of libraries that a document may call."""
 
 LIBRARY_NAMES: Mapping[str, frozenset[str]] = {
@@ -105,7 +94,7 @@ def document_of(value: Any) -> Document:
 
 
 def fields_of(constructor: Callable) -> dict[str, inspect.Parameter]:
-    """What a constructor takes, less Flax's bookkeeping, in its order."""
+    """What a constructor takes, less Flax's bookkeeping, in its order; `*args` by that name."""
     parameters = _parameters(constructor)
     if is_linen_module(constructor):
         return {name: p for name, p in parameters.items() if name not in LINEN_BOOKKEEPING}
@@ -256,10 +245,13 @@ def _construct(reference: str, arguments: dict, where: str, packages: tuple[str,
                 f"{where}: {reference} has no field {name!r}; {suggestion(name, known)}"
             )
     for name, parameter in known.items():
-        if parameter.default is parameter.empty and name not in arguments:
+        if parameter.default is parameter.empty and name not in arguments and name[0] != "*":
             raise UserError(f"{where}: {reference} lacks its field {name!r}: {_RESTORE}.")
     values = {name: _build(value, f"{where}.{name}", packages) for name, value in arguments.items()}
-    return constructor(**values)
+    several = values.pop(next((name for name in values if name[0] == "*"), ""), ())
+    if not isinstance(several, tuple):
+        raise UserError(f"{where}: {reference} takes any number of arguments: {_RESTORE}.")
+    return constructor(*several, **values)
 
 
 def _split(reference: str) -> tuple[str, str]:
@@ -299,4 +291,5 @@ _NOT_LOADED = object()
 
 @functools.cache
 def _parameters(constructor: Callable) -> Mapping[str, inspect.Parameter]:
-    return inspect.signature(constructor).parameters
+    parameters = inspect.signature(constructor).parameters.values()
+    return {f"*{p.name}" if p.kind is p.VAR_POSITIONAL else p.name: p for p in parameters}

@@ -2,7 +2,8 @@
 
 A document is a tree of constructor calls:
 
-    {"call": "module:Class", "arguments": {"field": …}}   an object
+    {"call": "module:Class", "arguments": {"field": …}}   an object; {"*args": {"tuple": […]}} of a
+                                                          constructor that takes any number
     {"name": "module:function"}                           a library's function or dtype, by name
     {"tuple": […]}   {"dict": {…}}   […]                  containers
     null, true, 1, 0.5, "text"                            themselves
@@ -67,12 +68,19 @@ def is_call(document: Document) -> bool:
     return isinstance(document, dict) and "call" in document
 
 
+def has_fields(document: Document) -> bool:
+    """Whether the node has fields that a path can name; the arguments of a chain have no names."""
+    return is_call(document) and not any(name[0] == "*" for name in document["arguments"])
+
+
 def render(document: Document) -> str:
     """The node on one line, as one types it after `--set PATH=`."""
     match document:
         case {"call": target, "arguments": arguments}:
-            inner = ", ".join(f"{name}={render(value)}" for name, value in arguments.items())
-            return f"{_short(target)}({inner})"
+            inner = (_argument(name, value) for name, value in arguments.items())
+            # A library's function with its module: ours may bear the same name.
+            called = _short(target) if _short(target)[0].isupper() else target.replace(":", ".")
+            return f"{called}({', '.join(inner)})"
         case {"name": target}:
             return _short(target)
         case {"tuple": [only]}:
@@ -85,6 +93,12 @@ def render(document: Document) -> str:
             return f"[{', '.join(map(render, document))}]"
         case _:
             return repr(document)
+
+
+def _argument(name: str, value: Document) -> str:
+    if name.startswith("*"):
+        return ", ".join(map(render, value["tuple"]))
+    return f"{name}={render(value)}"
 
 
 def _short(target: str) -> str:

@@ -32,7 +32,7 @@ from diffusion_ode.tasks.task_result import TaskResult
 from diffusion_ode.training.beginning import begin, check_changes
 from diffusion_ode.training.data_identity import DataIdentity
 from diffusion_ode.training.loop import Intervals, TrainLoop
-from diffusion_ode.training.optimizer import AdamW
+from diffusion_ode.training.optimizer import AdamW, Optimizer
 from diffusion_ode.training.profiling import Profiler, Steps
 from diffusion_ode.training.program import TrainProgram
 from diffusion_ode.training.sharding import Placement
@@ -84,7 +84,7 @@ class Train:
     batch_size: int = 128
     accumulation: int = 1
     objective: Objective = field(default_factory=FlowMatching)
-    optimizer: AdamW = field(default_factory=AdamW)
+    optimizer: Optimizer = field(default_factory=AdamW)
     average: ExponentialAverage = field(default_factory=ExponentialAverage)
     warm_start: WarmStart = field(default_factory=WarmStart)
     seed: int = 0

@@ -171,7 +171,7 @@ class TrainLoop:
                 raise NotFinite(
                     f"the loss at step {done} is {values['bpd']} and its gradient's norm"
                     f" {values['gradient_norm']}; the newest checkpoint, of step {newest}, is from"
-                    " before: lower train.optimizer.learning_rate.peak and run again"
+                    " before: lower the learning rate of train.optimizer and run again"
                 )
             self._since_log.append(values)
             self._since_save.append(values["bpd"])

@@ -1,8 +1,9 @@
-"""AdamW and its learning rates."""
+"""Optimisers: any Optax transformation, AdamW as published, and learning rates of a run."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -12,23 +13,50 @@ from diffusion_ode.typing import Array, Parameters
 
 
 @runtime_checkable
-class LearningRate(Protocol):
-    """The learning rate of a step.
+class Optimizer(Protocol):
+    """What makes an update of a gradient: every Optax transformation, or a class with these two.
 
-    Args:
+    `update` gives what is added to the parameters, and the next state. Whatever accepts them is
+    handed two extra arguments: `value`, the loss in nats per dimension, and `moment`, where in
+    its run the step stands.
+    """
+
+    def init(self, params: Parameters) -> Any: ...
+
+    def update(self, updates: Any, state: Any, params: Parameters) -> tuple[Any, Any]: ...
+
+
+class Moment(NamedTuple):
+    """Where in its run a step stands.
+
+    Attributes:
       step: optimiser steps done, counted from the very first run.
       first_step: the step at which this run began: 0, or where a warm start left off.
       num_steps: how many steps this run takes.
     """
 
-    def __call__(self, step: Array, first_step: Array, num_steps: int) -> Array: ...
+    step: Array
+    first_step: Array
+    num_steps: int
+
+
+@runtime_checkable
+class LearningRate(Protocol):
+    """A learning rate that knows more of the run than how many steps it has taken."""
+
+    def at(self, moment: Moment) -> Array: ...
+
+
+Schedule = Callable[[Array], Array]
+"""Optax's kind of learning rate: of the steps taken in this run, which a warm start begins anew."""
 
 
 @dataclass(frozen=True)
 class WarmedUp:
     """Linear from `start` to `peak` over the very first `warmup_steps`, then constant: published.
 
-    A run that goes on from another's step does not warm up again.
+    A run that goes on from another's step does not warm up again. In an optimiser of Optax's, which
+    knows no other run, it is a schedule as any other.
 
     Source: Zheng et al. 2023, arXiv:2305.03935, appendix H.
     """
@@ -37,9 +65,11 @@ class WarmedUp:
     warmup_steps: int = 100
     start: float = 1e-8
 
-    def __call__(self, step, first_step, num_steps):
-        del first_step, num_steps
-        rising = jnp.minimum(1.0, step / max(self.warmup_steps, 1))
+    def at(self, moment):
+        return self(moment.step)
+
+    def __call__(self, count):
+        rising = jnp.minimum(1.0, count / max(self.warmup_steps, 1))
         return self.start + (self.peak - self.start) * rising
 
 
@@ -47,7 +77,8 @@ class WarmedUp:
 class WarmedUpThenCosine:
     """Linear to `peak` over this run's first `warmup_steps`, then along half a cosine to `end`.
 
-    For short runs on small data, where a constant rate stops far from the minimum.
+    For short runs on small data, where a constant rate stops far from the minimum. Unlike
+    `optax.warmup_cosine_decay_schedule` it takes the run's length from the run.
 
     Source: Loshchilov and Hutter 2016, arXiv:1608.03983, equation 5.
     """
@@ -56,37 +87,112 @@ class WarmedUpThenCosine:
     warmup_steps: int = 100
     end: float = 0.0
 
-    def __call__(self, step, first_step, num_steps):
-        own = (step - first_step).astype(jnp.float32)
+    def at(self, moment):
+        own = (moment.step - moment.first_step).astype(jnp.float32)
         rising = own / max(self.warmup_steps, 1)
-        progress = (own - self.warmup_steps) / max(num_steps - self.warmup_steps, 1)
+        progress = (own - self.warmup_steps) / max(moment.num_steps - self.warmup_steps, 1)
         falling = 0.5 * (1.0 + jnp.cos(math.pi * jnp.clip(progress, 0.0, 1.0)))
         level = self.end + (self.peak - self.end) * falling
         return jnp.where(own < self.warmup_steps, self.peak * rising, level)
 
 
+class Transformation(optax.GradientTransformationExtraArgs):
+    """A config class whose `init` and `update` are an Optax transformation's.
+
+    Optax's combinators hand extra arguments only to instances of their own class, a named tuple
+    that they unpack: this is one, with the two methods as its items.
+    """
+
+    def __new__(cls, *_, **__):
+        return tuple.__new__(cls)
+
+    def __iter__(self):
+        return iter((self.init, self.update))
+
+
 @dataclass(frozen=True)
-class AdamW:
+class ScaleByLearningRate(Transformation):
+    """The update times −learning_rate, last in a chain; `optax.scale_by_learning_rate` of a run.
+
+    So every chain can have a rate that knows the run:
+    `chain(clip_by_global_norm(1.0), scale_by_lion(), ScaleByLearningRate(WarmedUpThenCosine()))`.
+    """
+
+    learning_rate: float | LearningRate | Schedule
+
+    def init(self, params):
+        return optax.EmptyState()
+
+    def update(self, updates, state, params=None, *, moment: Moment, **_):
+        rate = self.rate(moment)
+        return jax.tree.map(lambda update: -rate * update, updates), state
+
+    def rate(self, moment: Moment) -> Array:
+        if isinstance(self.learning_rate, LearningRate):
+            return self.learning_rate.at(moment)
+        if callable(self.learning_rate):
+            return jnp.asarray(self.learning_rate(moment.step - moment.first_step))
+        return jnp.asarray(self.learning_rate)
+
+
+@dataclass(frozen=True)
+class AdamW(Transformation):
     """Adam with decoupled weight decay on everything but biases.
 
     Source: Loshchilov and Hutter 2017, arXiv:1711.05101; values of Zheng et al. 2023,
     arXiv:2305.03935, appendix H.
     """
 
-    learning_rate: LearningRate = field(default_factory=WarmedUp)
+    learning_rate: float | LearningRate | Schedule = field(default_factory=WarmedUp)
     b1: float = 0.9
     b2: float = 0.99
     eps: float = 1e-8
     weight_decay: float = 0.01
 
-    def transformation(self) -> optax.GradientTransformation:
-        """Everything but the learning rate, which belongs to the run and scales the update last."""
+    def init(self, params):
+        return self._chain().init(params)
+
+    def update(self, updates, state, params=None, **extra):
+        return self._chain().update(updates, state, params, **extra)
+
+    def rate(self, moment: Moment) -> Array:
+        return ScaleByLearningRate(self.learning_rate).rate(moment)
+
+    def _chain(self) -> optax.GradientTransformationExtraArgs:
         return optax.chain(
             optax.scale_by_adam(b1=self.b1, b2=self.b2, eps=self.eps),
-            optax.add_decayed_weights(self.weight_decay, mask=not_biases),
+            optax.add_decayed_weights(self.weight_decay, mask=NotBiases()),
+            ScaleByLearningRate(self.learning_rate),
         )
 
 
-def not_biases(parameters: Parameters):
-    """True for every leaf that is not called `bias`."""
-    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key != "bias", parameters)
+@dataclass(frozen=True)
+class NotBiases:
+    """A mask for Optax's weight decay: True for every leaf that is not called `bias`."""
+
+    def __call__(self, params: Parameters):
+        return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key != "bias", params)
+
+
+def updated(
+    optimizer: Optimizer, gradients: Any, state: Any, parameters: Parameters, **extra: Any
+) -> tuple[Any, Any]:
+    """The optimiser's updates and next state; it is handed of `extra` what it accepts."""
+    update = optax.with_extra_args_support(optimizer).update  # pyright: ignore[reportArgumentType]
+    return update(gradients, state, parameters, **extra)
+
+
+def known_rate(optimizer: Optimizer, moment: Moment) -> dict[str, Array]:
+    """The learning rate, by that name, if the optimiser tells it."""
+    return {"learning_rate": optimizer.rate(moment)} if hasattr(optimizer, "rate") else {}
+
+
+def schedules_begun_anew(state: Any) -> Any:
+    """An optimiser's state in which Optax's schedules have counted no step of this run yet."""
+
+    def anew(link):
+        if isinstance(link, optax.ScaleByScheduleState):
+            return link._replace(count=jnp.zeros_like(link.count))
+        return link
+
+    return jax.tree.map(anew, state, is_leaf=lambda x: isinstance(x, optax.ScaleByScheduleState))

@@ -173,23 +173,30 @@ def _placed(abstract: Any, tree: StateDict, file: Path) -> Any:
 
 
 def _placed_optimizer(abstract: Any, found: ReferenceCheckpoint) -> Any:
-    if found.moments is None:
-        raise UserError(
-            f"{found.path} holds no state of Adam: set train.warm_start.optimizer=False to begin"
-            " with a fresh one."
-        )
     moments, file = found.moments, found.path
+    fresh = "set train.warm_start.optimizer=False to begin with a fresh one"
+    if moments is None:
+        raise UserError(f"{file} holds no state of Adam: {fresh}.")
 
     def place(link):
-        if not isinstance(link, optax.ScaleByAdamState):
-            return link
-        return optax.ScaleByAdamState(
-            count=_put(np.asarray(moments.count), link.count),
-            mu=_placed(link.mu, moments.mu, file),
-            nu=_placed(link.nu, moments.nu, file),
-        )
+        if isinstance(link, optax.ScaleByAdamState):
+            return optax.ScaleByAdamState(
+                count=_put(np.asarray(moments.count), link.count),
+                mu=_placed(link.mu, moments.mu, file),
+                nu=_placed(link.nu, moments.nu, file),
+            )
+        if isinstance(link, optax.ScaleByScheduleState):  # which a warm start begins anew
+            return link._replace(count=_put(np.zeros((), np.int32), link.count))
+        raise UserError(f"{file} holds a state of Adam, and train.optimizer is another: {fresh}.")
 
-    return jax.tree.map(place, abstract, is_leaf=lambda x: isinstance(x, optax.ScaleByAdamState))
+    def known(link):
+        return isinstance(link, optax.ScaleByAdamState | optax.ScaleByScheduleState)
+
+    if not any(
+        isinstance(x, optax.ScaleByAdamState) for x in jax.tree.leaves(abstract, is_leaf=known)
+    ):
+        place(None)
+    return jax.tree.map(place, abstract, is_leaf=known)
 
 
 def _put(values: np.ndarray, abstract: Any) -> jax.Array:

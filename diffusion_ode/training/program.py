@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from diffusion_ode.diffusion.model import Model
 from diffusion_ode.objectives.objective import Objective
 from diffusion_ode.randomness import stream_key
-from diffusion_ode.training.optimizer import AdamW
+from diffusion_ode.training.optimizer import Optimizer
 from diffusion_ode.training.sharding import Placement
 from diffusion_ode.training.state import TrainState, initial_state
 from diffusion_ode.training.step import ExponentialAverage, make_train_step
@@ -29,7 +29,7 @@ class TrainProgram:
 
     model: Model
     objective: Objective
-    optimizer: AdamW
+    optimizer: Optimizer
     average: ExponentialAverage
     placement: Placement
     num_steps: int

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from diffusion_ode.diffusion.model import Model
 from diffusion_ode.objectives.objective import Objective
-from diffusion_ode.training.optimizer import AdamW
+from diffusion_ode.training.optimizer import Optimizer
 from diffusion_ode.typing import Key, Parameters
 
 
@@ -33,7 +33,7 @@ class TrainState:
     times: Any
 
 
-def initial_state(model: Model, objective: Objective, optimizer: AdamW, key: Key) -> TrainState:
+def initial_state(model: Model, objective: Objective, optimizer: Optimizer, key: Key) -> TrainState:
     """A fresh state; to be called inside jit, so that no two of its arrays share a buffer."""
     parameters = model.init(key)
     return TrainState(
@@ -41,6 +41,6 @@ def initial_state(model: Model, objective: Objective, optimizer: AdamW, key: Key
         first_step=jnp.zeros((), jnp.int32),
         parameters=parameters,
         ema=jax.tree.map(jnp.copy, parameters),
-        optimizer=optimizer.transformation().init(parameters),
+        optimizer=optimizer.init(parameters),
         times=objective.times.init(),
     )

@@ -14,7 +14,7 @@ from diffusion_ode.diffusion.model import Model
 from diffusion_ode.errors import UserError
 from diffusion_ode.objectives.objective import LossTerms, Objective
 from diffusion_ode.randomness import batch_key, shifted, stream_key
-from diffusion_ode.training.optimizer import AdamW
+from diffusion_ode.training.optimizer import Moment, Optimizer, known_rate, updated
 from diffusion_ode.training.state import TrainState
 from diffusion_ode.typing import Array
 
@@ -49,7 +49,7 @@ class ExponentialAverage:
 def make_train_step(
     model: Model,
     objective: Objective,
-    optimizer: AdamW,
+    optimizer: Optimizer,
     average: ExponentialAverage,
     *,
     num_steps: int,
@@ -67,7 +67,6 @@ def make_train_step(
       seed: of the run.
       divide: makes a gradient over a batch into one whose images lie on several devices.
     """
-    transformation = optimizer.transformation()
     dimensions = model.pixels.dimensions
 
     def loss(parameters, part, dropout_key):
@@ -87,12 +86,12 @@ def make_train_step(
         dropout_key = batch_key(stream_key(seed, "dropout", state.step))
         gradients, terms = divide(gradient)(state.parameters, whole, dropout_key)
 
-        updates, optimizer_state = transformation.update(
-            gradients, state.optimizer, state.parameters
+        moment = Moment(state.step, state.first_step, num_steps)
+        value = jnp.mean(terms.loss) / dimensions
+        updates, optimizer_state = updated(
+            optimizer, gradients, state.optimizer, state.parameters, value=value, moment=moment
         )
-        rate = optimizer.learning_rate(state.step, state.first_step, num_steps)
-        updates = jax.tree.map(lambda update: -rate * update, updates)
-        parameters = jax.tree.map(jnp.add, state.parameters, updates)
+        parameters = optax.apply_updates(state.parameters, updates)
         new_state = TrainState(
             step=state.step + 1,
             first_step=state.first_step,
@@ -101,7 +100,7 @@ def make_train_step(
             optimizer=optimizer_state,
             times=_taught(objective, model, state.times, terms),
         )
-        return new_state, _metrics(terms, gradients, rate, dimensions)
+        return new_state, _metrics(terms, gradients, dimensions) | known_rate(optimizer, moment)
 
     return train_step
 
@@ -139,14 +138,13 @@ def _taught(objective: Objective, model: Model, times, terms: LossTerms):
     return objective.times.update(times, model.schedule, *terms.integrand)
 
 
-def _metrics(terms: LossTerms, gradients, rate, dimensions: int) -> Metrics:
+def _metrics(terms: LossTerms, gradients, dimensions: int) -> dict[str, Array]:
     """Scalars of one step: losses in bits per dimension."""
     bits = units.bits_per_dimension(terms.loss, dimensions)
     metrics = {
         "bpd": jnp.mean(bits),
         "loss_variance": jnp.var(bits),
         "gradient_norm": optax.tree.norm(gradients),
-        "learning_rate": rate,
     }
     for name, part in terms.parts.items():
         metrics[f"{name}_bpd"] = jnp.mean(units.bits_per_dimension(part, dimensions))

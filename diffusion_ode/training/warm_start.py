@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from diffusion_ode.checkpoints.stored import Restored
 from diffusion_ode.errors import UserError
+from diffusion_ode.training.optimizer import schedules_begun_anew
 from diffusion_ode.training.origins import parse_origin
 from diffusion_ode.training.program import TrainProgram
 from diffusion_ode.training.state import TrainState
@@ -67,6 +68,8 @@ class WarmStart:
             taken["parameters"] = _copies(taken["ema"])
         if "ema" not in taken:
             taken["ema"] = _copies(taken["parameters"])
+        if "optimizer" in taken:
+            taken["optimizer"] = schedules_begun_anew(taken["optimizer"])
         if "step" in taken:
             taken["first_step"] = jnp.copy(taken["step"])
         missing = [f.name for f in dataclasses.fields(TrainState) if f.name not in taken]

@@ -60,7 +60,7 @@ def fit(value: Any, annotation: Any) -> Any:
     if kind in (dict, collections.abc.Mapping):
         return _keep_if(isinstance(value, dict), value)
     if kind in (collections.abc.Callable, Callable):
-        return _keep_if(isinstance(value, fdl.Config) or callable(value), value)
+        return _keep_if(_is_callable(value), value)
     return _fit_class(value, kind)
 
 
@@ -93,7 +93,9 @@ def takes(annotation: Any) -> str:
     if pieces == [kind]:
         return _call(kind)
     examples = either(map(_call, pieces[:_SHOWN_PIECES])) if pieces else ""
-    return with_article(kind.__name__) + (f", e.g. {examples}" if examples else "")
+    return with_article(kind.__name__.rpartition(".")[2]) + (
+        f", e.g. {examples}" if examples else ""
+    )
 
 
 def pieces_for(kind: type) -> list[type]:
@@ -119,7 +121,14 @@ def _either_of(kinds: list[str]) -> str:
 
 
 _SHOWN_PIECES = 6
-_LITERALS = {int: "an int", float: "a float", bool: "True or False", str: "a text", Path: "a path"}
+_LITERALS = {
+    int: "an int",
+    float: "a float",
+    bool: "True or False",
+    str: "a text",
+    Path: "a path",
+    collections.abc.Callable: "a function",
+}
 _SEQUENCES = (tuple, list, collections.abc.Sequence, collections.abc.Iterable)
 _CONTAINERS = (*_SEQUENCES, dict, collections.abc.Mapping)
 
@@ -180,16 +189,27 @@ def _makes(constructor: Callable, kind: type) -> bool:
     """Whether what the constructor makes is of the kind: by its class, or its attributes."""
     if not isinstance(constructor, type):
         made = annotations_of(constructor).get("return")
+        if typing.get_origin(made) is collections.abc.Callable:
+            return _is_protocol(kind) and _members(kind) == {"__call__"}
         if not isinstance(made, type):
             return True  # unknown: building will tell
         constructor = made
-    if not _is_protocol(kind):
+    if not _is_protocol(kind) and "_fields" not in vars(kind):
         return issubclass(constructor, kind)
-    members = _members(kind)
+    members = _members(kind)  # a library's named tuple, such as Optax's, is taken for a protocol
     if construction.is_linen_module(constructor) and "__call__" not in members:
         return False  # a network has fields named like anything, but is there to be called
     has = {name for base in constructor.__mro__ for name in (*vars(base), *_annotated(base))}
     return members <= has and all(_is_called_like(constructor, kind, name) for name in members)
+
+
+def _is_callable(value: Any) -> bool:
+    if not isinstance(value, fdl.Config):
+        return callable(value)
+    made = fdl.get_callable(value)
+    if isinstance(made, type):
+        return any("__call__" in vars(base) for base in made.__mro__)
+    return not isinstance(annotations_of(made).get("return"), type)
 
 
 def _is_called_like(constructor: type, protocol: type, name: str) -> bool:
@@ -215,6 +235,8 @@ def _is_protocol(kind: type) -> bool:
 
 
 def _members(protocol: type) -> set[str]:
+    if "_fields" in vars(protocol):
+        return set(protocol._fields)
     names: set[str] = set()
     for base in protocol.__mro__:
         if base not in (object, typing.Protocol, typing.Generic):

@@ -6,7 +6,7 @@ change of a default does not change what a saved config means.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import fiddle as fdl
@@ -55,8 +55,21 @@ def explicit(value: Any) -> Any:
 
 
 def arguments_of(config: fdl.Config) -> dict[str, Any]:
-    """The fields that are set, in the constructor's order."""
-    return {str(name): value for name, value in fdl.ordered_arguments(config).items()}
+    """The fields that are set, in the constructor's order; those of `*args` as one of that name."""
+    arguments = fdl.ordered_arguments(config)
+    named = {name: value for name, value in arguments.items() if isinstance(name, str)}
+    if len(named) == len(arguments):
+        return named
+    several = tuple(value for name, value in arguments.items() if isinstance(name, int))
+    star = next(n for n in construction.fields_of(fdl.get_callable(config)) if n[0] == "*")
+    return {star: several, **named}
+
+
+def config_of(constructor: Callable, arguments: Mapping[str, Any]) -> fdl.Config:
+    """The config that has these arguments; the inverse of `arguments_of`."""
+    several = [item for name, items in arguments.items() if name[0] == "*" for item in items]
+    named = {name: value for name, value in arguments.items() if name[0] != "*"}
+    return fdl.Config(constructor, *several, **named)
 
 
 def to_document(config: Any) -> Document:
@@ -76,7 +89,7 @@ def from_document(document: Document, *, packages: tuple[str, ...] = constructio
 
 def _config(constructor: Callable, arguments: dict[str, Any]) -> fdl.Config:
     in_order = [name for name in construction.fields_of(constructor) if name in arguments]
-    return fdl.Config(constructor, **{name: explicit(arguments[name]) for name in in_order})
+    return config_of(constructor, {name: explicit(arguments[name]) for name in in_order})
 
 
 def _document(value: Any) -> Document:
@@ -102,7 +115,7 @@ def _from_checked(document: Document, packages: tuple[str, ...]) -> Any:
         case {"call": reference, "arguments": arguments}:
             constructor = construction.locate_constructor(reference, packages)
             fields = {name: _from_checked(value, packages) for name, value in arguments.items()}
-            return fdl.Config(constructor, **fields)
+            return config_of(constructor, fields)
         case {"name": reference}:
             return construction.locate_name(reference)
         case {"tuple": items}:

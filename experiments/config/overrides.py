@@ -18,7 +18,7 @@ from diffusion_ode.errors import UserError
 from diffusion_ode.suggestions import either, nearest, suggestion
 from experiments.config import catalogue
 from experiments.config.annotations import Misfit, annotations_of, fit, takes
-from experiments.config.conversion import arguments_of, explicit, to_document
+from experiments.config.conversion import arguments_of, config_of, explicit, to_document
 
 _NUMBERS = {"inf": float("inf"), "nan": float("nan")}  # literals that Python spells as names
 
@@ -145,15 +145,18 @@ def _piece(call: ast.Call) -> fdl.Config:
     name = ast.unparse(call.func)
     constructor = catalogue.find_constructor(name)
     fields = construction.fields_of(constructor)
+    star = next((field for field in fields if field[0] == "*"), None)
     if any(isinstance(a, ast.Starred) for a in call.args) or any(
         keyword.arg is None for keyword in call.keywords
     ):
         raise _NotAValue("a call has no * or **")
-    if len(call.args) > len(fields):
+    if len(call.args) > len(fields) and star is None:
         raise UserError(
             f"{name} takes {len(fields)} arguments, not {len(call.args)}: {', '.join(fields)}."
         )
-    given = dict(zip(fields, call.args, strict=False))
+    if star is not None and not call.args:
+        raise UserError(f"{name} needs something to be made of: give it as {name}(…, …).")
+    given = {star: ast.Tuple(call.args)} if star else dict(zip(fields, call.args, strict=False))
     for keyword in call.keywords:
         assert keyword.arg is not None  # checked above
         if keyword.arg not in fields:
@@ -174,10 +177,10 @@ def _piece(call: ast.Call) -> fdl.Config:
             f"{name} needs {' and '.join(missing)}: give it as {name}({', '.join(complete)})."
         )
     hints = annotations_of(constructor)
-    return fdl.Config(
-        constructor,
-        **{
-            field: _value(f"{name}.{field}", ast.unparse(node), hints.get(field, Any))
-            for field, node in given.items()
-        },
-    )
+    if star is not None:
+        hints = {star: tuple[hints[star[1:]], ...]}
+    values = {
+        field: _value(f"{name}.{field}", ast.unparse(node), hints.get(field, Any))
+        for field, node in given.items()
+    }
+    return config_of(constructor, values)

@@ -18,7 +18,7 @@ from diffusion_ode.objectives.flow_matching import FlowMatching
 from diffusion_ode.objectives.objective import LossTerms
 from diffusion_ode.objectives.second_order_flow_matching import SecondOrderFlowMatching
 from diffusion_ode.randomness import stream_key
-from diffusion_ode.training.optimizer import AdamW, WarmedUp, WarmedUpThenCosine, not_biases
+from diffusion_ode.training.optimizer import AdamW, Moment, NotBiases, WarmedUp, WarmedUpThenCosine
 from diffusion_ode.training.state import initial_state
 from diffusion_ode.training.step import ExponentialAverage, make_train_step
 from tests.small_network import SmallNetwork
@@ -140,7 +140,7 @@ def test_parts_may_have_any_shape_and_without_an_integrand_times_learn_nothing(b
 
 
 def test_weight_decay_spares_biases():
-    decayed = not_biases({"conv": {"kernel": 1, "bias": 2}, "norm": {"scale": 3, "bias": 4}})
+    decayed = NotBiases()({"conv": {"kernel": 1, "bias": 2}, "norm": {"scale": 3, "bias": 4}})
     assert decayed == {
         "conv": {"kernel": True, "bias": False},
         "norm": {"scale": True, "bias": False},
@@ -148,7 +148,7 @@ def test_weight_decay_spares_biases():
 
 
 def test_learning_rates_warm_up_and_know_where_a_run_began():
-    at = lambda rate, step, first: float(rate(jnp.int32(step), jnp.int32(first), 100))  # noqa: E731
+    at = lambda rate, step, first: float(rate.at(Moment(jnp.int32(step), jnp.int32(first), 100)))  # noqa: E731
     published = WarmedUp(peak=2e-4, warmup_steps=100, start=1e-8)
     assert at(published, 0, 0) == pytest.approx(1e-8)
     assert at(published, 50, 0) == pytest.approx(1e-4, rel=1e-3)

@@ -1,0 +1,193 @@
+"""Optimisers: every piece that a config may name takes a real step; ours know their run."""
+
+import inspect
+
+import fiddle as fdl
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from diffusion_ode.configs import construction
+from diffusion_ode.configs.documents import render
+from diffusion_ode.errors import UserError
+from diffusion_ode.tasks.train import Train
+from diffusion_ode.training.optimizer import (
+    AdamW,
+    Moment,
+    NotBiases,
+    ScaleByLearningRate,
+    WarmedUp,
+    WarmedUpThenCosine,
+    known_rate,
+    schedules_begun_anew,
+    updated,
+)
+from experiments.config.conversion import from_document, to_document
+from experiments.config.overrides import override
+
+KERNEL, INPUTS = (
+    jax.random.normal(jax.random.key(i), (n, m)) for i, n, m in ((0, 3, 4), (1, 8, 3))
+)
+PARAMETERS = {"dense": {"kernel": KERNEL, "bias": jnp.ones(4)}}
+MOMENT = Moment(jnp.int32(1), jnp.int32(0), 10)
+
+NEEDED = {
+    "learning_rate": "0.01",
+    "eta": "0.01",
+    "gamma": "0.5",
+    "key": "0",
+    "clipping": "0.1",
+    "max_delta": "0.1",
+    "threshold": "0.1",
+    "max_norm": "0.1",
+    "decay": "0.9",
+    "step_size": "-0.01",
+    "step_size_fn": "optax.linear_schedule(1.0, 0.1, 5)",
+    "inner": "optax.sgd(0.01)",
+    "mask": "NotBiases()",
+    "max_consecutive_errors": "5",
+    "value": "0.01",
+    "init_value": "0.02",
+    "end_value": "0.001",
+    "peak_value": "0.02",
+    "transition_steps": "5",
+    "warmup_steps": "3",
+    "decay_steps": "9",
+    "power": "2.0",
+    "decay_rate": "0.5",
+    "schedules": "[WarmedUp(0.01, 1), optax.constant_schedule(0.01)]",
+    "boundaries": "[3]",
+}
+"""What constructors must be given, as it is typed."""
+
+
+def typed(module, name):
+    """A call of one of Optax's constructors, with what it needs alone."""
+    parameters = inspect.signature(resolved(module, name)).parameters
+    if name == "chain":
+        return "chain(clip_by_global_norm(0.1), AdamW(0.01))"
+    needed = [p.name for p in parameters.values() if p.default is p.empty]
+    return f"{module}.{name}({', '.join(f'{one}={NEEDED[one]}' for one in needed)})"
+
+
+def resolved(module, name):
+    return construction.locate_constructor(f"{module}:{name}")
+
+
+def is_schedule(module, name):
+    return "Transformation" not in str(inspect.signature(resolved(module, name)).return_annotation)
+
+
+def loss(parameters):
+    return jnp.mean((INPUTS @ parameters["dense"]["kernel"] + parameters["dense"]["bias"]) ** 2)
+
+
+def step(optimizer, parameters, state, moment=MOMENT):
+    value, gradients = jax.value_and_grad(loss)(parameters)
+    updates, state = updated(optimizer, gradients, state, parameters, value=value, moment=moment)
+    return optax.apply_updates(parameters, updates), state
+
+
+OFFERED = [(m, n) for m, names in construction.LIBRARY_CONSTRUCTORS.items() for n in sorted(names)]
+
+
+def test_every_offered_piece_takes_a_real_step_and_its_config_is_written_and_read_back():
+    optimizers = {}
+    for module, name in OFFERED:
+        text = typed(module, name)
+        users = ("AdamW({})", "optax.sgd({})") if is_schedule(module, name) else ("{}",)
+        for user in users:
+            config = override(fdl.Config(Train), [f"optimizer={user.format(text)}"])
+            document = to_document(config)
+            assert to_document(from_document(document)) == document
+            shown = render(document["arguments"]["optimizer"])
+            assert to_document(override(fdl.Config(Train), [f"optimizer={shown}"])) == document
+            optimizers[user.format(text)] = fdl.build(config).optimizer
+
+    @jax.jit
+    def stepped():
+        taken = {}
+        for name, optimizer in optimizers.items():
+            state = optimizer.init(PARAMETERS)
+            parameters, after = step(optimizer, PARAMETERS, state)
+            taken[name] = parameters, state, after
+        return taken
+
+    for name, (parameters, before, after) in stepped().items():
+        assert all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(parameters)), name
+        kinds = [jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), s) for s in (before, after)]
+        assert kinds[0] == kinds[1], name
+        moved = jnp.any(parameters["dense"]["kernel"] != KERNEL)
+        assert bool(moved), name
+
+
+def test_ours_is_optaxs_adamw_with_the_published_values():
+    rate = WarmedUp(peak=1e-2, warmup_steps=2)
+    theirs = optax.adamw(rate, b1=0.9, b2=0.99, eps=1e-8, weight_decay=0.01, mask=NotBiases())
+    one = other = PARAMETERS
+    states = [optimizer.init(PARAMETERS) for optimizer in (AdamW(rate), theirs)]
+    for count in range(3):
+        moment = Moment(jnp.int32(count), jnp.int32(0), 10)
+        one, states[0] = step(AdamW(rate), one, states[0], moment)
+        other, states[1] = step(theirs, other, states[1])
+    for mine, its in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        np.testing.assert_array_equal(mine, its)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        optax.chain(optax.clip_by_global_norm(1e-3), AdamW(WarmedUpThenCosine(1e-2, 0), b1=0.0)),
+        optax.apply_if_finite(ScaleByLearningRate(WarmedUpThenCosine(1e-2, 0)), 5),
+    ],
+)
+def test_inside_optaxs_combinators_ours_still_knows_its_run(optimizer):
+    state = optimizer.init(PARAMETERS)
+    moved = {}
+    for own in (0, 5, 10):
+        moment = Moment(jnp.int32(1000 + own), jnp.int32(1000), 10)
+        after, _ = step(optimizer, PARAMETERS, state, moment)
+        moved[own] = float(jnp.abs(after["dense"]["kernel"] - KERNEL).sum())
+    assert moved[5] == pytest.approx(moved[0] / 2, rel=1e-3)
+    assert moved[10] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_schedule_counts_the_steps_of_its_run_and_the_published_warm_up_those_of_all_runs():
+    moment = Moment(jnp.int32(1003), jnp.int32(1000), 10)
+    schedule = optax.linear_schedule(1.0, 0.0, 10)
+    assert float(AdamW(schedule).rate(moment)) == pytest.approx(0.7)
+    assert float(AdamW(WarmedUp(0.5, 100)).rate(moment)) == pytest.approx(0.5)
+    assert float(AdamW(0.25).rate(moment)) == 0.25
+
+
+def test_a_warm_start_begins_optaxs_schedules_anew_and_keeps_its_moments():
+    optimizer = optax.lion(optax.linear_schedule(1.0, 0.0, 10))
+    _, state = step(optimizer, PARAMETERS, optimizer.init(PARAMETERS))
+    anew = schedules_begun_anew(state)
+    assert (int(state[2].count), int(anew[2].count)) == (1, 0)
+    np.testing.assert_array_equal(anew[0].mu["dense"]["bias"], state[0].mu["dense"]["bias"])
+
+
+def test_the_rate_is_told_where_it_is_known():
+    assert known_rate(AdamW(0.5), MOMENT) == {"learning_rate": 0.5}
+    assert known_rate(optax.chain(optax.clip(1.0), AdamW(0.5)), MOMENT) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (
+            "lion(WarmedUpThenCosine())",
+            "lion.learning_rate cannot be .* it takes a float, .*function",
+        ),
+        ("cosine_decay_schedule(1.0, 10)", "it takes an Optimizer, e.g. AdamW()"),
+        ("chain(1.0, lion(1e-3))", "takes a tuple of GradientTransformation"),
+        ("chain()", "chain needs something"),
+        ("lbfgs()", "there is no piece 'lbfgs'"),
+    ],
+)
+def test_what_is_no_optimiser_meets_a_sentence(text, says):
+    with pytest.raises(UserError, match=says):
+        override(fdl.Config(Train), [f"optimizer={text}"])
