@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data.checksum import file_checksum, gzip_content_checksum
+from data.conversion import Report
 from data.errors import damaged
 from data.recipe import PublishedFile, Recipe
-from data.store import Report
 
 # A server that says nothing for so long will not.
 TIMEOUT_SECONDS = 20

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from data.conversion import Conversion, Report, convert
 from data.download import check_published, download
 from data.errors import remedied
 from data.location import DEFAULT_DATA_DIR, ENVIRONMENT_VARIABLE, resolve_data_dir
@@ -17,7 +18,7 @@ from data.source import ImageData, Source
 from data.sources import cifar10, fashion_mnist, imagenet32
 from data.sources.digits import Digits
 from data.sources.photos import Photos
-from data.store import Conversion, Report, convert, is_prepared, open_prepared
+from data.store import is_prepared, open_prepared
 from diffusion_ode.errors import UserError
 from diffusion_ode.exit_statuses import DONE, INTERRUPTED, REFUSED
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from data.checksum import content_checksum
+from diffusion_ode.errors import UserError
 
 # Half a SHA-256's first half: enough that two data sets never share one, short enough for a table.
 FINGERPRINT_DIGITS = 16
@@ -100,7 +101,12 @@ class ImageData:
 
 @runtime_checkable
 class Source(Protocol):
-    """A data set by name. What it looks like is known without its data; its images by `load`."""
+    """A data set by name. What it looks like is known without its data; its images by `load`.
+
+    One of your own is a dataclass with these four: three may be plain class attributes, and `load`
+    may return `describe_images(self, train, test)` for images in memory, or `converted(…)` of
+    `data.conversion` for those that are stored once and mapped.
+    """
 
     @property
     def name(self) -> str:
@@ -128,7 +134,22 @@ def describe_images(
     test: np.ndarray,
     sources: tuple[tuple[str, str], ...] = (),
 ) -> ImageData:
-    """Images in memory together with the manifest that describes them."""
+    """Images in memory together with the manifest that describes them.
+
+    Raises:
+        UserError: they are not what the source says that they are.
+    """
+    for split, images in (("training", train), ("test", test)):
+        if images.dtype != np.uint8 or images.shape[1:] != tuple(source.shape) or not len(images):
+            raise UserError(
+                f"{source.name} has {split} images {images.dtype} {list(images.shape)}: give at"
+                f" least one, uint8 [n, {', '.join(map(str, source.shape))}], the source's shape."
+            )
+        if (largest := images.max()) >= source.levels:
+            raise UserError(
+                f"{source.name} has {split} images with values up to {largest}, but levels ="
+                f" {source.levels} allows {source.levels - 1}: set data.source.levels."
+            )
     manifest = Manifest(
         name=source.name,
         shape=source.shape,

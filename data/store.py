@@ -1,68 +1,24 @@
-"""Prepared data sets on disk: written so that a half one is never seen, read by memory map.
+"""Prepared data sets on disk, read by memory map; `data.conversion` writes them.
 
-DATA_DIR/NAME/{train.npy, test.npy, manifest.json}. A conversion works in DATA_DIR/.NAME.partial,
-writes down after every block how far it is on disk, and renames the folder when all of it is:
-killed at any moment, it leaves either nothing under NAME or the whole, and goes on when started
-again.
+DATA_DIR/NAME/{train.npy, test.npy, manifest.json}.
 """
 
-import contextlib
-import dataclasses
-import errno
-import fcntl
 import json
-import os
-import shutil
-from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
 
 import numpy as np
 
 from data.checksum import content_checksum
-from data.errors import DamagedData, damaged
+from data.errors import damaged
 from data.location import resolve_data_dir
-from data.recipe import Block, Recipe
+from data.recipe import Recipe
 from data.source import ImageData, Manifest, Source, SplitFacts
-from diffusion_ode.errors import UserError
 
 MANIFEST_FILE = "manifest.json"
-PROGRESS_FILE = "progress.json"
-SPLITS = ("train", "test")
 
 # Content is verified at every opening up to this size (about a second); beyond it,
 # `python -m data.prepare NAME` verifies it.
 VERIFIED_BYTES = 512 << 20
-
-# What a full disk, a folder that may not be written and a file in a folder's place raise.
-_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
-
-Report = Callable[[str], None]
-
-
-@dataclasses.dataclass(frozen=True)
-class Conversion:
-    """What is to be written under a name.
-
-    Attributes:
-        name: the folder's name.
-        shape: (height, width, channels) that every block must have.
-        levels: values must be below.
-        counts: images expected per split; None if any number will do.
-        blocks: per split, its images in order.
-        sources: (file name, checksum) of what the blocks are read from.
-        origin: what messages call the source, e.g. its path.
-        manifest_name: the name in the manifest, where it is not the folder's.
-    """
-
-    name: str
-    shape: tuple[int, int, int]
-    levels: int
-    counts: dict[str, int | None]
-    blocks: dict[str, Iterable[Block]]
-    sources: tuple[tuple[str, str], ...]
-    origin: str
-    manifest_name: str | None = None
 
 
 def is_prepared(data_dir: Path, name: str) -> bool:
@@ -134,167 +90,3 @@ def _verify(path: Path, images: np.ndarray, facts: SplitFacts, remedy: str) -> N
     found = content_checksum(images)
     if found != facts.checksum:
         raise damaged(path, f"has content {found}", facts.checksum, remedy)
-
-
-def convert(conversion: Conversion, data_dir: Path, report: Report = lambda _: None) -> None:
-    """Write a data set; a conversion that was interrupted goes on where it was.
-
-    Raises DamagedData where blocks are not what is expected: nothing is left then. Raises
-    UserError where the disk is full or not writable, or another process converts the same name.
-    """
-    partial = data_dir / f".{conversion.name}.partial"
-    try:
-        with _lock(data_dir, conversion.name):
-            if is_prepared(data_dir, conversion.name):  # By another process, in the meantime.
-                return
-            final = data_dir / conversion.name
-            if final.exists():
-                raise UserError(
-                    f"{final} is in the way and is no prepared data set: move it elsewhere."
-                )
-            _Writer(conversion, partial, report).write()
-            partial.rename(final)
-            _sync_folder(data_dir)
-    except DamagedData:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    except OSError as error:
-        if error.errno not in _UNWRITABLE:
-            raise
-        raise UserError(
-            f"{data_dir} cannot be written to ({error.strerror}): make room there or choose "
-            "another folder with --data_dir; the conversion goes on where it was."
-        ) from error
-
-
-class _Writer:
-    """One conversion into its partial folder."""
-
-    def __init__(self, conversion: Conversion, folder: Path, report: Report):
-        self._conversion = conversion
-        self._folder = folder
-        self._report = report
-
-    def write(self) -> None:
-        conversion = self._conversion
-        progress = self._read_progress()
-        facts = {
-            split: self._write_split(split, progress, conversion.blocks[split]) for split in SPLITS
-        }
-        manifest = Manifest(
-            name=conversion.manifest_name or conversion.name,
-            shape=conversion.shape,
-            levels=conversion.levels,
-            train=facts["train"],
-            test=facts["test"],
-            sources=conversion.sources,
-        )
-        _write_json(self._folder / MANIFEST_FILE, manifest.to_json())
-        (self._folder / PROGRESS_FILE).unlink()
-        _sync_folder(self._folder)
-
-    def _read_progress(self) -> dict[str, Any]:
-        """What an interrupted conversion of the same files has written, else a fresh start."""
-        sources = [list(source) for source in self._conversion.sources]
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            progress = json.loads((self._folder / PROGRESS_FILE).read_text())
-            if progress["sources"] == sources and all(split in progress for split in SPLITS):
-                return progress
-        shutil.rmtree(self._folder, ignore_errors=True)
-        self._folder.mkdir(parents=True)
-        start = {split: {"blocks": 0, "images": 0} for split in SPLITS}
-        return {"sources": sources, **start}
-
-    def _write_split(
-        self, split: str, progress: dict[str, Any], blocks: Iterable[Block]
-    ) -> SplitFacts:
-        done = progress[split]
-        path = self._folder / f"{split}.npy"
-        bytes_per_image = int(np.prod(self._conversion.shape))
-        with path.open("r+b" if path.exists() else "w+b") as file:
-            start = _write_header(file, (0, *self._conversion.shape))
-            if done["blocks"]:
-                self._report(f"{split}: going on after {done['images']} images")
-            # What was written after the last note of progress may be half a block.
-            file.truncate(start + done["images"] * bytes_per_image)
-            file.seek(0, os.SEEK_END)
-            for number, block in enumerate(blocks):
-                if number < done["blocks"]:
-                    continue
-                images = self._check(split, block(), done["images"])
-                file.write(np.ascontiguousarray(images).data)
-                _sync(file)
-                done["blocks"] = number + 1
-                done["images"] += len(images)
-                _write_json(self._folder / PROGRESS_FILE, progress)
-                self._report(f"{split}: {done['images']} images")
-            self._check_count(split, done["images"])
-            if _write_header(file, (done["images"], *self._conversion.shape)) != start:
-                raise AssertionError("NumPy's header grew with the number of images")
-            _sync(file)
-        images = np.load(path, mmap_mode="r", allow_pickle=False)
-        return SplitFacts(len(images), content_checksum(images))
-
-    def _check(self, split: str, images: np.ndarray, before: int) -> np.ndarray:
-        conversion = self._conversion
-        if images.dtype != np.uint8 or images.shape[1:] != conversion.shape:
-            found = f"has {split} images of {images.dtype} {images.shape[1:]}"
-            raise damaged(conversion.origin, found, f"uint8 {conversion.shape}")
-        if len(images) and images.max() >= conversion.levels:
-            found = f"has the value {images.max()} among its {split} images"
-            raise damaged(conversion.origin, found, f"at most {conversion.levels - 1}")
-        expected = conversion.counts[split]
-        if expected is not None and before + len(images) > expected:
-            found = f"has more than {expected} {split} images"
-            raise damaged(conversion.origin, found, f"exactly {expected}")
-        return images
-
-    def _check_count(self, split: str, count: int) -> None:
-        expected = self._conversion.counts[split]
-        if count != expected and expected is not None:
-            found = f"has {count} {split} images"
-            raise damaged(self._conversion.origin, found, f"exactly {expected}")
-        if count == 0:
-            raise damaged(self._conversion.origin, f"has no {split} images", "at least one")
-
-
-@contextlib.contextmanager
-def _lock(data_dir: Path, name: str) -> Iterator[None]:
-    data_dir.mkdir(parents=True, exist_ok=True)
-    with (data_dir / f".{name}.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(
-                f"Another process is preparing {name} in {data_dir}: wait until it is done."
-            ) from error
-        yield
-
-
-def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> int:
-    """Write a .npy header at the start; returns its length, which NumPy pads for counts to grow."""
-    file.seek(0)
-    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(file, header)
-    return file.tell()
-
-
-def _write_json(path: Path, tree: Any) -> None:
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
-        file.write(json.dumps(tree, indent=2).encode())
-        _sync(file)
-    temporary.rename(path)
-
-
-def _sync(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -46,14 +46,7 @@ class ArrayFile:
 
     def load(self, data_dir: Path | None = None) -> ImageData:
         del data_dir  # They are read from where the user has them.
-        train, test = self._split()
-        for images in (train, test):
-            if images.max() >= self.levels:
-                raise UserError(
-                    f"{self.path} has values up to {images.max()} and levels={self.levels} allows "
-                    f"{self.levels - 1}: set data.source.levels."
-                )
-        return describe_images(self, train, test)
+        return describe_images(self, *self._split())
 
     def _split(self) -> tuple[np.ndarray, np.ndarray]:
         arrays = _read(Path(self.path).expanduser())

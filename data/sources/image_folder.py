@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from data.conversion import converted
 from data.formats import picture
-from data.location import resolve_data_dir
+from data.recipe import Block
 from data.source import ImageData
-from data.store import Block, Conversion, convert, is_prepared, open_prepared
 from diffusion_ode.errors import UserError
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".webp": "WEBP"}
@@ -45,25 +45,16 @@ class ImageFolder:
         return height, width, channels
 
     def load(self, data_dir: Path | None = None) -> ImageData:
-        folder = resolve_data_dir(data_dir)
         train, test = self._splits()
         shape = self.shape
-        listing = _listing(Path(self.path).expanduser(), train, test)
-        name = f"{self.name}-{listing}"
-        if not is_prepared(folder, name):
-            conversion = Conversion(
-                name=name,
-                shape=shape,
-                levels=self.levels,
-                counts={"train": len(train), "test": len(test)},
-                blocks={"train": _blocks(train, shape), "test": _blocks(test, shape)},
-                # Names, sizes and times of all pictures stand for the pictures themselves.
-                sources=((str(self.path), f"listing:{listing}"),),
-                origin=str(self.path),
-                manifest_name=self.name,
-            )
-            convert(conversion, folder)
-        return open_prepared(self, folder, name=name)
+        return converted(
+            self,
+            # Names, sizes and times of all pictures stand for the pictures themselves.
+            _listing(Path(self.path).expanduser(), train, test),
+            {"train": _blocks(train, shape), "test": _blocks(test, shape)},
+            data_dir,
+            origin=str(self.path),
+        )
 
     def _splits(self) -> tuple[list[Path], list[Path]]:
         root = Path(self.path).expanduser()

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from data.checksum import file_checksum
+from data.conversion import Conversion, Report, convert
 from data.errors import damaged, remedied
 from data.formats import picture
 from data.location import resolve_data_dir
 from data.source import ImageData
-from data.store import Conversion, Report, convert, is_prepared, open_prepared
+from data.store import is_prepared, open_prepared
 from diffusion_ode.errors import UserError
 
 PATCH_SIZES = (16, 32)

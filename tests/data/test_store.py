@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data.conversion import Conversion, convert
 from data.errors import DamagedData
 from data.sources.array_file import ArrayFile
-from data.store import Conversion, convert, is_prepared, open_prepared
+from data.store import is_prepared, open_prepared
 from diffusion_ode.errors import UserError
 
 SHAPE = (4, 4, 3)
@@ -110,7 +111,7 @@ SLOW_CONVERSION = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from data.store import Conversion, convert
+from data.conversion import Conversion, convert
 
 def block(number):
     def decode():

@@ -1,0 +1,76 @@
+"""Data sets that nothing in the program knows, from an .npz file and from a folder of PNGs."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from diffusion_ode.errors import UserError
+from launch.run import main
+from tests.strangers.data_folder import Icons
+from tests.strangers.data_npz import Stripes
+from tests.strangers.walk import walk
+
+
+@pytest.fixture
+def images():
+    return np.random.default_rng(0).integers(0, 4, (20, 4, 4, 1)).astype(np.uint8)
+
+
+@pytest.fixture
+def npz(images, tmp_path):
+    file = tmp_path / "stripes.npz"
+    np.savez(file, train=images[4:], test=images[:4])
+    return file
+
+
+@pytest.fixture
+def folder(images, tmp_path):
+    place = tmp_path / "icons"
+    place.mkdir()
+    for number, image in enumerate(images):
+        Image.fromarray(image[..., 0]).save(place / f"{number:02}.png")
+    return place
+
+
+def test_an_npz_goes_all_the_way(npz, tmp_path):
+    source = f"--set=data.source.path={npz}"
+    walked = walk(tmp_path, "--exp=tests.strangers.data_npz:stripes_vp", source)
+    assert walked.steps == [1, 2, 3, 4]
+    assert walked.result["data"]["name"] == "stripes"
+    assert walked.result["data"]["shape"] == [4, 4, 1]
+
+
+def test_a_folder_of_pngs_goes_all_the_way(folder, tmp_path):
+    flags = ("--exp=tests.strangers.data_folder:icons_vp", f"--data_dir={tmp_path / 'prepared'}")
+    walked = walk(tmp_path, *flags, f"--set=data.source.path={folder}")
+    assert walked.steps == [1, 2, 3, 4]
+    assert walked.result["data"]["name"] == "icons"
+    assert [place.name for place in (tmp_path / "prepared").glob("[!.]*")] == ["icons-20"]
+
+
+def test_the_folder_s_images_are_those_that_were_saved(images, folder, tmp_path):
+    loaded = Icons(str(folder)).load(tmp_path / "prepared")
+    np.testing.assert_array_equal(loaded.test, images[::5])
+    assert len(loaded.train) == 16
+    assert loaded.fingerprint == Icons(str(folder)).load(tmp_path / "prepared").fingerprint
+
+
+@pytest.mark.parametrize(
+    ("made", "says"),
+    [
+        (np.zeros((2, 4, 4, 1), np.float32), r"training images float32 \[2, 4, 4, 1\]"),
+        (np.zeros((2, 4, 4), np.uint8), r"give at least one, uint8 \[n, 4, 4, 1\]"),
+        (np.full((2, 4, 4, 1), 4, np.uint8), "values up to 4, but levels = 4 allows 3"),
+        (np.zeros((0, 4, 4, 1), np.uint8), "give at least one"),
+    ],
+)
+def test_images_that_are_not_what_the_source_says_are_refused(made, says, images, tmp_path):
+    np.savez(tmp_path / "wrong.npz", train=made, test=images)
+    with pytest.raises(UserError, match=says):
+        Stripes(str(tmp_path / "wrong.npz")).load()
+
+
+def test_a_model_for_other_images_is_refused_with_the_setting_that_fits(capsys):
+    flags = ["--exp=tests.strangers.data_npz:stripes_vp", "--set=model.pixels.levels=17"]
+    assert main([*flags, "--describe"]) == 2
+    assert "model.pixels=pixels(shape=(4, 4, 1), levels=4)" in capsys.readouterr().err
