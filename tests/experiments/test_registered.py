@@ -20,7 +20,12 @@ from launch.describing import description
 
 # Other tests register experiments of their own.
 ENTRIES = [e for e in registry.entries() if e.function.__module__.startswith("experiments.")]
-every_experiment = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
+STRANGER = registry.find("tests.strangers.network:digits_dit")  # nothing knows its network
+every_experiment = pytest.mark.parametrize(
+    "entry", [*ENTRIES, STRANGER], ids=lambda entry: entry.name
+)
+# Whose classes a document may name here.
+PACKAGES = (*construction.PACKAGES, "tests")
 
 # Names that scripts rely on, wherever else they are used.
 RELIED_ON = (
@@ -64,8 +69,8 @@ def test_it_builds_and_describes_without_its_data(entry):
 def test_config_is_saved_as_json_and_reloads_equal(entry):
     config = registry.configuration_of(entry)
     document = json.loads(json.dumps(to_document(config)))
-    assert from_document(document) == config
-    assert construction.build(document) == build(config)
+    assert from_document(document, packages=PACKAGES) == config
+    assert construction.build(document, packages=PACKAGES) == build(config)
 
 
 @every_experiment
