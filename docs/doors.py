@@ -19,6 +19,8 @@ DOORS = (
     "solver",
     "dequantization",
     "metric_writer",
+    "data_npz",
+    "data_folder",
     "task",
 )
 _BLOCK = re.compile(r"```python\n.*?```\n", re.DOTALL)
