@@ -20,7 +20,7 @@ from diffusion_ode.configs import construction, documents  # noqa: E402
 
 PICTURE = Path(__file__).resolve().with_suffix(".png")
 BASELINES = {"histogram for each pixel": 2.364, "extra-trees": 1.954}
-ROWS, COLUMNS = 6, 8
+ROWS, COLUMNS = 7, 8
 GAP = 1  # pixels between images
 INK, PALE = "#20639b", "#888888"
 
@@ -40,6 +40,7 @@ def main(workdir: Path) -> None:
         axes.imshow(_grid(images[: ROWS * COLUMNS]), cmap="gray_r", interpolation="nearest")
         axes.set_title(title)
         axes.set_axis_off()
+    figure.get_layout_engine().set(wspace=0.08)
     _draw_curve(curve, workdir)
     figure.savefig(PICTURE, dpi=130)
 
@@ -83,7 +84,7 @@ def _draw_curve(axes: plt.Axes, workdir: Path) -> None:
             color=PALE,
             fontsize=8,
         )
-    axes.set(xlabel="step", ylim=(1.6, 3.2), title="bits per dimension")
+    axes.set(xlabel="step", ylim=(1.7, 3.2), title="bits per dimension")
     axes.legend(fontsize=8, frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
 
