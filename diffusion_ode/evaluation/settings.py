@@ -15,8 +15,6 @@ ANOTHER_NAME = "give this one a name of its own by --set evaluate.name=…"
 # No row depends on them: the first images of a split are the same however many are judged, the
 # standard error's parts are found anew, and the folder has its name.
 _FREE = ("num_images", "error_images", "name")
-# Fields that version 0.1 did not have, as it behaved.
-_ALWAYS_SO = {"split": "test", "data": None}
 
 
 class EvaluationSettings:
@@ -97,8 +95,5 @@ class EvaluationSettings:
 
 def _binding(evaluate: Document) -> Document:
     """The arguments that rows depend on."""
-    arguments = {**_ALWAYS_SO, **evaluate["arguments"]}
-    return {
-        **evaluate,
-        "arguments": {name: value for name, value in arguments.items() if name not in _FREE},
-    }
+    arguments = evaluate["arguments"].items()
+    return {**evaluate, "arguments": {name: it for name, it in arguments if name not in _FREE}}

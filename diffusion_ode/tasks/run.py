@@ -106,8 +106,7 @@ class Run:
         In Python `DiffusionModel.load` takes the training's own.
         """
         for change in self.config_changes():
-            known = change.before and change.after  # else another version's, which did the same
-            if change.path.startswith(f"{task}.") and known:
+            if change.path.startswith(f"{task}."):
                 say(f"unlike {self.config_path}: {change.path}: {change.before} → {change.after}")
 
     def next_command(self, *flags: str) -> str:
