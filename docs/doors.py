@@ -12,15 +12,17 @@ PAGES, STRANGERS = ROOT / "docs" / "doors", ROOT / "tests" / "strangers"
 DOORS = (
     "network",
     "objective",
+    "optimizer",
+    "learning_rate",
     "schedule",
     "path",
     "parameterization",
     "time_sampler",
     "dequantization",
     "solver",
-    "metric_writer",
     "data_npz",
     "data_folder",
+    "metric_writer",
     "task",
 )
 _BLOCK = re.compile(r"```python\n.*?```\n", re.DOTALL)

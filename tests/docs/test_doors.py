@@ -43,7 +43,7 @@ def test_a_door_s_file_and_command_do_what_the_page_says(door, tmp_path, monkeyp
         for language in ("python", "console")
     )
     Path(f"my_{door}.py").write_text(code, encoding="utf-8")
-    program, script, *words = shlex.split(command.removeprefix("$ "))
+    program, script, *words = shlex.split(command.removeprefix("$ ").replace("\\\n", ""))
     assert (program, script) == ("python", "launch/run.py")
     assert main([*words, "--describe", "--device=h100"]) == 0, capsys.readouterr().err
 
