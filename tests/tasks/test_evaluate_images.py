@@ -27,10 +27,18 @@ def evaluate(workdir, **changed):
 
 
 @pytest.fixture(scope="module")
-def judged(trained_workdir):
+def home(trained_workdir, tmp_path_factory):
+    """A workdir of this module's own, without the other modules' evaluations."""
+    folder = tmp_path_factory.mktemp("judged")
+    (folder / "checkpoints").symlink_to(trained_workdir / "checkpoints")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def judged(home):
     """Test images by both, by the bound and by the ODE, and training images."""
     ways = {"both": {}, "bound": {"ode": None}, "ode": {"bound": None}, "train": {"split": "train"}}
-    return {name: evaluate(trained_workdir, **way) for name, way in ways.items()}
+    return {name: evaluate(home, **way) for name, way in ways.items()}
 
 
 def test_folder_says_what_differs_from_the_default(judged):
@@ -84,9 +92,9 @@ def test_evaluation_goes_on_in_the_midst_of_either_pass(judged, workdir, kept):
     assert again == (whole / "per_example.csv").read_text()
 
 
-def test_gap_between_training_and_test_images_has_the_error_of_two_means(judged, trained_workdir):
+def test_gap_between_training_and_test_images_has_the_error_of_two_means(judged, home):
     compare = Compare("truncated_normal-k1-first6", "truncated_normal-k1-train-first6")
-    done = compare.run(run_in(trained_workdir, experiment()))
+    done = compare.run(run_in(home, experiment()))
     gap = json.loads(done.written[0][1].read_text())
     test, train = (judged[name][1]["ode"] for name in ("both", "train"))
     assert gap["difference"] == pytest.approx(test["bpd"] - train["bpd"])
@@ -99,13 +107,11 @@ def test_gap_between_training_and_test_images_has_the_error_of_two_means(judged,
     assert [what for what, _ in done.rows][::2][:2] == ["test images", "training images"]
 
 
-def test_evaluation_beside_the_one_named_is_found(judged, trained_workdir):
-    done = Compare(other="bound-first6").run(run_in(trained_workdir, experiment()))
+def test_evaluation_beside_the_one_named_is_found(judged, home):
+    done = Compare(other="bound-first6").run(run_in(home, experiment()))
     assert json.loads(done.written[0][1].read_text())["figure"] == "bound"
     with pytest.raises(UserError, match="has the bound alone, the other the ODE alone"):
-        Compare("bound-first6", "truncated_normal-k1-ode-first6").run(
-            run_in(trained_workdir, experiment())
-        )
+        Compare("bound-first6", "truncated_normal-k1-ode-first6").run(run_in(home, experiment()))
 
 
 def test_validation_images_are_those_held_out(workdir):
@@ -122,16 +128,16 @@ def test_validation_images_are_those_held_out(workdir):
         fewer.evaluate.run(run_in(workdir, fewer))
 
 
-def test_images_of_another_source_are_judged_by_the_same_model(trained_workdir, tmp_path):
+def test_images_of_another_source_are_judged_by_the_same_model(home, tmp_path):
     images = np.random.default_rng(0).integers(0, 17, (8, 8, 8, 1), np.uint8)
     np.savez(tmp_path / "no ise.npz", train=images[:4], test=images[4:])
     source = ArrayFile(str(tmp_path / "no ise.npz"), levels=17)
-    folder, result = evaluate(trained_workdir, data=source, ode=None, num_images=None)
+    folder, result = evaluate(home, data=source, ode=None, num_images=None)
     assert folder.name == "2-bound-no_ise"
     assert (result["data"]["name"], result["data"]["num_images"]) == ("no ise", 4)
     assert result["data"]["fingerprint"] == source.load().fingerprint
-    own, _ = evaluate(trained_workdir, ode=None)
-    done = Compare(folder.name, own.name).run(run_in(trained_workdir, experiment()))
+    own, _ = evaluate(home, ode=None)
+    done = Compare(folder.name, own.name).run(run_in(home, experiment()))
     assert {"images of no ise", "images of digits"} <= {what for what, _ in done.rows}
 
 
