@@ -47,6 +47,7 @@ def published(
     config.train.num_steps = num_steps
     config.train.batch_size = batch_size
     config.train.checkpoint_every = 10_000
+    config.train.pictures_every = 10_000
     config.train.optimizer = fdl.Config(
         AdamW,
         learning_rate=fdl.Config(WarmedUp, peak=2e-4, warmup_steps=100, start=1e-8),

@@ -64,7 +64,8 @@ def train_step_flops(program: TrainProgram) -> StepFlops:
 def _counted(program: TrainProgram) -> StepFlops:
     """XLA's analysis of the step as it is before compiling, on one device and in one part."""
     one = Mesh(data=1).build(jax.local_devices()[:1])
-    lowered = dataclasses.replace(program, placement=one, accumulation=1).lower_step()
+    alone = dataclasses.replace(program, placement=one, accumulation=1, steps_per_call=1)
+    lowered = alone.lower_step()
     halved = _BFLOAT16_PRODUCT.search(lowered.as_text()) is not None
     analysis = lowered.cost_analysis() or {}
     return StepFlops(model=float(analysis["flops"]), bfloat16=halved)

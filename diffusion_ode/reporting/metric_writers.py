@@ -36,6 +36,15 @@ class MetricWriter(Protocol):
         ...
 
 
+@runtime_checkable
+class HistogramWriter(Protocol):
+    """A metric writer that takes histograms too."""
+
+    def write_histogram(self, step: int, name: str, edges: np.ndarray, heights: np.ndarray) -> None:
+        """Write the heights of bins, one fewer than their edges."""
+        ...
+
+
 class MetricWriters:
     """Several writers as one, opened in a folder; a context that closes them."""
 
@@ -62,6 +71,11 @@ class MetricWriters:
     def write_image(self, step: int, name: str, image: np.ndarray) -> None:
         for writer in self._writers:
             writer.write_image(step, name, image)
+
+    def write_histogram(self, step: int, name: str, edges: np.ndarray, heights: np.ndarray) -> None:
+        for writer in self._writers:
+            if isinstance(writer, HistogramWriter):
+                writer.write_histogram(step, name, edges, heights)
 
     def close(self) -> None:
         for writer in self._writers:

@@ -46,6 +46,20 @@ class TensorBoardWriter:
         picture = summary.image(name, image, dataformats="HWC")
         self._write(Event(step=step, summary=picture))
 
+    def write_histogram(self, step: int, name: str, edges: np.ndarray, heights: np.ndarray) -> None:
+        # TensorBoard draws a bin up to its limit and from the limit before; the sums are not shown.
+        bins = summary.histogram_raw(
+            name,
+            min=edges[0],
+            max=edges[-1],
+            num=heights.sum(),
+            sum=0.0,
+            sum_squares=0.0,
+            bucket_limits=edges.tolist(),
+            bucket_counts=[0.0, *heights.tolist()],
+        )
+        self._write(Event(step=step, summary=bins))
+
     def close(self) -> None:
         if self._events is not None:
             self._events.close()

@@ -31,7 +31,7 @@ from diffusion_ode.tasks.subject import Subject
 from diffusion_ode.tasks.task_result import TaskResult
 from diffusion_ode.training.beginning import begin, check_changes
 from diffusion_ode.training.data_identity import DataIdentity
-from diffusion_ode.training.loop import Intervals, TrainLoop
+from diffusion_ode.training.loop import Intervals, TrainLoop, check_in_calls
 from diffusion_ode.training.optimizer import AdamW, Optimizer
 from diffusion_ode.training.profiling import Profiler, Steps
 from diffusion_ode.training.program import TrainProgram
@@ -62,6 +62,7 @@ class Train:
       num_steps: optimiser steps of this run.
       batch_size: images per optimiser step, over all devices.
       accumulation: parts that a batch is divided into.
+      steps_per_call: in one dispatch, for accelerators; a CPU would only compile them for longer.
       objective, optimizer, average: what is minimised, how, and what is averaged for evaluation.
       warm_start: what is taken over from another run, and from which.
       seed: of parameters, order of the data and all noise.
@@ -83,6 +84,7 @@ class Train:
     num_steps: int = 1000
     batch_size: int = 128
     accumulation: int = 1
+    steps_per_call: int = 1
     objective: Objective = field(default_factory=FlowMatching)
     optimizer: Optimizer = field(default_factory=AdamW)
     average: ExponentialAverage = field(default_factory=ExponentialAverage)
@@ -106,20 +108,14 @@ class Train:
 
     def __post_init__(self):
         names = ("num_steps", "batch_size", "accumulation", "log_every", "checkpoint_every")
-        for name in (*names, "keep_checkpoints", "num_pictures"):
+        for name in (*names, "keep_checkpoints", "num_pictures", "steps_per_call"):
             check_count(f"train.{name}", getattr(self, name))
-        if self.pictures_every is not None and self.pictures_every < 1:
-            raise UserError(
-                f"train.pictures_every = {self.pictures_every} is below 1: give a number of steps,"
-                " or None for no pictures."
-            )
-        if self.validate_every is not None:
-            check_count(
-                "train.validate_every",
-                self.validate_every,
-                "give a number of steps, or None to have it chosen; no validation at all is"
-                " train.validation_images=0",
-            )
+        for name, otherwise in (
+            ("pictures_every", "None for no pictures"),
+            ("validate_every", "None to have it chosen; train.validation_images=0 is none at all"),
+        ):
+            if (every := getattr(self, name)) is not None:
+                check_count(f"train.{name}", every, f"give a number of steps, or {otherwise}")
         if self.validation_images < 0:
             raise UserError(
                 f"train.validation_images = {self.validation_images} is negative: give a number of"
@@ -130,6 +126,8 @@ class Train:
                 f"train.validate_on = {self.validate_on!r} is not a split to validate on: give"
                 f" {VALIDATION} or {TEST}."
             )
+        every = ("num_steps", "log_every", "checkpoint_every", "validate_every", "pictures_every")
+        check_in_calls(self.steps_per_call, {name: getattr(self, name) for name in every})
         if self.profile is not None:
             self.profile.check_within(self.num_steps)
 
@@ -247,6 +245,7 @@ class Train:
             batch_size=self.batch_size,
             accumulation=self.accumulation,
             seed=self.seed,
+            steps_per_call=self.steps_per_call,
         )
 
     def _profiler(self, workdir: Path, console: Console, state: TrainState) -> Profiler:

@@ -3,7 +3,7 @@
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -11,11 +11,13 @@ import numpy as np
 
 from diffusion_ode.checkpoints.checkpoints import Checkpoints
 from diffusion_ode.distributed.interruption import Interruption
+from diffusion_ode.errors import UserError
 from diffusion_ode.reporting.metric_writers import MetricWriters
 from diffusion_ode.reporting.progress import Progress, rate
 from diffusion_ode.training.profiling import Profiler
 from diffusion_ode.training.program import CompiledStep, TrainProgram
 from diffusion_ode.training.state import TrainState
+from diffusion_ode.training.step_metrics import BITS_BY_TIME, bits_by_time
 from diffusion_ode.training.utilisation import Utilisation
 from diffusion_ode.training.validation import ValidationCurve
 
@@ -90,6 +92,7 @@ class TrainLoop:
     _under_way: deque = field(default_factory=deque)
     _since_log: list[dict[str, float]] = field(default_factory=list)
     _since_save: list[float] = field(default_factory=list)
+    _by_time: Any = 0.0  # as of the step, summed over the steps since the last log
     _waiting: float = 0.0
     _validated: dict[str, float] = field(default_factory=dict)
 
@@ -103,33 +106,35 @@ class TrainLoop:
         first, done = int(state.first_step), int(state.step)
         last = done if self.validation.stops else first + self.program.num_steps
         logged = begun = time.perf_counter()
+        taken = self.program.steps_per_call
+        check_in_calls(taken, {"num_steps less the steps that are done": last - done})
         while done < last:
-            self._begin_profile(done + 1 - first, first)
+            self._begin_profile(range(done + 1 - first, done + 1 + taken - first), first)
             state, metrics = self.step(state, self._next_batch())
-            done += 1
+            done += taken
             self._under_way.append((done, metrics))
             self._settle(but=1, first=first)
             self._end_profile(done - first, first)
 
             stopping = self.interruption.agreed()
             lowest = False
-            if self.validation.every and due(done, self.validation.every, last):
+            if self.validation.every and due(done, self.validation.every, last, taken):
                 logged += self._validate(done, state, first)
                 lowest = self.validation.is_lowest
                 last = done if self.validation.stops else last
-            if due(done, self.intervals.log, last):
+            if due(done, self.intervals.log, last, taken):
                 self._settle(but=0, first=first)
                 logged = self._log(done, logged)
             elif self._validated:
                 self.writers.write_scalars(done, self._validated)
                 self._validated = {}
-            if due(done, self.intervals.checkpoint, last) or stopping or lowest:
+            if due(done, self.intervals.checkpoint, last, taken) or stopping or lowest:
                 self._settle(but=0, first=first)
                 self._save(done, state)
             if stopping:
                 self.checkpoints.wait()
                 self.interruption.raise_if_requested()
-            if self.intervals.pictures and due(done, self.intervals.pictures, last):
+            if self.intervals.pictures and due(done, self.intervals.pictures, last, taken):
                 drawn = time.perf_counter()
                 with self.progress.pause():  # no part of the training's speed, here and below
                     self.writers.write_image(done, "samples", self.draw_picture(state.ema))
@@ -145,8 +150,8 @@ class TrainLoop:
         self.seconds = time.perf_counter() - begun
         return state
 
-    def _begin_profile(self, number: int, first: int) -> None:
-        if self.profiler is not None and self.profiler.begins_with(number):
+    def _begin_profile(self, numbers: range, first: int) -> None:
+        if self.profiler is not None and any(map(self.profiler.begins_with, numbers)):
             self._settle(but=0, first=first)
             self.profiler.begin()
 
@@ -157,31 +162,45 @@ class TrainLoop:
 
     def _next_batch(self):
         start = time.perf_counter()
-        batch = next(self.batches)
+        batches = [next(self.batches) for _ in range(self.program.steps_per_call)]
         self._waiting += time.perf_counter() - start
-        return self.program.place(batch)
+        return self.program.place(*batches)
 
     def _settle(self, but: int, first: int) -> None:
         """Waits for the metrics of all steps under way but the newest `but`."""
         while len(self._under_way) > but:
             done, metrics = self._under_way.popleft()
-            values = {name: float(value) for name, value in metrics.items()}
-            if not (math.isfinite(values["bpd"]) and math.isfinite(values["gradient_norm"])):
-                newest = self.checkpoints.latest_step()
-                raise NotFinite(
-                    f"the loss at step {done} is {values['bpd']} and its gradient's norm"
-                    f" {values['gradient_norm']}; the newest checkpoint, of step {newest}, is from"
-                    " before: lower the learning rate of train.optimizer and run again"
-                )
-            self._since_log.append(values)
-            self._since_save.append(values["bpd"])
-            speed = self.progress.speed()
-            details = [f"{self._recent_bpd():.3f} bpd", *self.validation.words()]
-            if speed:
-                details.append(f"{rate(speed * self.program.batch_size)} images/s")
-                if self.utilisation is not None:
-                    details.append(f"{100 * self.utilisation.at(speed):.0f} % MFU")
-            self.progress.update(done - first, *details)
+            for number, values in self._of_each_step(done, metrics):
+                self._settle_one(number, first, values)
+
+    def _of_each_step(self, done: int, metrics) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+        arrays = {name: np.asarray(value) for name, value in metrics.items()}
+        taken = self.program.steps_per_call
+        if taken == 1:
+            yield done, arrays
+            return
+        for i in range(taken):
+            yield done - taken + 1 + i, {name: array[i] for name, array in arrays.items()}
+
+    def _settle_one(self, done: int, first: int, arrays: dict[str, np.ndarray]) -> None:
+        self._by_time = self._by_time + arrays.pop(BITS_BY_TIME, 0.0)
+        values = {name: float(value) for name, value in arrays.items()}
+        if not (math.isfinite(values["bpd"]) and math.isfinite(values["gradient_norm"])):
+            newest = self.checkpoints.latest_step()
+            raise NotFinite(
+                f"the loss at step {done} is {values['bpd']} and its gradient's norm"
+                f" {values['gradient_norm']}; the newest checkpoint, of step {newest}, is from"
+                " before: lower the learning rate of train.optimizer and run again"
+            )
+        self._since_log.append(values)
+        self._since_save.append(values["bpd"])
+        speed = self.progress.speed()
+        details = [f"{self._recent_bpd():.3f} bpd", *self.validation.words()]
+        if speed:
+            details.append(f"{rate(speed * self.program.batch_size)} images/s")
+            if self.utilisation is not None:
+                details.append(f"{100 * self.utilisation.at(speed):.0f} % MFU")
+        self.progress.update(done - first, *details)
 
     def _validate(self, done: int, state: TrainState, first: int) -> float:
         """Judges the averaged parameters; the seconds that it took."""
@@ -208,6 +227,10 @@ class TrainLoop:
             scalars["train/mfu"] = self.utilisation.at(count / (now - logged))
         scalars["train/input_wait"] = self._waiting / (now - logged)
         self.writers.write_scalars(done, {**scalars, **self._validated})
+        if np.ndim(self._by_time):
+            edges, heights = bits_by_time(self.program.model, self._by_time)
+            self.writers.write_histogram(done, f"train/{BITS_BY_TIME}", edges, heights)
+        self._by_time = 0.0
         self._since_log.clear()
         self._validated = {}
         self._waiting = 0.0
@@ -222,6 +245,20 @@ class TrainLoop:
         self._since_save.clear()
 
 
-def due(done: int, interval: int, last: int) -> bool:
-    """Whether something of that interval is due after `done` steps."""
-    return done % interval == 0 or done == last
+def check_in_calls(taken: int, counts: Mapping[str, int | None]) -> None:
+    """Refuses counts of steps that end within a call of `taken` steps.
+
+    Raises:
+      UserError: one of them does.
+    """
+    for name, count in counts.items():
+        if count is not None and count % taken:
+            raise UserError(
+                f"train.{name} = {count} is not a multiple of train.steps_per_call = {taken}:"
+                " choose a multiple, or set that to 1."
+            )
+
+
+def due(done: int, interval: int, last: int, taken: int = 1) -> bool:
+    """Whether something of that interval is due after `done` steps, `taken` of them just now."""
+    return done % interval < taken or done == last

@@ -9,7 +9,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from diffusion_ode.backend import loops_are_fast
 from diffusion_ode.diffusion.model import Model
 from diffusion_ode.objectives.objective import Objective
 from diffusion_ode.randomness import stream_key
@@ -25,6 +27,7 @@ class TrainProgram:
 
     Args:
       num_steps, batch_size, accumulation, seed: as in the step.
+      steps_per_call: that one call of the compiled step takes, one after the other.
     """
 
     model: Model
@@ -36,6 +39,7 @@ class TrainProgram:
     batch_size: int
     accumulation: int
     seed: int
+    steps_per_call: int = 1
 
     @functools.cached_property
     def abstract_state(self) -> TrainState:
@@ -49,12 +53,14 @@ class TrainProgram:
 
     @property
     def abstract_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
-        """Shapes, types and shardings of what a step takes of a batch."""
-        shape = (self.batch_size, *self.model.pixels.shape)
-        sharding = self.placement.batch
+        """Shapes, types and shardings of what a call takes: a batch, or several in a row."""
+        shape, sharding = (self.batch_size,), self.placement.batch
+        if self.steps_per_call > 1:
+            shape, sharding = (self.steps_per_call, *shape), self.placement.batches
+        images = (*shape, *self.model.pixels.shape)
         return {
-            "image": jax.ShapeDtypeStruct(shape, jnp.uint8, sharding=sharding),
-            "flag": jax.ShapeDtypeStruct((self.batch_size,), jnp.float32, sharding=sharding),
+            "image": jax.ShapeDtypeStruct(images, jnp.uint8, sharding=sharding),
+            "flag": jax.ShapeDtypeStruct(shape, jnp.float32, sharding=sharding),
         }
 
     def fresh_state(self) -> TrainState:
@@ -90,15 +96,34 @@ class TrainProgram:
             seed=self.seed,
             divide=self.placement.divide,
         )
+
+        def steps(state, batches):
+            if loops_are_fast():
+                return jax.lax.scan(step, state, batches)
+            told = []
+            for i in range(self.steps_per_call):
+                # Nothing is fused across steps, so that each computes what it would alone.
+                state = jax.lax.optimization_barrier(state)
+                state, metrics = step(state, jax.tree.map(lambda a, i=i: a[i], batches))
+                told.append(metrics)
+            return state, jax.tree.map(lambda *each: jnp.stack(each), *told)
+
         shardings = jax.tree.map(lambda leaf: leaf.sharding, self.abstract_state)
         jitted = jax.jit(
-            step, donate_argnums=0, out_shardings=(shardings, self.placement.replicated)
+            step if self.steps_per_call == 1 else steps,
+            donate_argnums=0,
+            out_shardings=(shardings, self.placement.replicated),
         )
         return jitted.lower(self.abstract_state, self.abstract_batch)
 
-    def place(self, batch: dict[str, Any]) -> dict[str, jax.Array]:
-        """A NumPy batch of this process → what the compiled step takes."""
-        return self.placement.place_batch({name: batch[name] for name in self.abstract_batch})
+    def place(self, *batches: dict[str, Any]) -> dict[str, jax.Array]:
+        """NumPy batches of this process, as many as a call takes → what the compiled step takes."""
+        rows = {name: [batch[name] for batch in batches] for name in self.abstract_batch}
+        if self.steps_per_call == 1:
+            return self.placement.place_batch({name: only for name, (only,) in rows.items()})
+        return self.placement.place_batch(
+            {name: np.stack(each) for name, each in rows.items()}, self.placement.batches
+        )
 
     @functools.cached_property
     def _initial(self) -> Callable[[], TrainState]:
@@ -113,7 +138,7 @@ class TrainProgram:
 
 @dataclass(frozen=True)
 class CompiledStep:
-    """An executable and the seconds it took to make."""
+    """An executable, of one step or of several in a row, and the seconds it took to make."""
 
     executable: Any
     seconds: float

@@ -94,6 +94,11 @@ class Placement:
         """The first axis over all devices."""
         return NamedSharding(self.mesh, _BATCH)
 
+    @property
+    def batches(self) -> NamedSharding:
+        """Several batches in a row: the second axis over all devices."""
+        return NamedSharding(self.mesh, PartitionSpec(None, *_BATCH))
+
     def check_batch(self, batch_size: int, accumulation: int) -> None:
         """Refuses a batch that the devices and the accumulation do not divide."""
         parts = self.mesh.size * accumulation
@@ -125,10 +130,11 @@ class Placement:
         held = self.batch.addressable_devices_indices_map((batch_size,)).values()
         return np.unique(np.concatenate([np.arange(batch_size)[rows] for rows in held]))
 
-    def place_batch(self, batch: Any) -> Any:
+    def place_batch(self, batch: Any, sharding: NamedSharding | None = None) -> Any:
         """This process's `rows` of a global batch (NumPy) → global arrays."""
+        sharding = sharding or self.batch
         return jax.tree.map(
-            lambda rows: jax.make_array_from_process_local_data(self.batch, rows), batch
+            lambda rows: jax.make_array_from_process_local_data(sharding, rows), batch
         )
 
     def divide(self, gradient: Callable[[Any, Any, Any], tuple[Any, Any]]) -> Callable:

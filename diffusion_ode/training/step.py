@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from diffusion_ode import units
 from diffusion_ode.backend import loops_are_fast
 from diffusion_ode.diffusion.model import Model
 from diffusion_ode.errors import UserError
@@ -16,6 +15,7 @@ from diffusion_ode.objectives.objective import LossTerms, Objective
 from diffusion_ode.randomness import batch_key, shifted, stream_key
 from diffusion_ode.training.optimizer import Moment, Optimizer, known_rate, updated
 from diffusion_ode.training.state import TrainState
+from diffusion_ode.training.step_metrics import step_metrics
 from diffusion_ode.typing import Array
 
 Batch = Mapping[str, Array]
@@ -100,7 +100,8 @@ def make_train_step(
             optimizer=optimizer_state,
             times=_taught(objective, model, state.times, terms),
         )
-        return new_state, _metrics(terms, gradients, dimensions) | known_rate(optimizer, moment)
+        metrics = step_metrics(model, terms, gradients, updates, state.parameters)
+        return new_state, metrics | known_rate(optimizer, moment)
 
     return train_step
 
@@ -136,16 +137,3 @@ def _taught(objective: Objective, model: Model, times, terms: LossTerms):
     if terms.integrand is None:
         return times
     return objective.times.update(times, model.schedule, *terms.integrand)
-
-
-def _metrics(terms: LossTerms, gradients, dimensions: int) -> dict[str, Array]:
-    """Scalars of one step: losses in bits per dimension."""
-    bits = units.bits_per_dimension(terms.loss, dimensions)
-    metrics = {
-        "bpd": jnp.mean(bits),
-        "loss_variance": jnp.var(bits),
-        "gradient_norm": optax.tree.norm(gradients),
-    }
-    for name, part in terms.parts.items():
-        metrics[f"{name}_bpd"] = jnp.mean(units.bits_per_dimension(part, dimensions))
-    return metrics

@@ -115,6 +115,15 @@ def test_a_resume_doubles_no_point_in_tensorboard(tmp_path):
     assert points_in(tmp_path, "a") == [(10, 10.0), (20, 20.0), (30, 31.0)]
 
 
+def test_a_histogram_reaches_the_writers_that_take_one(tmp_path):
+    edges, heights = np.array([-7.0, -1.0, 5.0]), np.array([0.5, 1.5])
+    with MetricWriters([JsonlWriter(), TensorBoardWriter()], tmp_path) as writers:
+        writers.write_histogram(5, "train/bits_by_time", edges, heights)
+    assert not (tmp_path / "metrics.jsonl").exists()
+    (drawn,) = (v.histo for e in events_in(tmp_path) for v in e.summary.value)
+    assert (list(drawn.bucket_limit), list(drawn.bucket)) == ([-7.0, -1.0, 5.0], [0.0, 0.5, 1.5])
+
+
 def test_several_writers_work_as_one(tmp_path):
     with MetricWriters([JsonlWriter(), TensorBoardWriter()], tmp_path) as writers:
         writers.resume_at(None)

@@ -74,7 +74,9 @@ def loop(recorder, *, spoiled_at=None, stop_at=None, num_steps=10, **more):
         return advanced, {"bpd": jnp.float32(loss), "gradient_norm": jnp.float32(1.0)}
 
     return TrainLoop(
-        program=SimpleNamespace(num_steps=num_steps, batch_size=2, place=lambda batch: batch),
+        program=SimpleNamespace(
+            num_steps=num_steps, batch_size=2, steps_per_call=1, place=lambda batch: batch
+        ),
         step=step,
         batches=Batches(recorder, stop_at),
         checkpoints=recorder,

@@ -123,6 +123,22 @@ def test_every_offered_piece_takes_a_real_step_and_its_config_is_written_and_rea
         assert bool(moved), name
 
 
+def optimizer_of(text):
+    return fdl.build(override(fdl.Config(Train), [f"optimizer={text}"])).optimizer
+
+
+def test_score_odes_clipping_and_vdms_linear_decay_are_settings():
+    clipped = optimizer_of("chain(clip_by_global_norm(1.0), optax.sgd(1.0))")
+    gradients = jax.tree.map(lambda leaf: 100.0 * jnp.ones_like(leaf), PARAMETERS)
+    updates, _ = updated(clipped, gradients, clipped.init(PARAMETERS), PARAMETERS)
+    assert float(optax.tree.norm(updates)) == pytest.approx(1.0, rel=1e-5)
+
+    warm, fall = "optax.linear_schedule(0.0, 2e-4, 100)", "optax.linear_schedule(2e-4, 0.0, 900)"
+    decaying = optimizer_of(f"AdamW(optax.join_schedules([{warm}, {fall}], [100]))")
+    rates = [float(decaying.rate(MOMENT._replace(step=jnp.int32(s)))) for s in (50, 100, 550, 1000)]
+    assert rates == pytest.approx([1e-4, 2e-4, 1e-4, 0.0], abs=1e-10)
+
+
 def test_ours_is_optaxs_adamw_with_the_published_values():
     rate = WarmedUp(peak=1e-2, warmup_steps=2)
     theirs = optax.adamw(rate, b1=0.9, b2=0.99, eps=1e-8, weight_decay=0.01, mask=NotBiases())

@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 import numpy as np
+import optax
 import pytest
 
 from diffusion_ode.errors import UserError
@@ -66,6 +67,21 @@ def test_published_checkpoint_fills_parameters_average_moments_and_step(
 def assert_kind(leaf, wanted):
     assert (leaf.shape, leaf.dtype) == (wanted.shape, wanted.dtype)
     assert leaf.sharding.is_equivalent_to(wanted.sharding, leaf.ndim)
+
+
+def test_published_moments_fill_any_adam_and_nothing_else(trees, tmp_path):
+    path = write_published(tmp_path, trees, step=600)
+    optimizer = optax.adamw(optax.linear_schedule(1e-3, 0.0, 10))
+    program = dataclasses.replace(program_of(small_model()), optimizer=optimizer)
+    adam, _, schedule = WarmStart().begin(program, f"reference:{path}").optimizer
+    assert (int(adam.count), int(schedule.count)) == (600, 0)
+    assert_same(adam.mu, trees.mu)
+
+    program = dataclasses.replace(program, optimizer=optax.sgd(1e-3))
+    with pytest.raises(UserError, match=r"train.optimizer is another: set .*optimizer=False"):
+        WarmStart().begin(program, f"reference:{path}")
+    state = WarmStart(optimizer=False).begin(program, f"reference:{path}")
+    assert int(state.step) == 600
 
 
 def test_no_two_arrays_of_the_state_share_a_buffer(program, trees, tmp_path):
