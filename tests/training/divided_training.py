@@ -14,6 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from diffusion_ode.diffusion.model import Model
 from diffusion_ode.diffusion.parameterization import VelocityPrediction
@@ -60,7 +61,9 @@ def program(placement: Placement, network: Any, accumulation: int = 1) -> TrainP
             Pixels(SHAPE, LEVELS),
         ),
         objective=FlowMatching(RememberedTimes()),
-        optimizer=AdamW(WarmedUp(1e-3, warmup_steps=1)),
+        optimizer=optax.chain(
+            optax.clip_by_global_norm(0.1), AdamW(WarmedUp(1e-3, warmup_steps=1))
+        ),
         average=ExponentialAverage(0.9),
         placement=placement,
         num_steps=STEPS,

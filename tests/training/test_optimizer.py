@@ -9,6 +9,8 @@ import numpy as np
 import optax
 import pytest
 
+from diffusion_ode.checkpoints.checkpoints import Checkpoints
+from diffusion_ode.checkpoints.stored import StoredCheckpoints
 from diffusion_ode.configs import construction
 from diffusion_ode.configs.documents import render
 from diffusion_ode.errors import UserError
@@ -189,6 +191,36 @@ def test_a_warm_start_begins_optaxs_schedules_anew_and_keeps_its_moments():
 def test_the_rate_is_told_where_it_is_known():
     assert known_rate(AdamW(0.5), MOMENT) == {"learning_rate": 0.5}
     assert known_rate(optax.chain(optax.clip(1.0), AdamW(0.5)), MOMENT) == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "chain(clip_by_global_norm(1.0), optax.contrib.muon(optax.constant_schedule(0.01)))",
+        "apply_if_finite(masked(lion(0.01), NotBiases()), 5)",
+        "noisy_sgd(0.01)",
+    ],
+)
+def test_optaxs_states_are_saved_and_go_on_bit_for_bit(text, tmp_path):
+    optimizer = optimizer_of(text)
+    parameters, state = step(optimizer, PARAMETERS, optimizer.init(PARAMETERS))
+    with Checkpoints(tmp_path, keep=1) as checkpoints:
+        checkpoints.save(1, {"optimizer": state}, {}, {})
+        checkpoints.wait()
+        abstract = jax.eval_shape(lambda: {"optimizer": optimizer.init(PARAMETERS)})
+        restored = checkpoints.restore(abstract).state["optimizer"]
+    assert jax.tree.structure(restored) == jax.tree.structure(state)
+    after, again = (step(optimizer, parameters, s)[0] for s in (state, restored))
+    jax.tree.map(np.testing.assert_array_equal, after, again)
+
+
+def test_another_optimiser_than_the_checkpoints_meets_a_sentence(tmp_path):
+    with Checkpoints(tmp_path, keep=1) as checkpoints:
+        checkpoints.save(1, {"optimizer": AdamW().init(PARAMETERS), "step": jnp.int32(1)}, {}, {})
+        checkpoints.wait()
+    wanted = jax.eval_shape(lambda: {"optimizer": optax.lion(0.01).init(PARAMETERS)})
+    with pytest.raises(UserError, match=r"set train.warm_start.optimizer=False to begin"):
+        StoredCheckpoints(tmp_path).restore_parameters(wanted)
 
 
 @pytest.mark.parametrize(
