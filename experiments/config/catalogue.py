@@ -52,6 +52,13 @@ def find_constructor(name: str) -> Callable:
     return construction.locate_constructor(references[0])
 
 
+def hidden_namesake(name: str) -> str:
+    """A remark to a sentence about a piece of ours, if a library's bears the same name."""
+    references = _references().get(_folded(name), ())  # none if it is called with its module
+    hidden = [reference.replace(":", ".") for reference in references if _of_a_library(reference)]
+    return f" ({either(hidden)} is another)" if 0 < len(hidden) < len(references) else ""
+
+
 def find_name(name: str) -> object | None:
     """The library function or dtype of a bare name such as `gelu`, or None."""
     last = name.rpartition(".")[2]

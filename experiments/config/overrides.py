@@ -152,7 +152,8 @@ def _piece(call: ast.Call) -> fdl.Config:
         raise _NotAValue("a call has no * or **")
     if len(call.args) > len(fields) and star is None:
         raise UserError(
-            f"{name} takes {len(fields)} arguments, not {len(call.args)}: {', '.join(fields)}."
+            f"{name} takes {len(fields)} arguments, not {len(call.args)}: {', '.join(fields)}"
+            f"{catalogue.hidden_namesake(name)}."
         )
     if star is not None and not call.args:
         raise UserError(f"{name} needs something to be made of: give it as {name}(…, …).")
@@ -161,7 +162,8 @@ def _piece(call: ast.Call) -> fdl.Config:
         assert keyword.arg is not None  # checked above
         if keyword.arg not in fields:
             raise UserError(
-                f"{name} has no field {keyword.arg!r}; {suggestion(keyword.arg, fields)}"
+                f"{name}{catalogue.hidden_namesake(name)} has no field {keyword.arg!r};"
+                f" {suggestion(keyword.arg, fields)}"
             )
         if keyword.arg in given:
             raise UserError(f"{name} is given {keyword.arg!r} twice: give it once.")
