@@ -9,7 +9,7 @@ from tests.training.divided_training import BATCH, DIVISIONS, SOME_DIVISIONS
 
 NAMES = [f"{data}x{fsdp}" for data, fsdp in DIVISIONS]
 SOME = [f"{data}x{fsdp}" for data, fsdp in SOME_DIVISIONS]
-SMALL = 512  # bytes: sums over a batch for the metrics; the smallest network's gradient is 3 kB
+SMALL = 1024  # bytes: sums over a batch for the metrics; the smallest network's gradient is 3 kB
 
 
 @pytest.fixture(scope="module")
