@@ -4,10 +4,12 @@ import contextlib
 import math
 from types import SimpleNamespace
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from diffusion_ode.errors import UserError
 from diffusion_ode.training.loop import Intervals, NotFinite, TrainLoop
 from diffusion_ode.training.profiling import Profiler, Steps
 from diffusion_ode.training.utilisation import Utilisation
@@ -100,6 +102,41 @@ def test_everything_is_done_at_its_interval_and_at_the_end():
     assert [step for step, *_ in recorder.saved] == [102, 105, 108, 110]
     assert [step for step, _ in recorder.scalars] == [104, 108, 110]
     assert recorder.pictures == [105, 110]
+
+
+def several_per_call(recorder, taken, spoiled_at=None):
+    """The loop of ten steps in calls of several."""
+    one_by_one = loop(recorder, spoiled_at=spoiled_at)
+    single = one_by_one.step
+
+    def step(state, batches):
+        told = []
+        for batch in batches:
+            state, metrics = single(state, batch)
+            told.append(metrics)
+        return state, jax.tree.map(lambda *each: jnp.stack(each), *told)
+
+    one_by_one.step = step
+    one_by_one.program.steps_per_call = taken
+    one_by_one.program.place = lambda *batches: batches
+    one_by_one.intervals = Intervals(log=4, checkpoint=4)
+    return one_by_one
+
+
+def test_steps_in_one_call_are_logged_and_saved_as_those_taken_alone():
+    recorder = Recorder()
+    several_per_call(recorder, 2).run(START)
+    assert [step for step, *_ in recorder.saved] == [104, 108, 110]
+    assert [step for step, _ in recorder.scalars] == [104, 108, 110]
+    first = recorder.scalars[0][1]["train/bpd"]
+    assert first == pytest.approx(np.mean([1, 1 / 2, 1 / 3, 1 / 4]), rel=1e-6)
+    with pytest.raises(NotFinite, match="the loss at step 107 is nan"):
+        several_per_call(Recorder(), 2, spoiled_at=7).run(START)
+
+
+def test_steps_left_that_no_whole_call_takes_are_refused():
+    with pytest.raises(UserError, match=r"= 10 is not a multiple of train.steps_per_call = 4"):
+        several_per_call(Recorder(), 4).run(START)
 
 
 def test_checkpoint_holds_the_state_and_the_iterator_of_one_moment():
