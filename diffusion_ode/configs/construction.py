@@ -4,7 +4,8 @@ A document (see `documents`) may come from anywhere: a downloaded checkpoint, a 
 what it may name is closed:
 
 - dataclasses and Flax modules, in the module that defines them, of the packages in `PACKAGES`;
-- the names of Flax, JAX and Optax listed below.
+- the names of Flax, JAX and Optax listed below;
+- classes and functions of the modules that the caller trusts, in the module that defines them.
 
 A name is one attribute of one module: nothing is traversed and nothing is evaluated.
 """
@@ -15,18 +16,18 @@ import importlib
 import inspect
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from diffusion_ode.configs.optax_names import OPTAX
 from diffusion_ode.errors import UserError
-from diffusion_ode.suggestions import either, suggestion
+from diffusion_ode.suggestions import suggestion
 
 Document = Any
 """One node of a document's tree; recursive, which annotations cannot say usefully."""
 
 PACKAGES = ("diffusion_ode", "data")
-"""The packages whose classes a document may name."""
+"""The packages whose classes any document may name."""
 
 LIBRARY_CONSTRUCTORS: Mapping[str, frozenset[str]] = OPTAX
 """Constructors of libraries that a document may call."""
@@ -48,22 +49,23 @@ MAX_NODES = 10_000  # an experiment has a few hundred
 
 _USE_ANOTHER = "use the folder of a run that you trust"
 _RESTORE = "restore the file from a checkpoint of its run"
-_REFERENCE = re.compile(r"([a-z][a-z0-9_]*(?:\.[a-z][a-z0-9_]*)*):([A-Za-z][A-Za-z0-9_]*)")
+_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
+_REFERENCE = re.compile(rf"({_NAME}(?:\.{_NAME})*):({_NAME})")
 
 
-def build(document: Document, *, packages: tuple[str, ...] = PACKAGES) -> Any:
+def build(document: Document, *, trusted: Sequence[str] = ()) -> Any:
     """The object that a document describes.
 
     Args:
       document: a tree of constructor calls, see `documents`.
-      packages: the packages trusted to be imported and constructed from.
+      trusted: modules and packages outside the program that may be imported and called, too.
 
     Raises:
       UserError: the document names something outside the allow-list, gives a field that its class
         does not have, lacks one that it needs, or is too deep or too large.
     """
     check_size(document)
-    return _build(document, "config", packages)
+    return _build(document, "config", trusted)
 
 
 def document_of(value: Any) -> Document:
@@ -146,7 +148,7 @@ def check_size(document: Document) -> None:
         )
 
 
-def locate_constructor(reference: str, packages: tuple[str, ...] = PACKAGES) -> Callable:
+def locate_constructor(reference: str, trusted: Sequence[str] = ()) -> Callable:
     """The class or function that `module:Name` says, if a document may call it.
 
     Raises:
@@ -155,23 +157,16 @@ def locate_constructor(reference: str, packages: tuple[str, ...] = PACKAGES) -> 
     module, name = _split(reference)
     if module in LIBRARY_CONSTRUCTORS:
         return _library_attribute(module, name, LIBRARY_CONSTRUCTORS[module])
-    if module.partition(".")[0] not in packages:
-        raise UserError(
-            f"The config calls {reference!r}, which is no piece of this program: it was refused "
-            f"and nothing of it ran, so {_USE_ANOTHER}."
-        )
+    if module.partition(".")[0] not in PACKAGES:
+        return _trusted_attribute(reference, trusted)
     found = vars(_import(module)).get(name)
-    if (
-        isinstance(found, type)
-        and dataclasses.is_dataclass(found)
-        and (found.__module__, found.__qualname__) == (module, name)
-    ):
+    if dataclasses.is_dataclass(found) and is_defined_in(module, name, found):
         return found
     near = suggestion(name, constructible_names(module))
     raise UserError(f"{module} defines no config class {name!r}; {near}")
 
 
-def locate_name(reference: str) -> Any:
+def locate_name(reference: str, trusted: Sequence[str] = ()) -> Any:
     """The function or dtype that `module:name` says, if a document may name it.
 
     Raises:
@@ -179,11 +174,15 @@ def locate_name(reference: str) -> Any:
     """
     module, name = _split(reference)
     if module not in LIBRARY_NAMES:
-        raise UserError(
-            f"The config names {reference!r}, which is not of {either(LIBRARY_NAMES)}: it was "
-            f"refused and nothing of it ran, so {_USE_ANOTHER}."
-        )
+        return _trusted_attribute(reference, trusted)
     return _library_attribute(module, name, LIBRARY_NAMES[module])
+
+
+def is_defined_in(module: str, name: str, thing: Any) -> bool:
+    """Whether it is a class or function, and this its own module and name."""
+    return (inspect.isclass(thing) or inspect.isfunction(thing)) and (
+        (thing.__module__, thing.__qualname__) == (module, name)
+    )
 
 
 def reference_of(constructor: Callable) -> str:
@@ -196,11 +195,14 @@ def reference_of(constructor: Callable) -> str:
 
 
 def name_of(thing: Any) -> str | None:
-    """`module:name` of a library's function or dtype that documents may name, else None."""
+    """`module:name` of a library's function or dtype, or of an outsider's function, else None."""
     for module, names in LIBRARY_NAMES.items():
         for name in sorted(names):
             if _loaded_attribute(module, name) is thing:
                 return f"{module}:{name}"
+    own = inspect.isfunction(thing) and thing.__module__.partition(".")[0] not in PACKAGES
+    if own and _loaded_attribute(thing.__module__, thing.__name__) is thing:
+        return f"{thing.__module__}:{thing.__name__}"
     return None
 
 
@@ -216,28 +218,28 @@ def constructible_names(module: str) -> list[str]:
     ]
 
 
-def _build(document: Document, where: str, packages: tuple[str, ...]) -> Any:
+def _build(document: Document, where: str, trusted: Sequence[str]) -> Any:
     match document:
         case None | bool() | int() | float() | str():
             return document
         case list():
-            return [_build(item, f"{where}[{i}]", packages) for i, item in enumerate(document)]
+            return [_build(item, f"{where}[{i}]", trusted) for i, item in enumerate(document)]
         case {"tuple": list(items), **others} if not others:
-            return tuple(_build(item, f"{where}[{i}]", packages) for i, item in enumerate(items))
+            return tuple(_build(item, f"{where}[{i}]", trusted) for i, item in enumerate(items))
         case {"dict": dict(items), **others} if not others:
-            return {key: _build(item, f"{where}[{key}]", packages) for key, item in items.items()}
+            return {key: _build(item, f"{where}[{key}]", trusted) for key, item in items.items()}
         case {"name": str(reference), **others} if not others:
-            return locate_name(reference)
+            return locate_name(reference, trusted)
         case {"call": str(reference), "arguments": dict(arguments), **others} if not others:
-            return _construct(reference, arguments, where, packages)
+            return _construct(reference, arguments, where, trusted)
     raise UserError(
         f"{where} is neither a literal nor one of the forms call, name, tuple and dict that a "
         f"config is made of: {_RESTORE}."
     )
 
 
-def _construct(reference: str, arguments: dict, where: str, packages: tuple[str, ...]) -> Any:
-    constructor = locate_constructor(reference, packages)
+def _construct(reference: str, arguments: dict, where: str, trusted: Sequence[str]) -> Any:
+    constructor = locate_constructor(reference, trusted)
     known = fields_of(constructor)
     for name in arguments:
         if name not in known:
@@ -247,7 +249,7 @@ def _construct(reference: str, arguments: dict, where: str, packages: tuple[str,
     for name, parameter in known.items():
         if parameter.default is parameter.empty and name not in arguments and name[0] != "*":
             raise UserError(f"{where}: {reference} lacks its field {name!r}: {_RESTORE}.")
-    values = {name: _build(value, f"{where}.{name}", packages) for name, value in arguments.items()}
+    values = {name: _build(value, f"{where}.{name}", trusted) for name, value in arguments.items()}
     several = values.pop(next((name for name in values if name[0] == "*"), ""), ())
     if not isinstance(several, tuple):
         raise UserError(f"{where}: {reference} takes any number of arguments: {_RESTORE}.")
@@ -263,16 +265,28 @@ def _split(reference: str) -> tuple[str, str]:
     return match[1], match[2]
 
 
-def _import(module: str) -> Any:
+def _import(module: str, remedy: str = "use the version of the program that made it") -> Any:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise  # the module exists; a library that it needs does not
         raise UserError(
-            f"The config names the module {module!r}, which this version of the program has not: "
-            "use the version that made it."
+            f"The config names the module {module!r}, which is not found: {remedy}."
         ) from error
+
+
+def _trusted_attribute(reference: str, trusted: Sequence[str]) -> Any:
+    module, name = _split(reference)
+    if not any(f"{module}.".startswith(f"{one}.") for one in trusted):
+        raise UserError(
+            f"The config uses {reference!r}, which is no piece of this program, so nothing of it"
+            f" ran: if you trust it, load with trusted=({module!r},)."
+        )
+    found = vars(_import(module, "put the folder that holds it on PYTHONPATH")).get(name)
+    if is_defined_in(module, name, found):
+        return found
+    raise UserError(f"{module} defines no class or function {name!r}: use the version that did.")
 
 
 def _library_attribute(module: str, name: str, allowed: frozenset[str]) -> Any:

@@ -1,8 +1,9 @@
 """A trained model in three lines of Python."""
 
 import dataclasses
+import functools
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -128,12 +129,15 @@ class DiffusionModel:
         self.facts = dict(facts or {})
 
     @classmethod
-    def load(cls, workdir: str | Path, checkpoint: Step = None) -> "DiffusionModel":
+    def load(
+        cls, workdir: str | Path, checkpoint: Step = None, *, trusted: Sequence[str] = ()
+    ) -> "DiffusionModel":
         """The averaged parameters of a checkpoint, with the likelihood and sampler it is run with.
 
         Args:
           workdir: of a training, e.g. "runs/digits_vp".
           checkpoint: a step, "best", or None for the newest.
+          trusted: modules of your own, such as "my_module", whose classes its config may call.
 
         Raises:
           UserError: there is no sound checkpoint, or its config is missing or names what is not
@@ -148,14 +152,15 @@ class DiffusionModel:
         checkpoints = StoredCheckpoints(folder)
         document = checkpoints.read_document(checkpoint)
         pieces = _pieces(document, folder)
-        model: Model = construction.build(pieces["model"])
+        build = functools.partial(construction.build, trusted=trusted)
+        model: Model = build(pieces["model"])
         abstract = jax.eval_shape(model.init, jax.random.key(0))
         restored = checkpoints.restore_parameters({"ema": abstract}, checkpoint)
         return cls(
             model,
             restored.state["ema"],
-            construction.build(pieces["evaluate"]["arguments"]["ode"]),
-            construction.build(pieces["sample"]["arguments"]["sampler"]),
+            build(pieces["evaluate"]["arguments"]["ode"]),
+            build(pieces["sample"]["arguments"]["sampler"]),
             {"step": restored.step, **restored.facts},
         )
 

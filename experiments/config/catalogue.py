@@ -16,6 +16,7 @@ from pathlib import Path
 
 from diffusion_ode.configs import construction
 from diffusion_ode.errors import UserError
+from diffusion_ode.outside import outside_module
 from diffusion_ode.suggestions import either, suggestion
 
 
@@ -30,7 +31,8 @@ class UnknownPiece(UserError):
 def find_constructor(name: str) -> Callable:
     """The class or library constructor of a name: `StraightPath`, `straight_path`, `adamw`.
 
-    Dots tell namesakes apart: `diffusion_ode.diffusion.straight_path.StraightPath`.
+    Dots tell namesakes apart, `diffusion_ode.diffusion.straight_path.StraightPath`, and lead to
+    what is outside the program: `my_module.MyPath`.
 
     Raises:
       UnknownPiece: there is none.
@@ -43,6 +45,8 @@ def find_constructor(name: str) -> Callable:
         if not module or reference.partition(":")[0] == module
     ]
     if not references:
+        if _is_outside(module):
+            return _outside(module, last)
         raise UnknownPiece(last)
     ours = [reference for reference in references if not _of_a_library(reference)]
     references = ours or references  # a library's namesake is called with the library's name
@@ -60,12 +64,37 @@ def hidden_namesake(name: str) -> str:
 
 
 def find_name(name: str) -> object | None:
-    """The library function or dtype of a bare name such as `gelu`, or None."""
-    last = name.rpartition(".")[2]
+    """The function or dtype of a name such as `gelu` or `my_module.my_function`, or None."""
+    before, _, last = name.rpartition(".")
     for module, names in construction.LIBRARY_NAMES.items():
         if last in names and name in (last, f"{module}.{last}"):
             return construction.locate_name(f"{module}:{last}")
-    return None
+    if _is_outside(before) and importlib.util.find_spec(before.partition(".")[0]):
+        return _outside(before, last)
+    return None  # it may be a text, such as the name of a file
+
+
+def _is_outside(module: str) -> bool:
+    """Whether a module, if there is one of this name, is somebody's own.
+
+    Nobody keeps pieces in Python's own library, which can do things that no piece should.
+    """
+    first = module.partition(".")[0]
+    known = (*construction.PACKAGES, *construction.LIBRARY_CONSTRUCTORS, *sys.stdlib_module_names)
+    return bool(first) and first not in known
+
+
+def _outside(module: str, name: str) -> Callable:
+    """A class or function of somebody's own module: named on the command line, so trusted."""
+    found = vars(outside_module(f"{module}:{name}", "piece"))
+    own = {
+        key: value for key, value in found.items() if construction.is_defined_in(module, key, value)
+    }
+    if name not in own:
+        raise UserError(
+            f"The module {module!r} has no class or function {name!r}; {suggestion(name, own)}"
+        )
+    return own[name]
 
 
 def piece_names() -> list[str]:

@@ -77,16 +77,6 @@ def to_document(config: Any) -> Document:
     return _document(explicit(config))
 
 
-def from_document(document: Document, *, packages: tuple[str, ...] = construction.PACKAGES) -> Any:
-    """The config that a document describes; the inverse of `to_document`.
-
-    Raises:
-      UserError: the document is not one that `construction.build` would take.
-    """
-    construction.build(document, packages=packages)  # every check, in its one place
-    return _from_checked(document, packages)
-
-
 def _config(constructor: Callable, arguments: dict[str, Any]) -> fdl.Config:
     in_order = [name for name in construction.fields_of(constructor) if name in arguments]
     return config_of(constructor, {name: explicit(arguments[name]) for name in in_order})
@@ -108,20 +98,3 @@ def _document(value: Any) -> Document:
     if name := construction.name_of(value):
         return {"name": name}
     return value
-
-
-def _from_checked(document: Document, packages: tuple[str, ...]) -> Any:
-    match document:
-        case {"call": reference, "arguments": arguments}:
-            constructor = construction.locate_constructor(reference, packages)
-            fields = {name: _from_checked(value, packages) for name, value in arguments.items()}
-            return config_of(constructor, fields)
-        case {"name": reference}:
-            return construction.locate_name(reference)
-        case {"tuple": items}:
-            return tuple(_from_checked(item, packages) for item in items)
-        case {"dict": items}:
-            return {key: _from_checked(item, packages) for key, item in items.items()}
-        case list():
-            return [_from_checked(item, packages) for item in document]
-    return document

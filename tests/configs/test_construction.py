@@ -54,6 +54,7 @@ def test_library_functions_and_dtypes_are_named_not_called():
 @pytest.mark.parametrize(
     "target",
     [
+        "tests.strangers.network:DiT",
         "os:system",
         "os.system",
         "subprocess:Popen",
@@ -94,8 +95,21 @@ def test_document_may_name_nothing_outside_the_allow_list(target, form):
     assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    "target", ["tests.strangers.path:jnp", "tests.strangers.path:Path", "tests.strangers.path:Gone"]
+)
+def test_a_trusted_module_lends_only_what_it_defines(target):
+    with pytest.raises(UserError, match="defines no class or function"):
+        construction.build({"name": target}, trusted=("tests",))
+
+
+def test_a_trusted_module_is_no_longer_name_that_begins_alike():
+    with pytest.raises(UserError, match="no piece of this program"):
+        construction.build(call("tests_of_others.path:Evil"), trusted=("tests",))
+
+
 def test_library_constructor_cannot_be_smuggled_in_as_an_argument():
-    with pytest.raises(UserError, match="calls 'os:system', which is no piece of this program"):
+    with pytest.raises(UserError, match="uses 'os:system', which is no piece of this program"):
         construction.build(call(SCHEDULE, gamma_0=call("os:system", command="touch /tmp/x")))
 
 
@@ -118,7 +132,7 @@ def test_nothing_is_imported_for_a_refused_document():
     [
         (call(SCHEDULE, gama_0=1.0), "did you mean gamma_0"),
         (call("diffusion_ode.diffusion.schedule:LinearShedule"), "did you mean LinearSchedule"),
-        (call("diffusion_ode.diffusion.gone:Thing"), "use the version that made it"),
+        (call("diffusion_ode.diffusion.gone:Thing"), "use the version of the program that made it"),
         (call("diffusion_ode.diffusion.model:Model"), "lacks its field 'path'"),
         (call(SCHEDULE, gamma_0=6.0), "gamma_0 = 6.0 is not below"),
         ({"call": SCHEDULE}, "neither a literal nor"),

@@ -14,7 +14,7 @@ from diffusion_ode.training.state import initial_state
 from diffusion_ode.training.step import make_train_step
 from experiments import registry
 from experiments.config.building import build
-from experiments.config.conversion import from_document, to_document
+from experiments.config.conversion import explicit, to_document
 from experiments.config.overrides import field_paths, override
 from launch.describing import description
 
@@ -25,7 +25,7 @@ every_experiment = pytest.mark.parametrize(
     "entry", [*ENTRIES, STRANGER], ids=lambda entry: entry.name
 )
 # Whose classes a document may name here.
-PACKAGES = (*construction.PACKAGES, "tests")
+TRUSTED = ("tests",)
 
 # Names that scripts rely on, wherever else they are used.
 RELIED_ON = (
@@ -69,8 +69,8 @@ def test_it_builds_and_describes_without_its_data(entry):
 def test_config_is_saved_as_json_and_reloads_equal(entry):
     config = registry.configuration_of(entry)
     document = json.loads(json.dumps(to_document(config)))
-    assert from_document(document, packages=PACKAGES) == config
-    assert construction.build(document, packages=PACKAGES) == build(config)
+    assert explicit(construction.build(document, trusted=TRUSTED)) == config
+    assert construction.build(document, trusted=TRUSTED) == build(config)
 
 
 @every_experiment

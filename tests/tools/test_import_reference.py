@@ -4,7 +4,6 @@ import dataclasses
 import json
 from types import SimpleNamespace
 
-import fiddle as fdl
 import jax
 import numpy as np
 import pytest
@@ -19,7 +18,7 @@ from diffusion_ode.training.beginning import begin
 from diffusion_ode.training.data_identity import DataIdentity
 from diffusion_ode.training.warm_start import WarmStart
 from experiments import registry
-from experiments.config.conversion import from_document, to_document
+from experiments.config.conversion import explicit, to_document
 from experiments.config.overrides import override
 from tests.published_checkpoint import random_trees, small_model, write_published
 
@@ -56,7 +55,7 @@ def test_workdir_holds_everything_of_the_published_checkpoint(published, tmp_pat
 
 def test_its_config_is_that_of_the_registered_experiment_with_its_sizes(published, tmp_path):
     import_reference(published[0], tmp_path / "run", process="sp", data="imagenet32_new")
-    config = from_document(documents.read(tmp_path / "run/config.json"))
+    config = explicit(construction.build(documents.read(tmp_path / "run/config.json")))
     registered = registry.configuration_of(registry.find("imagenet32_new_sp"))
     sizes = ["model.network.features=32", "model.network.blocks=1"]
     assert config.model == override(registered, sizes).model
@@ -68,8 +67,8 @@ def test_its_config_is_that_of_the_registered_experiment_with_its_sizes(publishe
 def test_plain_objects_and_configs_make_the_same_document(published, tmp_path):
     import_reference(published[0], tmp_path / "run")
     document = json.loads((tmp_path / "run/config.json").read_text())
-    assert to_document(from_document(document)) == document
-    assert construction.document_of(fdl.build(from_document(document))) == document
+    assert to_document(explicit(construction.build(document))) == document
+    assert construction.document_of(construction.build(document)) == document
 
 
 def test_command_says_what_to_type_next(published, tmp_path, capsys):

@@ -13,7 +13,7 @@ from diffusion_ode.diffusion.variance_preserving import VariancePreserving
 from diffusion_ode.errors import UserError
 from diffusion_ode.networks.unet import UNet
 from diffusion_ode.objectives.flow_matching import FlowMatching
-from experiments.config.conversion import explicit, from_document, to_document
+from experiments.config.conversion import explicit, to_document
 
 
 def model_config():
@@ -56,8 +56,8 @@ def test_explicit_config_shares_nothing():
 
 def test_config_to_document_and_back_is_the_same_config():
     document = to_document(model_config())
-    assert from_document(document) == explicit(model_config())
-    assert to_document(from_document(document)) == document
+    assert explicit(construction.build(document)) == explicit(model_config())
+    assert to_document(construction.build(document)) == document
 
 
 def test_document_builds_what_the_config_builds():
@@ -84,10 +84,16 @@ def test_what_cannot_be_written_down_is_refused():
         to_document(fdl.Config(Pair, first=lambda: 1, second=None))
 
 
-def test_config_of_a_foreign_class_is_refused_when_read():
-    document = to_document(fdl.Config(Pair, first=1, second=2))
-    with pytest.raises(UserError, match="no piece of this program"):
-        from_document(document)
+def test_config_of_an_outsiders_class_is_built_only_if_it_is_trusted():
+    document = to_document(fdl.Config(Pair, first=1, second=outsiders_function))
+    with pytest.raises(UserError, match=r"no piece of this program.* trusted=\('tests\.exp"):
+        construction.build(document)
+    built = construction.build(document, trusted=("tests.experiments",))
+    assert built == Pair(1, outsiders_function)
+
+
+def outsiders_function(x):
+    return x
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,9 +1,12 @@
+import dataclasses
 import math
+import sys
 from dataclasses import dataclass
 
 import fiddle as fdl
 import pytest
 
+from diffusion_ode.configs import construction
 from diffusion_ode.diffusion.model import Model
 from diffusion_ode.diffusion.parameterization import VelocityPrediction
 from diffusion_ode.diffusion.pixels import Pixels
@@ -16,7 +19,7 @@ from diffusion_ode.objectives.flow_matching import FlowMatching
 from diffusion_ode.objectives.objective import Objective
 from diffusion_ode.objectives.second_order_flow_matching import SecondOrderFlowMatching
 from experiments.config.building import build, sentence
-from experiments.config.conversion import explicit
+from experiments.config.conversion import explicit, to_document
 from experiments.config.overrides import override
 
 
@@ -156,3 +159,58 @@ def test_piece_that_refuses_its_values_says_so_when_built():
 @dataclass(frozen=True)
 class _Holder:
     objective: Objective
+
+
+OUTSIDE = """
+import dataclasses
+from diffusion_ode.diffusion.schedule import NoiseSchedule
+
+@dataclasses.dataclass(frozen=True)
+class MySchedule(NoiseSchedule):
+    gamma_0: float = -7.0
+    gamma_1: float = 5.0
+
+    def gamma(self, time):
+        return self.gamma_0 + (self.gamma_1 - self.gamma_0) * time
+
+def my_schedule(gamma_0=-6.0):
+    return MySchedule(gamma_0)
+"""
+
+
+@pytest.fixture
+def outside(tmp_path, monkeypatch):
+    (tmp_path / "my_own_pieces.py").write_text(OUTSIDE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield "my_own_pieces"
+    sys.modules.pop("my_own_pieces", None)
+
+
+def test_piece_of_ones_own_module_is_set_by_its_dotted_name_and_loads_where_trusted(outside):
+    config = override(model(), [f"schedule={outside}.MySchedule(gamma_0=-6)"])
+    built = fdl.build(config)
+    assert type(built.schedule).__name__ == "MySchedule"
+    assert built.schedule.gamma_0 == -6.0
+    document = to_document(config)
+    with pytest.raises(UserError, match=r"trusted=\('my_own_pieces',\)"):
+        construction.build(document)
+    assert construction.build(document, trusted=(outside,)) == built
+    made = fdl.build(override(model(), [f"schedule={outside}.my_schedule(-5.0)"]))
+    assert made.schedule == dataclasses.replace(built.schedule, gamma_0=-5.0)
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("schedule=my_own_pieces.MyShedule()", "did you mean MySchedule"),
+        ("schedule=my_own_pieces.MySchedule(g=1)", "has no field 'g'"),
+        ("schedule=not_there.MySchedule()", "no module 'not_there'"),
+        ("schedule=os.system('true')", "no piece 'system'"),
+        ("schedule=subprocess.Popen('true')", "no piece 'Popen'"),
+        ("schedule=optax.not_there()", "no piece 'not_there'"),
+        ("path=my_own_pieces.MySchedule()", "it takes a Path"),
+    ],
+)
+def test_wrong_piece_of_ones_own_is_refused_in_a_sentence(outside, setting, words):
+    with pytest.raises(UserError, match=words):
+        override(model(), [setting])
