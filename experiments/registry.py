@@ -24,7 +24,7 @@ import fiddle as fdl
 from diffusion_ode.errors import UserError
 from diffusion_ode.outside import outside_module
 from diffusion_ode.suggestions import suggestion
-from experiments.config.conversion import explicit
+from experiments.config.conversion import complete
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def configuration_of(entry: Entry) -> fdl.Config:
                 f"The experiment {ancestor.name!r} returned {type(made).__name__}: let its "
                 "function return the config."
             )
-        config = explicit(made)
+        config = complete(made)
     assert config is not None  # an ancestry holds at least the experiment itself
     return config
 

@@ -5,6 +5,7 @@ So `--describe` and `config.json` show all there is, every field can be overridd
 change of a default does not change what a saved config means.
 """
 
+import copy
 import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,9 +16,16 @@ from diffusion_ode.configs import construction
 from diffusion_ode.configs.documents import Document
 from diffusion_ode.errors import UserError
 
+_PLAIN = (type(None), bool, int, float, str)
+
 
 def explicit(value: Any) -> Any:
-    """A copy of a config in which nothing is left to defaults.
+    """A copy of a config in which nothing is left to defaults; see `complete`."""
+    return complete(copy.deepcopy(value))
+
+
+def complete(value: Any, _seen: set[int] | None = None) -> Any:
+    """The same config with nothing left to defaults; what was left is put into it.
 
     Defaults that are objects, and those that `default_factory` would make, become configs. Flax's
     own `parent` and `name` are left alone. Sharing is dissolved: every field has a config to
@@ -26,26 +34,36 @@ def explicit(value: Any) -> Any:
     Raises:
       UserError: the value holds something that a config cannot write down.
     """
+    seen = set() if _seen is None else _seen
     if isinstance(value, fdl.Config):
-        constructor = fdl.get_callable(value)
-        return _config(
-            constructor, {**construction.defaults_of(constructor), **arguments_of(value)}
-        )
+        if id(value) in seen:
+            value = copy.deepcopy(value)
+        seen.add(id(value))
+        given = value.__arguments__
+        for name, default in construction.defaults_of(fdl.get_callable(value)).items():
+            if name not in given:
+                setattr(value, name, default)
+        for name, field in list(given.items()):
+            if isinstance(field, _PLAIN):
+                continue
+            if isinstance(name, int):  # of *args
+                value[name] = complete(field, seen)
+            else:
+                setattr(value, name, complete(field, seen))
+        return value
+    if isinstance(value, _PLAIN):
+        return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        constructor = type(value)
-        names = construction.fields_of(constructor)
-        return _config(constructor, {name: getattr(value, name) for name in names})
+        names = construction.fields_of(type(value))
+        fields = {name: getattr(value, name) for name in names}
+        return complete(fdl.Config(type(value), **fields), seen)
     match value:
-        case None | bool() | str():
-            return value
-        case int() | float():
-            return value
         case tuple() if type(value) is tuple:
-            return tuple(map(explicit, value))
+            return tuple(complete(item, seen) for item in value)
         case list():
-            return list(map(explicit, value))
+            return [complete(item, seen) for item in value]
         case dict() if all(isinstance(key, str) for key in value):
-            return {key: explicit(item) for key, item in value.items()}
+            return {key: complete(item, seen) for key, item in value.items()}
     if construction.name_of(value) is not None:
         return value
     raise UserError(
@@ -75,11 +93,6 @@ def config_of(constructor: Callable, arguments: Mapping[str, Any]) -> fdl.Config
 def to_document(config: Any) -> Document:
     """The config as a document, with every default spelt out."""
     return _document(explicit(config))
-
-
-def _config(constructor: Callable, arguments: dict[str, Any]) -> fdl.Config:
-    in_order = [name for name in construction.fields_of(constructor) if name in arguments]
-    return config_of(constructor, {name: explicit(arguments[name]) for name in in_order})
 
 
 def _document(value: Any) -> Document:
