@@ -14,10 +14,11 @@ _INDENT = " " * 6
 
 
 def listing(pattern: str = "") -> str:
-    """The experiments whose name or data set matches, and the tasks.
+    """The experiments and the tasks; with a pattern, those that match and what they are to show.
 
     Args:
-      pattern: part of a name, or with wildcards (`*_vp`) the whole of it; empty: all.
+      pattern: part of a name or data set, or with wildcards (`*_vp`) the whole of it; empty: all,
+        the variants of an experiment below it.
 
     Raises:
       UserError: nothing matches.
@@ -26,7 +27,27 @@ def listing(pattern: str = "") -> str:
     if not found:
         names = [entry.name for entry in registry.entries()]
         raise UserError(f"No experiment matches {pattern!r}; {suggestion(pattern, names)}")
-    return "\n".join([*_experiments(found), "", *_tasks()])
+    shown = _experiments(found) if pattern else _families(found)
+    return "\n".join([*shown, "", *_tasks()])
+
+
+def _families(found: list[Entry]) -> list[str]:
+    """A line for every experiment that derives from no other, and its variants below it."""
+    families: dict[str, list[Entry]] = {}
+    for entry in found:
+        families.setdefault(registry.ancestry(entry)[0].name, []).append(entry)
+    lines = ["experiments, their variants (published bits per dimension); more: --list=NAME"]
+    for root, *variants in families.values():
+        lines.append(_named(root))
+        names = ", ".join(map(_named, variants))
+        lines += textwrap.wrap(
+            names, SCREEN_WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT
+        )
+    return lines
+
+
+def _named(entry: Entry) -> str:
+    return entry.name if entry.published is None else f"{entry.name} ({entry.published:g})"
 
 
 def _matches(entry: Entry, pattern: str) -> bool:
