@@ -80,12 +80,24 @@ class FlipRotate:
     """The published augmentation of CIFAR-10: flips, quarter turns and, at will, channels.
 
     With probability ½ an image is flipped left to right; then, independently, with probability ½
-    it is turned by k·90°, k uniform in {1, 2, 3}; with `permute_channels` its channels are
-    permuted with probability ½, by one of the permutations that are not the identity. So
-    P(flag = 0) = ¼, or ⅛ with channels.
+    it is turned by k·90°, k uniform in {1, 2, 3}; then, at will, with probability ½ its channels
+    are put into another order. So P(flag = 0) = ¼, or ⅛ with channels.
+
+    Args:
+      permute_channels: to one of the orders that are not the identity.
+      shuffle_channels: to one of all orders, as published: the identity is among the six of three
+        channels, so that one image in 48 has the flag 1 and is untouched.
     """
 
     permute_channels: bool = False
+    shuffle_channels: bool = False
+
+    def __post_init__(self):
+        if self.permute_channels and self.shuffle_channels:
+            raise UserError(
+                "FlipRotate cannot both permute and shuffle the channels: set"
+                " data.augmentation.permute_channels=False for the published shuffling."
+            )
 
     def check(self, shape: tuple[int, int, int]) -> None:
         height, width, channels = shape
@@ -94,10 +106,11 @@ class FlipRotate:
                 f"Images of {height}×{width} cannot be turned by 90°: FlipRotate needs square "
                 "ones; set data.augmentation=None."
             )
-        if self.permute_channels and channels < 2:
+        if (self.permute_channels or self.shuffle_channels) and channels < 2:
+            name = "permute_channels" if self.permute_channels else "shuffle_channels"
             raise UserError(
-                "FlipRotate(permute_channels=True) needs at least two channels and the images "
-                "have one: set data.augmentation.permute_channels=False."
+                f"FlipRotate({name}=True) needs at least two channels and the images "
+                f"have one: set data.augmentation.{name}=False."
             )
 
     def apply(self, images: np.ndarray, keys: Keys) -> Augmented:
@@ -112,9 +125,10 @@ class FlipRotate:
             images[chosen] = np.rot90(images[chosen], k, axes=(1, 2))
         changed = flipped | turned
 
-        if self.permute_channels:
+        if self.permute_channels or self.shuffle_channels:
             permuted = keys.integers(3, 2) == 1
-            orders = list(itertools.permutations(range(images.shape[-1])))[1:]
+            orders = list(itertools.permutations(range(images.shape[-1])))  # the identity first
+            orders = orders[1:] if self.permute_channels else orders
             which = keys.integers(4, len(orders))
             for number, order in enumerate(orders):
                 chosen = permuted & (which == number)

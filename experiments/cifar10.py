@@ -67,13 +67,13 @@ def cifar10_aug_sp(config: fdl.Config) -> fdl.Config:
 
 @experiment(parent="cifar10_aug_vp", source=I_DODE)
 def cifar10_aug_vp_with_channel(config: fdl.Config) -> fdl.Config:
-    """Permuting the colour channels too gives the network yet more to learn from."""
-    config.data.augmentation.permute_channels = True
+    """Shuffling the colour channels too gives the network yet more to learn from."""
+    config.data.augmentation.shuffle_channels = True
     return config
 
 
 @experiment(parent="cifar10_aug_sp", source=I_DODE)
 def cifar10_aug_sp_with_channel(config: fdl.Config) -> fdl.Config:
-    """Permuted channels do for straight paths what they do for cifar10_aug_vp_with_channel."""
-    config.data.augmentation.permute_channels = True
+    """Shuffled channels do for straight paths what they do for cifar10_aug_vp_with_channel."""
+    config.data.augmentation.shuffle_channels = True
     return config

@@ -159,7 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _evaluation(imported: Imported, options: argparse.Namespace) -> str:
     """The command that evaluates the workdir, by the experiment whose model it has."""
-    published = UNet(features=128, blocks=32)
+    published = UNet(features=128 if imported.data == "cifar10" else 256, blocks=32)
     settings = [f"--set=model.network.{s}" for s in imported.sizes.settings(published)]
     if options.prediction == "noise":
         settings.append("--set=model.parameterization=noise_prediction()")

@@ -54,6 +54,26 @@ def test_channels_are_permuted_half_the_time_by_all_orders_alike():
     np.testing.assert_allclose(counts[~identity] / len(images), 1 / 10, atol=0.01)
 
 
+def test_shuffled_channels_are_the_published_ones_with_the_identity_among_the_orders():
+    images = numbered(200_000)
+    augmented = FlipRotate(shuffle_channels=True).apply(images, keys(len(images)))
+    unflagged, same = augmented.flag == 0, (augmented.images == images).all((1, 2, 3))
+    assert same[unflagged].all()
+    assert abs(unflagged.mean() - 1 / 8) < 0.003
+    assert abs((same & ~unflagged).mean() - 1 / 4 * 1 / 2 * 1 / 6) < 0.001
+    colours = np.tile(np.array([1, 2, 3], np.uint8), (60_000, 2, 2, 1))
+    shuffled = FlipRotate(shuffle_channels=True).apply(colours, keys(len(colours))).images[:, 0, 0]
+    orders, counts = np.unique(shuffled, axis=0, return_counts=True)
+    expected = np.where((orders == [1, 2, 3]).all(1), 1 / 2 + 1 / 12, 1 / 12)
+    np.testing.assert_allclose(counts / len(colours), expected, atol=0.005)
+    assert len(orders) == 6
+
+
+def test_channels_are_not_both_permuted_and_shuffled():
+    with pytest.raises(UserError, match=r"permute_channels=False"):
+        FlipRotate(permute_channels=True, shuffle_channels=True)
+
+
 def test_change_does_not_depend_on_the_batch_an_example_is_in():
     images = np.random.default_rng(0).integers(0, 256, (64, 8, 8, 3), dtype=np.uint8)
     index, epoch = np.arange(64), np.arange(64) // 20
@@ -87,3 +107,5 @@ def test_images_that_cannot_be_turned_or_permuted_are_refused():
         FlipRotate().check((2, 4, 3))
     with pytest.raises(UserError, match="permute_channels=False"):
         FlipRotate(True).check((4, 4, 1))
+    with pytest.raises(UserError, match="shuffle_channels=False"):
+        FlipRotate(shuffle_channels=True).check((4, 4, 1))
