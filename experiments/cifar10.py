@@ -3,7 +3,7 @@
 import fiddle as fdl
 
 from experiments.registry import experiment
-from experiments.systems import I_DODE, THEOREM, finetuned, published, straight
+from experiments.systems import I_DODE, published, straight, variants
 
 
 @experiment(data="cifar10", source=I_DODE)
@@ -16,24 +16,7 @@ def cifar10_vp() -> fdl.Config:
     return published(fdl.Config(Cifar10), features=128, num_steps=6_000_000)
 
 
-@experiment(parent="cifar10_vp", source=I_DODE)
-def cifar10_sp(config: fdl.Config) -> fdl.Config:
-    """On CIFAR-10, straight paths reach the likelihood of the variance-preserving one."""
-    return straight(config)
-
-
-@experiment(parent="cifar10_vp", source=THEOREM, published=2.56)
-def cifar10_vp_finetune(config: fdl.Config) -> fdl.Config:
-    """Some more steps with the second-order loss improve the ODE's likelihood, which depends on
-    the divergence that this loss bounds.
-    """
-    return finetuned(config, "cifar10_vp", num_steps=200_000)
-
-
-@experiment(parent="cifar10_sp", source=THEOREM)
-def cifar10_sp_finetune(config: fdl.Config) -> fdl.Config:
-    """The second-order loss does for straight paths what it does for cifar10_vp_finetune."""
-    return finetuned(config, "cifar10_sp", num_steps=200_000)
+variants("cifar10_vp", num_steps=200_000, published=2.56)
 
 
 @experiment(data="cifar10, augmented", source=I_DODE, published=2.42)

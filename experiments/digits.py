@@ -3,7 +3,7 @@
 import fiddle as fdl
 
 from experiments.registry import experiment
-from experiments.systems import I_DODE, THEOREM, finetuned, solved_carefully, straight
+from experiments.systems import solved_carefully, variants
 
 # γ0 = −2 log(3.0187 · V) for V = 17 levels: then noise cut at the bins' borders loses as little of
 # the normal as it does for V = 256 at the published γ0 = −13.3.
@@ -73,6 +73,9 @@ def digits_vp() -> fdl.Config:
     )
 
 
+variants("digits_vp", num_steps=500)
+
+
 @experiment(parent="digits_vp")
 def digits_vp_long(config: fdl.Config) -> fdl.Config:
     """Half an hour and some dropout take digits_vp well below the trees' 1.954 bpd, without the
@@ -93,23 +96,3 @@ def digits_vp_undamped(config: fdl.Config) -> fdl.Config:
     """
     config.model.network.fourier_damping = False
     return solved_carefully(config)
-
-
-@experiment(parent="digits_vp", source=I_DODE)
-def digits_sp(config: fdl.Config) -> fdl.Config:
-    """Straight paths reach the likelihood of the variance-preserving one."""
-    return straight(config)
-
-
-@experiment(parent="digits_vp", source=THEOREM)
-def digits_vp_finetune(config: fdl.Config) -> fdl.Config:
-    """Going on from digits_vp with the second-order loss improves the ODE's likelihood, which
-    depends on the divergence that this loss bounds.
-    """
-    return finetuned(config, "digits_vp", num_steps=500)
-
-
-@experiment(parent="digits_sp", source=THEOREM)
-def digits_sp_finetune(config: fdl.Config) -> fdl.Config:
-    """The second-order loss does for straight paths what it does for digits_vp_finetune."""
-    return finetuned(config, "digits_sp", num_steps=500)

@@ -3,7 +3,7 @@
 import fiddle as fdl
 
 from experiments.registry import experiment
-from experiments.systems import I_DODE, THEOREM, finetuned, published, straight
+from experiments.systems import I_DODE, published, variants
 
 # The old release: `train_32x32.tar`, PNG files; twice as wide a network, in batches of 512.
 
@@ -19,28 +19,11 @@ def imagenet32_old_vp() -> fdl.Config:
     return published(source, features=256, batch_size=512, num_steps=2_000_000)
 
 
-@experiment(parent="imagenet32_old_vp", source=I_DODE)
-def imagenet32_old_sp(config: fdl.Config) -> fdl.Config:
-    """Straight paths reach the likelihood of imagenet32_old_vp."""
-    return straight(config)
+# The published 500 000 steps are micro-batches of 128, four to an optimiser step.
+variants("imagenet32_old_vp", num_steps=125_000, accumulation=4, published=3.69)
 
 
-@experiment(parent="imagenet32_old_vp", source=THEOREM, published=3.69)
-def imagenet32_old_vp_finetune(config: fdl.Config) -> fdl.Config:
-    """The second-order loss improves the ODE's likelihood on a million images, too.
-
-    The published 500 000 steps are micro-batches of 128, four to an optimiser step of 512 images.
-    """
-    return finetuned(config, "imagenet32_old_vp", num_steps=125_000, accumulation=4)
-
-
-@experiment(parent="imagenet32_old_sp", source=THEOREM)
-def imagenet32_old_sp_finetune(config: fdl.Config) -> fdl.Config:
-    """The second-order loss does for straight paths what it does on imagenet32_old_vp_finetune."""
-    return finetuned(config, "imagenet32_old_sp", num_steps=125_000, accumulation=4)
-
-
-# The new release: `Imagenet32_train.zip`, pickled batches; the same network, in batches of 128.
+# The new release: `Imagenet32_train.zip`, pickled batches; the same network, batches of 128.
 
 
 @experiment(data="imagenet32_new", source=I_DODE)
@@ -53,19 +36,4 @@ def imagenet32_new_vp() -> fdl.Config:
     return published(fdl.Config(ImageNet32New), features=256, num_steps=2_000_000)
 
 
-@experiment(parent="imagenet32_new_vp", source=I_DODE)
-def imagenet32_new_sp(config: fdl.Config) -> fdl.Config:
-    """Straight paths reach the likelihood of imagenet32_new_vp."""
-    return straight(config)
-
-
-@experiment(parent="imagenet32_new_vp", source=THEOREM, published=3.43)
-def imagenet32_new_vp_finetune(config: fdl.Config) -> fdl.Config:
-    """The second-order loss improves the ODE's likelihood on the new release as on the old."""
-    return finetuned(config, "imagenet32_new_vp", num_steps=250_000)
-
-
-@experiment(parent="imagenet32_new_sp", source=THEOREM)
-def imagenet32_new_sp_finetune(config: fdl.Config) -> fdl.Config:
-    """The second-order loss does for straight paths what it does for imagenet32_new_vp_finetune."""
-    return finetuned(config, "imagenet32_new_sp", num_steps=250_000)
+variants("imagenet32_new_vp", num_steps=250_000, published=3.43)

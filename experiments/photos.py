@@ -3,7 +3,7 @@
 import fiddle as fdl
 
 from experiments.registry import experiment
-from experiments.systems import I_DODE, THEOREM, finetuned, gently, small, straight
+from experiments.systems import I_DODE, gently, small, variants
 
 
 @experiment(data="photos", source=I_DODE)
@@ -17,22 +17,7 @@ def photos_vp() -> fdl.Config:
     return small(fdl.Config(Photos, patch_size=32), features=32, num_steps=1000)
 
 
-@experiment(parent="photos_vp", source=I_DODE)
-def photos_sp(config: fdl.Config) -> fdl.Config:
-    """On photographs, straight paths reach the likelihood of the variance-preserving one."""
-    return straight(config)
-
-
-@experiment(parent="photos_vp", source=THEOREM)
-def photos_vp_finetune(config: fdl.Config) -> fdl.Config:
-    """The second-order loss improves the likelihood of photos_vp."""
-    return finetuned(config, "photos_vp", num_steps=300, optimizer=gently())
-
-
-@experiment(parent="photos_sp", source=THEOREM)
-def photos_sp_finetune(config: fdl.Config) -> fdl.Config:
-    """The second-order loss improves the likelihood of photos_sp."""
-    return finetuned(config, "photos_sp", num_steps=300, optimizer=gently())
+variants("photos_vp", num_steps=300, optimizer=gently)
 
 
 @experiment(data="photos_16", source=I_DODE)
@@ -45,19 +30,4 @@ def photos_16_vp() -> fdl.Config:
     return small(fdl.Config(Photos, patch_size=16), features=64, num_steps=4000)
 
 
-@experiment(parent="photos_16_vp", source=I_DODE)
-def photos_16_sp(config: fdl.Config) -> fdl.Config:
-    """On small patches, straight paths reach the likelihood of the variance-preserving one."""
-    return straight(config)
-
-
-@experiment(parent="photos_16_vp", source=THEOREM)
-def photos_16_vp_finetune(config: fdl.Config) -> fdl.Config:
-    """The second-order loss improves the likelihood of photos_16_vp."""
-    return finetuned(config, "photos_16_vp", num_steps=500, optimizer=gently())
-
-
-@experiment(parent="photos_16_sp", source=THEOREM)
-def photos_16_sp_finetune(config: fdl.Config) -> fdl.Config:
-    """The second-order loss improves the likelihood of photos_16_sp."""
-    return finetuned(config, "photos_16_sp", num_steps=500, optimizer=gently())
+variants("photos_16_vp", num_steps=500, optimizer=gently)

@@ -67,22 +67,31 @@ def experiment(
     """
 
     def register(function: Callable[..., fdl.Config]) -> Callable[..., fdl.Config]:
-        name = function.__name__
-        taken = _ENTRIES.get(name)
-        if taken is not None and _origin(taken.function) != _origin(function):
-            raise ValueError(
-                f"The experiment {name!r} of {function.__module__} is already registered by "
-                f"{taken.function.__module__}: give it another name."
-            )
         hypothesis = inspect.cleandoc(function.__doc__ or "").partition("\n\n")[0]
-        if not hypothesis:
-            raise ValueError(f"The experiment {name!r} states no hypothesis: give it a docstring.")
-        _ENTRIES[name] = Entry(
-            name, function, parent, " ".join(hypothesis.split()), data, source, published
-        )
+        words = " ".join(hypothesis.split())
+        add(Entry(function.__name__, function, parent, words, data, source, published))
         return function
 
     return register
+
+
+def add(entry: Entry) -> None:
+    """Registers an experiment; `experiment` is the usual way.
+
+    Raises:
+      ValueError: the name is taken by another function, or the hypothesis is missing.
+    """
+    taken = _ENTRIES.get(entry.name)
+    if taken is not None and _origin(taken.function) != _origin(entry.function):
+        raise ValueError(
+            f"The experiment {entry.name!r} of {entry.function.__module__} is already registered by"
+            f" {taken.function.__module__}: give it another name."
+        )
+    if not entry.hypothesis:
+        raise ValueError(
+            f"The experiment {entry.name!r} states no hypothesis: give it a docstring."
+        )
+    _ENTRIES[entry.name] = entry
 
 
 def entries() -> list[Entry]:

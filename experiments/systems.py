@@ -5,10 +5,12 @@ arXiv:2305.03935, appendix H) and a small relative of it for a processor of two 
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import fiddle as fdl
 
 from experiments.config.conversion import explicit
+from experiments.registry import Entry, add
 
 I_DODE = "Zheng et al. 2023, arXiv:2305.03935"
 THEOREM = f"{I_DODE}, theorem 3.3"
@@ -121,6 +123,43 @@ def straight(config: fdl.Config) -> fdl.Config:
 
     config.model.path = fdl.Config(StraightPath)
     return config
+
+
+def variants(
+    root: str,
+    *,
+    num_steps: int,
+    accumulation: int = 1,
+    optimizer: Callable[[], fdl.Config] | None = None,
+    published: float | None = None,
+) -> None:
+    """Registers `…_sp`, the experiment `…_vp` on straight paths, and `…_finetune` of both.
+
+    Args:
+      root: the name of the experiment on variance-preserving paths.
+      num_steps, accumulation, optimizer: of the fine-tuning, see `finetuned`.
+      published: the figure of the fine-tuned root.
+    """
+    on_straight_paths = f"{root.removesuffix('_vp')}_sp"
+    hypothesis = f"On straight paths the likelihood is that of {root}."
+    add(Entry(on_straight_paths, straight, root, hypothesis, source=I_DODE))
+    for pretrained, figure in ((root, published), (on_straight_paths, None)):
+
+        def finetune(config: fdl.Config, pretrained: str = pretrained) -> fdl.Config:
+            return finetuned(
+                config,
+                pretrained,
+                num_steps=num_steps,
+                accumulation=accumulation,
+                optimizer=optimizer and optimizer(),
+            )
+
+        hypothesis = (
+            f"Some more steps with the second-order loss, which bounds the divergence's error,"
+            f" improve the ODE's likelihood of {pretrained}."
+        )
+        name = f"{pretrained}_finetune"
+        add(Entry(name, finetune, pretrained, hypothesis, source=THEOREM, published=figure))
 
 
 def finetuned(

@@ -16,7 +16,7 @@ def test_everything_there_is_fits_two_screens():
 def test_an_experiment_stands_on_its_familys_lines():
     text = listing()
     assert all(entry.name in text for entry in registry.entries())
-    assert "\ndigits_vp\n      digits_vp_long" in text
+    assert "\ndigits_vp\n      digits_sp, digits_vp_finetune" in text
     assert "cifar10_vp_finetune (2.56)" in text
 
 
