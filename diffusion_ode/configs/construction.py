@@ -160,7 +160,8 @@ def locate_constructor(reference: str, trusted: Sequence[str] = ()) -> Callable:
     if module.partition(".")[0] not in PACKAGES:
         return _trusted_attribute(reference, trusted)
     found = vars(_import(module)).get(name)
-    if dataclasses.is_dataclass(found) and is_defined_in(module, name, found):
+    is_config_class = isinstance(found, type) and dataclasses.is_dataclass(found)
+    if is_config_class and is_defined_in(module, name, found):
         return found
     near = suggestion(name, constructible_names(module))
     raise UserError(f"{module} defines no config class {name!r}; {near}")

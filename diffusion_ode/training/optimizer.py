@@ -184,7 +184,8 @@ def updated(
 
 def known_rate(optimizer: Optimizer, moment: Moment) -> dict[str, Array]:
     """The learning rate, by that name, if the optimiser tells it."""
-    return {"learning_rate": optimizer.rate(moment)} if hasattr(optimizer, "rate") else {}
+    rate = getattr(optimizer, "rate", None)
+    return {} if rate is None else {"learning_rate": rate(moment)}
 
 
 def schedules_begun_anew(state: Any) -> Any:

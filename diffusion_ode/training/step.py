@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -94,7 +95,7 @@ def make_train_step(
         updates, optimizer_state = updated(
             optimizer, gradients, state.optimizer, state.parameters, value=value, moment=moment
         )
-        parameters = optax.apply_updates(state.parameters, updates)
+        parameters: Any = optax.apply_updates(state.parameters, updates)
         new_state = TrainState(
             step=state.step + 1,
             first_step=state.first_step,

@@ -157,7 +157,9 @@ def _piece(call: ast.Call) -> fdl.Config:
         )
     if star is not None and not call.args:
         raise UserError(f"{name} needs something to be made of: give it as {name}(…, …).")
-    given = {star: ast.Tuple(call.args)} if star else dict(zip(fields, call.args, strict=False))
+    given: dict[str, ast.expr] = dict(zip(fields, call.args, strict=False))
+    if star:
+        given = {star: ast.Tuple(call.args)}
     for keyword in call.keywords:
         assert keyword.arg is not None  # checked above
         if keyword.arg not in fields:

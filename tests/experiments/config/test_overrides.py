@@ -1,4 +1,5 @@
 import dataclasses
+import importlib
 import math
 import sys
 from dataclasses import dataclass
@@ -182,6 +183,7 @@ def my_schedule(gamma_0=-6.0):
 def outside(tmp_path, monkeypatch):
     (tmp_path / "my_own_pieces.py").write_text(OUTSIDE)
     monkeypatch.syspath_prepend(str(tmp_path))
+    importlib.invalidate_caches()
     yield "my_own_pieces"
     sys.modules.pop("my_own_pieces", None)
 
