@@ -11,16 +11,18 @@ def outside_module(reference: str, what: str) -> ModuleType:
 
     Args:
       reference: as given on the command line.
-      what: it names there, for the sentence: "experiment" or "task".
+      what: it names there, for the sentence: "experiment", "task" or "piece".
 
     Raises:
       UserError: it is not there, or needs another module that is not installed.
     """
     module = reference.partition(":")[0]
     try:
+        if not all(map(str.isidentifier, module.split("."))):
+            raise ModuleNotFoundError(name=module)
         return importlib.import_module(module)
-    except (ModuleNotFoundError, ValueError, TypeError) as error:
-        missing = getattr(error, "name", None)
+    except ModuleNotFoundError as error:
+        missing = error.name
         if missing and not f"{module}.".startswith(f"{missing}."):
             raise UserError(
                 f"The {what} {reference!r} needs the module {missing!r}, which is not installed:"

@@ -63,7 +63,7 @@ def experiment(
     """Registers the decorated function under its own name; see `Entry` for the arguments.
 
     Raises:
-      ValueError: the name is taken by another function, or the docstring is missing.
+      UserError: the name is taken by another function, or the docstring is missing.
     """
 
     def register(function: Callable[..., fdl.Config]) -> Callable[..., fdl.Config]:
@@ -79,18 +79,16 @@ def add(entry: Entry) -> None:
     """Registers an experiment; `experiment` is the usual way.
 
     Raises:
-      ValueError: the name is taken by another function, or the hypothesis is missing.
+      UserError: the name is taken by another function, or the hypothesis is missing.
     """
     taken = _ENTRIES.get(entry.name)
     if taken is not None and _origin(taken.function) != _origin(entry.function):
-        raise ValueError(
+        raise UserError(
             f"The experiment {entry.name!r} of {entry.function.__module__} is already registered by"
             f" {taken.function.__module__}: give it another name."
         )
     if not entry.hypothesis:
-        raise ValueError(
-            f"The experiment {entry.name!r} states no hypothesis: give it a docstring."
-        )
+        raise UserError(f"The experiment {entry.name!r} states no hypothesis: give it a docstring.")
     _ENTRIES[entry.name] = entry
 
 

@@ -20,12 +20,7 @@ _PLAIN = (type(None), bool, int, float, str)
 
 
 def explicit(value: Any) -> Any:
-    """A copy of a config in which nothing is left to defaults; see `complete`."""
-    return complete(copy.deepcopy(value))
-
-
-def complete(value: Any, _seen: set[int] | None = None) -> Any:
-    """The same config with nothing left to defaults; what was left is put into it.
+    """A copy of a config in which nothing is left to defaults.
 
     Defaults that are objects, and those that `default_factory` would make, become configs. Flax's
     own `parent` and `name` are left alone. Sharing is dissolved: every field has a config to
@@ -34,36 +29,51 @@ def complete(value: Any, _seen: set[int] | None = None) -> Any:
     Raises:
       UserError: the value holds something that a config cannot write down.
     """
-    seen = set() if _seen is None else _seen
+    return _explicit(value, copy.copy)
+
+
+def complete(config: fdl.Config) -> fdl.Config:
+    """Makes a config explicit in place. Raises as `explicit`, and returns the same config."""
+    seen: set[int] = set()
+
+    def own(config: fdl.Config) -> fdl.Config:
+        if id(config) in seen:
+            return copy.copy(config)
+        seen.add(id(config))
+        return config
+
+    return _explicit(config, own)
+
+
+def _explicit(value: Any, own: Callable[[fdl.Config], fdl.Config]) -> Any:
+    """What `own` makes of each config, explicit; it may be the same one."""
+    if isinstance(value, _PLAIN):
+        return value
     if isinstance(value, fdl.Config):
-        if id(value) in seen:
-            value = copy.deepcopy(value)
-        seen.add(id(value))
-        given = value.__arguments__
-        for name, default in construction.defaults_of(fdl.get_callable(value)).items():
+        config = own(value)
+        given = config.__arguments__
+        for name, default in construction.defaults_of(fdl.get_callable(config)).items():
             if name not in given:
-                setattr(value, name, default)
+                setattr(config, name, default)
         for name, field in list(given.items()):
             if isinstance(field, _PLAIN):
                 continue
             if isinstance(name, int):  # of *args
-                value[name] = complete(field, seen)
+                config[name] = _explicit(field, own)
             else:
-                setattr(value, name, complete(field, seen))
-        return value
-    if isinstance(value, _PLAIN):
-        return value
+                setattr(config, name, _explicit(field, own))
+        return config
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         names = construction.fields_of(type(value))
         fields = {name: getattr(value, name) for name in names}
-        return complete(fdl.Config(type(value), **fields), seen)
+        return _explicit(fdl.Config(type(value), **fields), own)
     match value:
         case tuple() if type(value) is tuple:
-            return tuple(complete(item, seen) for item in value)
+            return tuple(_explicit(item, own) for item in value)
         case list():
-            return [complete(item, seen) for item in value]
+            return [_explicit(item, own) for item in value]
         case dict() if all(isinstance(key, str) for key in value):
-            return {key: complete(item, seen) for key, item in value.items()}
+            return {key: _explicit(item, own) for key, item in value.items()}
     if construction.name_of(value) is not None:
         return value
     raise UserError(

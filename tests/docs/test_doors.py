@@ -37,7 +37,9 @@ def test_a_door_s_file_and_command_do_what_the_page_says(door, tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     registry.entries()
-    monkeypatch.setattr(registry, "_ENTRIES", dict(registry._ENTRIES))
+    # Not those that other tests have taken from outside, whose names the page gives, too.
+    ours = {n: e for n, e in registry._ENTRIES.items() if "tests." not in e.function.__module__}
+    monkeypatch.setattr(registry, "_ENTRIES", ours)
     page = (doors.PAGES / f"{door}.md").read_text()
     code, command = (
         re.findall(rf"^```{language}\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)[0]

@@ -75,12 +75,12 @@ def test_duplicate_names_are_refused(family):
         return fdl.Config(LinearSchedule)
 
     other.__name__ = "root"
-    with pytest.raises(ValueError, match="already registered"):
+    with pytest.raises(UserError, match="already registered"):
         experiment()(other)
 
 
 def test_experiment_without_hypothesis_is_refused(family):
-    with pytest.raises(ValueError, match="hypothesis"):
+    with pytest.raises(UserError, match="hypothesis"):
         experiment()(lambda: None)
 
 
@@ -165,3 +165,17 @@ def test_experiment_from_outside_the_repository(outside):
 def test_wrong_reference_outside_is_explained(outside, reference, message):
     with pytest.raises(UserError, match=message):
         outside.find(reference)
+
+
+def test_refusal_within_a_module_from_outside_is_told_in_its_own_words(
+    family, tmp_path, monkeypatch
+):
+    (tmp_path / "my_twin.py").write_text(
+        "from experiments.registry import experiment\n\n"
+        "@experiment(parent='root')\n"
+        "def child(config):\n"
+        '    """Its name is taken."""\n'
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match="'child' of my_twin is already registered by"):
+        family.find("my_twin:child")
