@@ -5,19 +5,20 @@ python -m data.prepare cifar10 [--from PATH] [--data_dir DIR]
 
 import argparse
 import difflib
+import functools
+import importlib
+import pkgutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from data import sources
 from data.conversion import Conversion, Report, convert
 from data.download import check_published, download
 from data.errors import remedied
 from data.location import DEFAULT_DATA_DIR, ENVIRONMENT_VARIABLE, resolve_data_dir
 from data.recipe import Recipe
 from data.source import ImageData, Source
-from data.sources import cifar10, fashion_mnist, imagenet32
-from data.sources.digits import Digits
-from data.sources.photos import Photos
 from data.store import is_prepared, open_prepared
 from diffusion_ode.errors import UserError
 from diffusion_ode.exit_statuses import DONE, INTERRUPTED, REFUSED
@@ -25,18 +26,17 @@ from diffusion_ode.exit_statuses import DONE, INTERRUPTED, REFUSED
 # A folder of TFRecords has dozens of files.
 MAX_NAMES_SHOWN = 3
 
-PUBLISHED: dict[str, tuple[Callable[[], Source], Recipe]] = {
-    "cifar10": (cifar10.Cifar10, cifar10.RECIPE),
-    "fashion_mnist": (fashion_mnist.FashionMnist, fashion_mnist.RECIPE),
-    "imagenet32_new": (imagenet32.ImageNet32New, imagenet32.RECIPE_NEW),
-    "imagenet32_old": (imagenet32.ImageNet32Old, imagenet32.RECIPE_OLD),
-}
-SHIPPED: dict[str, Callable[[], Source]] = {
-    "digits": Digits,
-    "photos": Photos,
-    "photos_16": lambda: Photos(16),
-}
-NAMES = tuple(sorted([*PUBLISHED, *SHIPPED]))
+
+@functools.cache
+def data_sets() -> dict[str, Source | Recipe]:
+    """By name, what the modules of `data/sources/` offer: with a recipe, or inside a package."""
+    modules = pkgutil.iter_modules(sources.__path__, f"{sources.__name__}.")
+    offered = [
+        each
+        for module in modules
+        for each in getattr(importlib.import_module(module.name), "DATA_SETS", ())
+    ]
+    return {each.name: each for each in sorted(offered, key=lambda each: each.name)}
 
 
 def prepare(
@@ -48,7 +48,7 @@ def prepare(
     """The prepared data set of that name, converted where it is not yet, its content verified.
 
     Args:
-        name: one of NAMES.
+        name: one of `data_sets()`.
         path: the publisher's file, or a folder with it; None: where a package has put it, or else
             by download.
         data_dir: where prepared data sets are.
@@ -57,17 +57,17 @@ def prepare(
     Raises:
         UserError: in one sentence, what is missing or wrong and what to do.
     """
-    folder = resolve_data_dir(data_dir)
-    if name in SHIPPED:
-        return _prepare_shipped(SHIPPED[name](), path, folder)
-    if name not in PUBLISHED:
-        close = difflib.get_close_matches(name, NAMES, n=1)
+    folder, known = resolve_data_dir(data_dir), data_sets()
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=1)
         nearest = f"the nearest is {close[0]}; " if close else ""
-        raise UserError(f"There is no data set {name!r}: {nearest}choose of {', '.join(NAMES)}.")
-    source, recipe = PUBLISHED[name]
+        raise UserError(f"There is no data set {name!r}: {nearest}choose of {', '.join(known)}.")
+    found = known[name]
+    if not isinstance(found, Recipe):
+        return _prepare_shipped(found, path, folder)
     if not is_prepared(folder, name):
-        convert_published(recipe, path, folder, report)
-    return open_prepared(source(), folder, verify=True)
+        convert_published(found, path, folder, report)
+    return open_prepared(found.source, folder, verify=True)
 
 
 def _prepare_shipped(source: Source, path: Path | None, data_dir: Path) -> ImageData:
@@ -101,8 +101,8 @@ def _convert_published(recipe: Recipe, path: Path | None, data_dir: Path, report
         report(f"not checked against a published checksum: {_some(unknown)}")
     conversion = Conversion(
         name=recipe.name,
-        shape=recipe.shape,
-        levels=recipe.levels,
+        shape=recipe.source.shape,
+        levels=recipe.source.levels,
         counts={"train": recipe.num_train, "test": recipe.num_test},
         blocks={"train": reading.train, "test": reading.test},
         sources=tuple((name, check.checksum) for name, check in checked.items()),
@@ -133,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m data.prepare",
         description="Check, convert and fingerprint a data set, once.",
     )
-    parser.add_argument("name", metavar="NAME", help=f"one of {', '.join(NAMES)}")
+    parser.add_argument("name", metavar="NAME", help=f"one of {', '.join(data_sets())}")
     parser.add_argument(
         "--from", dest="path", type=Path, metavar="PATH", help="the publisher's file or folder"
     )

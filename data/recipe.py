@@ -9,6 +9,7 @@ import numpy as np
 
 from data.errors import MissingData, damaged
 from data.location import resolve_data_dir
+from data.source import Source
 
 # A piece of a split that can be decoded on its own, to uint8 [m,h,w,c]. Conversion goes on at the
 # first block not yet written, so producing a block must be cheap and calling it does the work.
@@ -62,9 +63,7 @@ class Recipe:
     """A published data set.
 
     Attributes:
-        name: what `python -m data.prepare` calls it.
-        shape: (height, width, channels).
-        levels: values run from 0 to levels − 1.
+        source: of its images, whose name is what `python -m data.prepare` calls it.
         num_train: training images published; None if any number will do.
         num_test: test images published; None if any number will do.
         files: what to get, all of it.
@@ -74,9 +73,7 @@ class Recipe:
         places: folders where a package may have installed the files already.
     """
 
-    name: str
-    shape: tuple[int, int, int]
-    levels: int
+    source: Source
     num_train: int | None
     num_test: int | None
     files: tuple[PublishedFile, ...]
@@ -84,6 +81,10 @@ class Recipe:
     read: Callable[[Path], Reading]
     other_files: tuple[PublishedFile, ...] = ()
     places: tuple[Path, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.source.name
 
     def published(self, name: str) -> PublishedFile | None:
         """The published file of that name, gzipped or unpacked, if there is one."""

@@ -104,9 +104,7 @@ def _decode(path: Path, contents: Callable[[], dict[str, bytes]], name: str) -> 
 
 
 RECIPE = Recipe(
-    name=Cifar10.name,
-    shape=Cifar10.shape,
-    levels=Cifar10.levels,
+    source=Cifar10(),
     num_train=50_000,
     num_test=10_000,
     files=(
@@ -125,3 +123,5 @@ RECIPE = Recipe(
     page="https://www.cs.toronto.edu/~kriz/cifar.html",
     read=read,
 )
+
+DATA_SETS = (RECIPE,)

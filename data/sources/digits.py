@@ -62,3 +62,6 @@ def _rows() -> np.ndarray:
         raise DamagedData(
             f"{path} is missing or damaged ({error}): install scikit-learn anew."
         ) from error
+
+
+DATA_SETS = (Digits(),)

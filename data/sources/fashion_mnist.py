@@ -52,9 +52,7 @@ def _find(folder: Path, name: str) -> Path:
 
 
 RECIPE = Recipe(
-    name=FashionMnist.name,
-    shape=FashionMnist.shape,
-    levels=FashionMnist.levels,
+    source=FashionMnist(),
     num_train=60_000,
     num_test=10_000,
     files=(
@@ -77,3 +75,5 @@ RECIPE = Recipe(
     read=read,
     places=(DEBIAN_FOLDER,),
 )
+
+DATA_SETS = (RECIPE,)

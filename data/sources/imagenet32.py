@@ -148,9 +148,7 @@ def _decode_batch(label: str, member: Member) -> np.ndarray:
 
 
 RECIPE_OLD = Recipe(
-    name=ImageNet32Old.name,
-    shape=SHAPE,
-    levels=256,
+    source=ImageNet32Old(),
     num_train=1_281_149,
     num_test=49_999,
     files=(
@@ -173,9 +171,7 @@ RECIPE_OLD = Recipe(
 )
 
 RECIPE_NEW = Recipe(
-    name=ImageNet32New.name,
-    shape=SHAPE,
-    levels=256,
+    source=ImageNet32New(),
     num_train=1_281_167,
     num_test=50_000,
     # The npz form comes first for its published checksums; it holds what the pickles hold.
@@ -195,3 +191,5 @@ RECIPE_NEW = Recipe(
     page="https://image-net.org/download-images (after logging in)",
     read=read_new,
 )
+
+DATA_SETS = (RECIPE_OLD, RECIPE_NEW)

@@ -118,3 +118,6 @@ def _cut(file: Path, size: int, steps_per_patch: int) -> np.ndarray:
     windows = np.lib.stride_tricks.sliding_window_view(image, (size, size), axis=(0, 1))
     grid = windows[::step, ::step]  # [rows, columns, 3, size, size]
     return grid.transpose(0, 1, 3, 4, 2).reshape(-1, size, size, 3)
+
+
+DATA_SETS = tuple(map(Photos, PATCH_SIZES))

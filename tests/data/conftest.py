@@ -157,7 +157,7 @@ def make_new(kind: str, folder: Path) -> Published:
 
 
 def make_tfrecords(recipe: Recipe, folder: Path) -> Published:
-    train, test = draw(8, recipe.shape, seed=1), draw(3, recipe.shape, seed=2)
+    train, test = draw(8, recipe.source.shape, seed=1), draw(3, recipe.source.shape, seed=2)
     version = folder / recipe.name / "3.0.2"
     version.mkdir(parents=True)
     for split, images, count in (("train", train, 2), ("validation", test, 1)):

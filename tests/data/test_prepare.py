@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data import sources
 from data.checksum import file_checksum, gzip_content_checksum
 from data.download import download
 from data.errors import DamagedData, MissingData
-from data.prepare import convert_published, main, prepare
+from data.prepare import convert_published, data_sets, main, prepare
 from data.recipe import PublishedFile
 from data.sources import cifar10, fashion_mnist
 from data.sources.tfrecords import has_tfrecords
@@ -160,3 +161,19 @@ def test_tfrecords_are_looked_for_two_levels_below_and_no_deeper(tmp_path):
     deep.mkdir(parents=True)
     (deep / "cifar10-train.tfrecord-00000-of-00001").write_bytes(b"")
     assert has_tfrecords(tmp_path / "1") and not has_tfrecords(tmp_path)
+
+
+def test_a_data_set_is_found_by_its_file_alone(tmp_path, monkeypatch, capsys):
+    (tmp_path / "stripes.py").write_text(
+        "from data.sources.digits import Digits\n\n"
+        "class Stripes(Digits):\n"
+        "    name = 'stripes'\n\n"
+        "DATA_SETS = (Stripes(),)\n"
+    )
+    monkeypatch.setattr(sources, "__path__", [*sources.__path__, str(tmp_path)])
+    data_sets.cache_clear()
+    try:
+        assert main(["stripes"]) == 0
+    finally:
+        data_sets.cache_clear()
+    assert capsys.readouterr().out.startswith("stripes: 1500 training and 297 test images")
