@@ -1,8 +1,10 @@
-"""The experiments, one file per data set; importing the package registers them.
+"""The experiments, one file per data set; importing the package registers those of every file.
 
-They are imported after `registry`, which they register with; see there how one is written.
+See `registry` for how one is written.
 """
 
-from experiments import cifar10, digits, fashion_mnist, imagenet32, photos
+import importlib
+import pkgutil
 
-__all__ = ["cifar10", "digits", "fashion_mnist", "imagenet32", "photos"]
+for _module in pkgutil.iter_modules(__path__, f"{__name__}."):
+    importlib.import_module(_module.name)

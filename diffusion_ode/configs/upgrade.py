@@ -10,7 +10,7 @@ is not how the program behaved before: fields that a document lacks get their de
 from collections.abc import Mapping
 from typing import Any
 
-from diffusion_ode.configs import construction
+from diffusion_ode.configs import allowed, construction
 from diffusion_ode.configs.construction import Document
 from diffusion_ode.errors import UserError
 
@@ -87,7 +87,7 @@ _REQUIRED: Any = object()
 def _defaults(reference: str) -> dict[str, Document]:
     """The fields of a class in its order, with their defaults; none of what cannot be called."""
     try:
-        constructor = construction.locate_constructor(reference)
+        constructor = allowed.locate_constructor(reference)
         defaults = construction.defaults_of(constructor)
         return {
             name: construction.document_of(defaults[name]) if name in defaults else _REQUIRED

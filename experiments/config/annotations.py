@@ -12,7 +12,7 @@ from typing import Any
 
 import fiddle as fdl
 
-from diffusion_ode.configs import construction
+from diffusion_ode.configs import allowed, construction
 from diffusion_ode.suggestions import either, with_article
 from experiments.config import catalogue
 
@@ -100,7 +100,7 @@ def takes(annotation: Any) -> str:
 
 def pieces_for(kind: type) -> list[type]:
     """The pieces of this class or protocol that live beside it, else those imported so far."""
-    if kind.__module__.partition(".")[0] not in construction.PACKAGES:
+    if kind.__module__.partition(".")[0] not in allowed.PACKAGES:
         return []
     for pieces in (catalogue.pieces_beside(kind.__module__), catalogue.loaded_pieces()):
         if fitting := [piece for piece in pieces if _makes(piece, kind)]:

@@ -8,13 +8,14 @@ import ast
 import functools
 import importlib
 import importlib.util
+import inspect
 import itertools
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from diffusion_ode.configs import construction
+from diffusion_ode.configs import allowed
 from diffusion_ode.errors import UserError
 from diffusion_ode.outside import outside_module
 from diffusion_ode.suggestions import either, suggestion
@@ -53,7 +54,7 @@ def find_constructor(name: str) -> Callable:
     if len(references) > 1:
         full = (reference.replace(":", ".") for reference in references)
         raise UserError(f"There are several pieces {name!r}: say {either(full)}.")
-    return construction.locate_constructor(references[0])
+    return allowed.locate_constructor(references[0])
 
 
 def hidden_namesake(name: str) -> str:
@@ -66,9 +67,9 @@ def hidden_namesake(name: str) -> str:
 def find_name(name: str) -> object | None:
     """The function or dtype of a name such as `gelu` or `my_module.my_function`, or None."""
     before, _, last = name.rpartition(".")
-    for module, names in construction.LIBRARY_NAMES.items():
+    for module, names in allowed.LIBRARY_NAMES.items():
         if last in names and name in (last, f"{module}.{last}"):
-            return construction.locate_name(f"{module}:{last}")
+            return allowed.locate_name(f"{module}:{last}")
     if _is_outside(before) and importlib.util.find_spec(before.partition(".")[0]):
         return _outside(before, last)
     return None  # it may be a text, such as the name of a file
@@ -80,21 +81,19 @@ def _is_outside(module: str) -> bool:
     Nobody keeps pieces in Python's own library, which can do things that no piece should.
     """
     first = module.partition(".")[0]
-    known = (*construction.PACKAGES, *construction.LIBRARY_CONSTRUCTORS, *sys.stdlib_module_names)
+    known = (*allowed.PACKAGES, *allowed.LIBRARY_CONSTRUCTORS, *sys.stdlib_module_names)
     return bool(first) and first not in known
 
 
 def _outside(module: str, name: str) -> Callable:
     """A class or function of somebody's own module: named on the command line, so trusted."""
     found = vars(outside_module(f"{module}:{name}", "piece"))
-    own = {
-        key: value for key, value in found.items() if construction.is_defined_in(module, key, value)
-    }
-    if name not in own:
+    pieces = {k: v for k, v in found.items() if inspect.isclass(v) or inspect.isfunction(v)}
+    if name not in pieces:
         raise UserError(
-            f"The module {module!r} has no class or function {name!r}; {suggestion(name, own)}"
+            f"The module {module!r} has no class or function {name!r}; {suggestion(name, pieces)}"
         )
-    return own[name]
+    return pieces[name]
 
 
 def piece_names() -> list[str]:
@@ -125,7 +124,7 @@ def _classes(modules: Iterable[str]) -> list[type]:
     for reference in _all_references():
         if reference.partition(":")[0] in wanted:
             try:
-                found.append(construction.locate_constructor(reference))
+                found.append(allowed.locate_constructor(reference))
             except (ImportError, UserError):
                 continue  # only a suggestion: what cannot be imported here is not suggested
     return [piece for piece in found if isinstance(piece, type)]
@@ -146,16 +145,16 @@ def _references() -> dict[str, tuple[str, ...]]:
 
 
 def _of_a_library(reference: str) -> bool:
-    return reference.partition(":")[0] in construction.LIBRARY_CONSTRUCTORS
+    return reference.partition(":")[0] in allowed.LIBRARY_CONSTRUCTORS
 
 
 def _library_constructors() -> Iterator[str]:
-    for module, names in construction.LIBRARY_CONSTRUCTORS.items():
+    for module, names in allowed.LIBRARY_CONSTRUCTORS.items():
         yield from (f"{module}:{name}" for name in sorted(names))
 
 
 def _project_classes() -> Iterator[str]:
-    for package in construction.PACKAGES:
+    for package in allowed.PACKAGES:
         spec = importlib.util.find_spec(package)
         for folder in (spec.submodule_search_locations or ()) if spec else ():
             for file in sorted(Path(folder).rglob("*.py")):

@@ -12,7 +12,7 @@ from typing import Any
 
 import fiddle as fdl
 
-from diffusion_ode.configs import construction
+from diffusion_ode.configs import allowed, construction
 from diffusion_ode.configs.documents import Document
 from diffusion_ode.errors import UserError
 
@@ -74,11 +74,11 @@ def _explicit(value: Any, own: Callable[[fdl.Config], fdl.Config]) -> Any:
             return [_explicit(item, own) for item in value]
         case dict() if all(isinstance(key, str) for key in value):
             return {key: _explicit(item, own) for key, item in value.items()}
-    if construction.name_of(value) is not None:
+    if allowed.name_of(value) is not None:
         return value
     raise UserError(
         f"A config cannot hold {value!r} of type {type(value).__name__}; use a literal, a tuple, a "
-        "config of a dataclass, or one of the functions in diffusion_ode/configs/construction.py."
+        "config of a dataclass, or one of the functions in diffusion_ode/configs/allowed.py."
     )
 
 
@@ -108,7 +108,7 @@ def to_document(config: Any) -> Document:
 def _document(value: Any) -> Document:
     if isinstance(value, fdl.Config):
         return {
-            "call": construction.reference_of(fdl.get_callable(value)),
+            "call": allowed.reference_of(fdl.get_callable(value)),
             "arguments": {name: _document(v) for name, v in arguments_of(value).items()},
         }
     match value:
@@ -118,6 +118,6 @@ def _document(value: Any) -> Document:
             return list(map(_document, value))
         case dict():
             return {"dict": {key: _document(item) for key, item in value.items()}}
-    if name := construction.name_of(value):
+    if name := allowed.name_of(value):
         return {"name": name}
     return value

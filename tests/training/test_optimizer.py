@@ -12,7 +12,7 @@ import pytest
 
 from diffusion_ode.checkpoints.checkpoints import Checkpoints
 from diffusion_ode.checkpoints.stored import StoredCheckpoints
-from diffusion_ode.configs import construction
+from diffusion_ode.configs import allowed, construction
 from diffusion_ode.configs.documents import render
 from diffusion_ode.errors import UserError
 from diffusion_ode.tasks.train import Train
@@ -76,7 +76,7 @@ def typed(module, name):
 
 
 def resolved(module, name):
-    return construction.locate_constructor(f"{module}:{name}")
+    return allowed.locate_constructor(f"{module}:{name}")
 
 
 def is_schedule(module, name):
@@ -93,7 +93,7 @@ def step(optimizer, parameters, state, moment=MOMENT):
     return optax.apply_updates(parameters, updates), state
 
 
-OFFERED = [(m, n) for m, names in construction.LIBRARY_CONSTRUCTORS.items() for n in sorted(names)]
+OFFERED = [(m, n) for m, names in allowed.LIBRARY_CONSTRUCTORS.items() for n in sorted(names)]
 
 
 def test_every_offered_piece_takes_a_real_step_and_its_config_is_written_and_read_back():
