@@ -3,12 +3,12 @@
 import fiddle as fdl
 
 from experiments.registry import experiment
-from experiments.systems import I_DODE, published, variants
+from experiments.systems import DEPARTURES, I_DODE, published, variants
 
 # The old release: `train_32x32.tar`, PNG files; twice as wide a network, in batches of 512.
 
 
-@experiment(data="imagenet32_old", source=I_DODE)
+@experiment(data="imagenet32_old", source=I_DODE, differs=DEPARTURES)
 def imagenet32_old_vp() -> fdl.Config:
     """The system of cifar10_vp, twice as wide, scales to a million images: it comes to where
     fine-tuning takes it to the published 3.69 bpd.
@@ -26,7 +26,7 @@ variants("imagenet32_old_vp", num_steps=125_000, accumulation=4, published=3.69)
 # The new release: `Imagenet32_train.zip`, pickled batches; the same network, batches of 128.
 
 
-@experiment(data="imagenet32_new", source=I_DODE)
+@experiment(data="imagenet32_new", source=I_DODE, differs=DEPARTURES)
 def imagenet32_new_vp() -> fdl.Config:
     """The network of imagenet32_old_vp, in a quarter of its batches, comes on the smoother images
     of the new release to where fine-tuning takes it to the published 3.43 bpd.

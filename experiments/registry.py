@@ -16,8 +16,9 @@ Pieces are imported inside the function, so that listing a hundred experiments i
 
 import importlib
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import fiddle as fdl
 
@@ -25,6 +26,13 @@ from diffusion_ode.errors import UserError
 from diffusion_ode.outside import outside_module
 from diffusion_ode.suggestions import suggestion
 from experiments.config.conversion import complete
+
+
+class Departure(NamedTuple):
+    """A value of an experiment that is not its paper's or its released configuration's."""
+
+    published: bool | float | str | None  # in words where it is no plain value
+    why: str
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,7 @@ class Entry:
       data: the data set, for the listing; None: the parent's.
       source: the paper, where there is one.
       published: the published bits per dimension, where there are any.
+      differs: values, by path, that are not as published, besides those of the parent.
     """
 
     name: str
@@ -48,6 +57,7 @@ class Entry:
     data: str | None = None
     source: str | None = None
     published: float | None = None
+    differs: Mapping[str, Departure] = field(default_factory=dict)
 
 
 _ENTRIES: dict[str, Entry] = {}
@@ -59,6 +69,7 @@ def experiment(
     data: str | None = None,
     source: str | None = None,
     published: float | None = None,
+    differs: Mapping[str, Departure] | None = None,
 ) -> Callable[[Callable[..., fdl.Config]], Callable[..., fdl.Config]]:
     """Registers the decorated function under its own name; see `Entry` for the arguments.
 
@@ -69,7 +80,8 @@ def experiment(
     def register(function: Callable[..., fdl.Config]) -> Callable[..., fdl.Config]:
         hypothesis = inspect.cleandoc(function.__doc__ or "").partition("\n\n")[0]
         words = " ".join(hypothesis.split())
-        add(Entry(function.__name__, function, parent, words, data, source, published))
+        name, facts = function.__name__, (data, source, published, differs or {})
+        add(Entry(name, function, parent, words, *facts))
         return function
 
     return register
@@ -131,6 +143,16 @@ def data_of(entry: Entry) -> str:
     """The name of the data set: its own, else its nearest ancestor's."""
     named = [ancestor.data for ancestor in ancestry(entry) if ancestor.data]
     return named[-1] if named else "?"
+
+
+def images_of(entry: Entry) -> str:
+    """The registered name of the images that it is judged by, whatever training does to them."""
+    return data_of(entry).partition(",")[0]
+
+
+def departures_of(entry: Entry) -> dict[str, Departure]:
+    """The values that are not as published and why, its ancestors' first."""
+    return {path: d for each in ancestry(entry) for path, d in each.differs.items()}
 
 
 def configuration_of(entry: Entry) -> fdl.Config:

@@ -8,6 +8,7 @@ import fiddle as fdl
 
 from diffusion_ode.configs import documents
 from diffusion_ode.configs.documents import Document
+from diffusion_ode.evaluation.published_figures import figures_on
 from experiments import registry
 from experiments.config.building import build
 from experiments.config.conversion import to_document
@@ -46,6 +47,7 @@ def description(
     yield ""
     yield from _derivation(entry, document)
     yield ""
+    yield from _departures(entry, document)
     yield f"parameters: {_parameter_count(experiment):,}"
     if first_of_last is not None:
         yield ""
@@ -62,6 +64,10 @@ def _title(entry: Entry) -> Iterator[str]:
         yield f"  source: {entry.source}"
     if entry.published is not None:
         yield f"  published: {entry.published:g} bits per dimension"
+    if relatives := figures_on(registry.images_of(entry)):
+        yield "  on the same data, published (bits per dimension):"
+        for relative in relatives:
+            yield f"    {relative.bpd:.2f}  {relative.system}: {relative.source}"
 
 
 def _lines(document: Document, path: str = "") -> Iterator[str]:
@@ -103,6 +109,25 @@ def _shown(change: documents.Change) -> Iterator[str]:
             break_on_hyphens=False,
         )
         yield from (line.rstrip().replace("( ", "(", 1) for line in lines)
+
+
+def _departures(entry: Entry, document: Document) -> Iterator[str]:
+    """Values that are not its paper's; one that the user has set as published is none."""
+    lines = []
+    for path, (published, why) in registry.departures_of(entry).items():
+        ours = documents.rendered_at(document, path)
+        if ours is None or ours == repr(published):
+            continue
+        lines += textwrap.wrap(
+            f"{path}: {ours.partition('(')[0]}, published {published}: {why}",
+            SCREEN_WIDTH,
+            initial_indent=_INDENT,
+            subsequent_indent=_INDENT * 2,
+            break_on_hyphens=False,
+        )
+    if lines:
+        yield "differs from its paper or released configuration in"
+        yield from [*lines, ""]
 
 
 def _costs(experiment: Any, device: str | None, topology: str | None) -> Iterator[str]:

@@ -4,6 +4,7 @@ import fnmatch
 import textwrap
 
 from diffusion_ode.errors import UserError
+from diffusion_ode.evaluation.published_figures import in_lines
 from diffusion_ode.suggestions import suggestion
 from diffusion_ode.tasks import registry as tasks
 from experiments import registry
@@ -27,8 +28,17 @@ def listing(pattern: str = "") -> str:
     if not found:
         names = [entry.name for entry in registry.entries()]
         raise UserError(f"No experiment matches {pattern!r}; {suggestion(pattern, names)}")
-    shown = _experiments(found) if pattern else _families(found)
+    shown = [*_experiments(found), *_published(found)] if pattern else _families(found)
     return "\n".join([*shown, "", *_tasks()])
+
+
+def _published(found: list[Entry]) -> list[str]:
+    """What others have reached on the data sets of these experiments, each by itself."""
+    lines = []
+    for data in dict.fromkeys(registry.images_of(entry) for entry in found):
+        if figures := in_lines(data, SCREEN_WIDTH - len(_INDENT)):
+            lines += [f"on {data}, published (bpd)", *(_INDENT + line for line in figures)]
+    return ["", *lines] if lines else []
 
 
 def _families(found: list[Entry]) -> list[str]:

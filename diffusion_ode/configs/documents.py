@@ -95,6 +95,15 @@ def render(document: Document) -> str:
             return repr(document)
 
 
+def rendered_at(document: Document, path: str) -> str | None:
+    """The node at the end of a path of fields, rendered; None if there is none."""
+    for name in path.split("."):
+        if not has_fields(document) or name not in document["arguments"]:
+            return None
+        document = document["arguments"][name]
+    return render(document)
+
+
 def _argument(name: str, value: Document) -> str:
     if name.startswith("*"):
         return ", ".join(map(render, value["tuple"]))

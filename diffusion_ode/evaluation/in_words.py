@@ -4,10 +4,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from diffusion_ode.evaluation.judged_images import SPLITS
+from diffusion_ode.evaluation.published_figures import in_lines
 from diffusion_ode.reporting.progress import duration
 from diffusion_ode.reporting.quantities import some_images, with_error
 
 Row = tuple[str, str]
+
+_COLUMN = 50  # characters, beside the labels
 
 _SOURCES = {
     "images": "choice of images",
@@ -27,6 +30,7 @@ def in_words(result: dict[str, Any]) -> list[Row]:
         rows.append(("variational bound (SDE)", _with_error(bound)))
         terms = (f"{name} {bound[name]:.4f}" for name in ("recon", "prior", "diffusion"))
         rows.append(("  of it", ", ".join(terms)))
+    rows += _published(data)
     if ode:
         quantiles = ode["nfe_quantiles"]
         most = f"5 to 95 %: {quantiles['0.05']:.0f} to {quantiles['0.95']:.0f}"
@@ -39,6 +43,13 @@ def in_words(result: dict[str, Any]) -> list[Row]:
     if ode:
         rows += _warnings(ode)
     return rows
+
+
+def _published(data: dict[str, Any]) -> Iterator[Row]:
+    """Where this stands among others, who all judge the whole test split of the same data."""
+    if data["split"] == "test" and data["num_images"] == data["split_images"]:
+        for number, line in enumerate(in_lines(data["name"], _COLUMN)):
+            yield ("", line) if number else ("on the same data", f"published: {line}")
 
 
 def _ode(ode: dict[str, Any]) -> Iterator[Row]:

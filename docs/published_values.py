@@ -1,0 +1,59 @@
+"""What differs from the papers, as registered: writes docs/published_values.md.
+
+python -m docs.published_values
+"""
+
+from pathlib import Path
+
+from diffusion_ode.configs import documents
+from diffusion_ode.evaluation.published_figures import FIGURES
+from experiments import registry
+from experiments.config.conversion import to_document
+
+PAGE = Path(__file__).resolve().parent / "published_values.md"
+_HEAD = """\
+# Published values and ours
+
+`python -m docs.published_values` writes this page from the registered experiments. What the paper
+and its released configurations state is kept in `tests/golden/published_values.json`; a test
+compares every value of it with the experiments, and refuses a difference that is not named here.
+
+## What differs, and why
+
+| value | here | published | why | experiments |
+|---|---|---|---|---|
+"""
+_FIGURES = """
+## Published figures
+
+Bits per dimension, each on the test images of its data set. Figures on two data sets are never
+compared, and the two releases of ImageNet32 are two.
+
+| data | system | bpd | source |
+|---|---|---|---|
+"""
+
+
+def page() -> str:
+    """What the page must hold."""
+    rows: dict[tuple[str, ...], list[str]] = {}
+    for entry in (every := [e for e in registry.entries() if registry.departures_of(e)]):
+        document = to_document(registry.configuration_of(entry))
+        for path, (published, why) in registry.departures_of(entry).items():
+            ours = documents.rendered_at(document, path) or "(absent)"
+            row = (f"`{path}`", f"`{ours.partition('(')[0]}`", f"{published}", why)
+            rows.setdefault(row, []).append(f"`{entry.name}`")
+    differences = (
+        _row(*row, "all" if len(names) == len(every) else ", ".join(names))
+        for row, names in rows.items()
+    )
+    figures = (_row(f.data, f.system, f"{f.bpd:.2f}", f.source) for f in FIGURES)
+    return _HEAD + "".join(differences) + _FIGURES + "".join(figures)
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
