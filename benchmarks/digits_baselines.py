@@ -39,13 +39,13 @@ def load() -> tuple[np.ndarray, np.ndarray]:
 
 
 def histogram_code_length(train: np.ndarray, test: np.ndarray) -> np.ndarray:
-    """-log2 P of every test image under the histogram, in bits [n]."""
+    """Gives −log2 P of every test image under the histogram, in bits [n]."""
     table = histogram(train, LEVELS)
     return -np.log2(table[np.arange(test.shape[1]), test]).sum(axis=1)
 
 
 def autoregressive_code_length(train: np.ndarray, test: np.ndarray) -> np.ndarray:
-    """-log2 P of every test image under the mixture of forests and histogram, in bits [n]."""
+    """Gives −log2 P of every test image under forests and histogram mixed, in bits [n]."""
     table = histogram(train, LEVELS)
     rows = np.arange(len(test))
     bits = np.zeros(len(test))

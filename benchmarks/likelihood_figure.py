@@ -115,7 +115,7 @@ def _evaluations_for(rms: float, line: list[tuple[float, float]]) -> str:
 
 
 def _line(points: dict[str, Any], variable: str, solver: Solver) -> list[tuple[float, float]]:
-    """(evaluations, rms) at every setting, in ascending order."""
+    """Pairs (evaluations, rms) at every setting, in ascending order."""
     prefix = f"{variable} | {solver.name} | "
     own = (point for name, point in points.items() if name.startswith(prefix))
     return sorted((nfe, rms) for nfe, _, rms in own)

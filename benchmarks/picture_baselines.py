@@ -48,7 +48,7 @@ def histogram_code_lengths(train: np.ndarray, test: np.ndarray, levels: int) -> 
 
 
 def histogram(train: np.ndarray, levels: int) -> np.ndarray:
-    """P(level) of every pixel [d, levels] from images [n, d], a pseudo-count for every level."""
+    """The probability of each level in every pixel, [d, levels], of images [n, d], smoothed."""
     counts = np.stack([np.bincount(column, minlength=levels) for column in train.T])
     smoothed = counts + _PSEUDO_COUNT
     return smoothed / smoothed.sum(axis=1, keepdims=True)

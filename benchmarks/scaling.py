@@ -198,7 +198,7 @@ def _whole_run(row: Row) -> list[str]:
 
 
 def _per_image(program: TrainProgram, rows: list[Row]) -> list[list[str]]:
-    """R, A and U of the settings that the tables below use."""
+    """The values R, A and U of the settings that the tables below use."""
     used = {row.settings for row in rows}
     table = []
     for settings, fields in FITTING:

@@ -76,6 +76,8 @@ def _lines(document: Document, path: str = "") -> Iterator[str]:
     if not documents.has_fields(document) or (path and len(whole) <= SCREEN_WIDTH - len(_INDENT)):
         yield whole
         return
+    if path:
+        yield f"{path} = {documents.render({**document, 'arguments': {}}).removesuffix(')')}…)"
     for name, value in document["arguments"].items():
         yield from _lines(value, f"{path}.{name}" if path else name)
 

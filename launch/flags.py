@@ -153,7 +153,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="default $DIFFUSION_ODE_DATA or ~/.cache/diffusion_ode",
     )
-    several = parser.add_argument_group("several processes (a cluster tells them by itself)")
+    several = parser.add_argument_group("several processes (found automatically on a cluster)")
     several.add_argument(
         "--coordinator", metavar="ADDR", help="HOST:PORT of process 0, a free port there"
     )

@@ -74,7 +74,7 @@ class _Array:
             raise _Refused("an array without bytes")
         sizes = self.shape
         if len(sizes) > _MAX_AXES or any(type(n) is not int or n < 0 for n in sizes):
-            raise _Refused("an array whose shape is none")
+            raise _Refused("an array with an invalid shape")
         if any(n > len(raw) for n in sizes) or math.prod(sizes) * dtype.itemsize != len(raw):
             raise _Refused(f"an array of another shape than its {len(raw)} bytes have")
         order = "F" if self.fortran else "C"

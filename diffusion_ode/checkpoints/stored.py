@@ -136,7 +136,7 @@ class StoredCheckpoints:
                 return result
         if not damaged:
             raise UserError(
-                f"{self.directory} holds no checkpoint: train first, or mend --workdir."
+                f"{self.directory} holds no checkpoint: train first, or correct --workdir."
             )
         same = len(set(damaged.values())) == 1  # then it is said once
         reasons = damaged[max(damaged)] if same else listed(f"{k}: {v}" for k, v in damaged.items())

@@ -136,7 +136,7 @@ def _trusted_attribute(reference: str, trusted: Sequence[str]) -> Any:
     module, name = _split(reference)
     if not any(f"{module}.".startswith(f"{one}.") for one in trusted):
         raise UserError(
-            f"The config uses {reference!r}, which is no piece of this program, so nothing of it"
+            f"The config uses {reference!r}, which is not part of this program, so nothing of it"
             f" ran: if you trust it, load with trusted=({module!r},)."
         )
     found = vars(_import(module, "put the folder that holds it on PYTHONPATH")).get(name)

@@ -119,7 +119,7 @@ def check_size(document: Document) -> None:
     if level:
         raise UserError(
             f"The config has more than {MAX_NODES} entries or is nested more than {MAX_DEPTH} "
-            f"deep, as no run's is: {_USE_ANOTHER}."
+            f"deep, more than any run's config: {_USE_ANOTHER}."
         )
 
 

@@ -40,8 +40,8 @@ def read(path: Path) -> Document:
         ) from error
     if len(content) > MAX_BYTES:
         raise UserError(
-            f"The config {path} is larger than {MAX_BYTES} bytes, as no run's is: give the folder "
-            "of a run."
+            f"The config {path} is larger than {MAX_BYTES} bytes, more than any run's config: give"
+            " the folder of a run."
         )
     try:
         document = json.loads(content)

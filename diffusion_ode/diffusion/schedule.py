@@ -18,8 +18,8 @@ class NoiseSchedule(abc.ABC):
 
     The schedule decides which γ are drawn where times are uniform in t (`UniformTimes`), and the
     steps where there are steps (`DiscreteTimes`, `AncestralSampler`). The continuous bound and the
-    ODE depend on its end points only. A schedule says γ(t); its derivative and its changes follow,
-    and one that knows a closed form gives it in the place of the method.
+    ODE depend on its end points only. A schedule defines γ(t); its derivative and its changes
+    follow, and one that knows a closed form gives it in the place of the method.
     """
 
     gamma_0: float

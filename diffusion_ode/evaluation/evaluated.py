@@ -61,7 +61,7 @@ def finished(workdir: Path) -> list[Path]:
         (workdir / "evaluations").glob("*/result.json"), key=lambda path: -path.stat().st_mtime
     )
     if not results:
-        there = "has no finished evaluation" if workdir.is_dir() else "is no folder"
+        there = "has no finished evaluation" if workdir.is_dir() else "is not a folder"
         raise UserError(
             f"{workdir} {there}: name the workdir of a training, and run --task=evaluate there"
             " first."

@@ -82,7 +82,7 @@ def _warnings(ode: dict[str, Any]) -> Iterator[Row]:
         yield "", "evaluate.ode.divergence=exact_trace() for one"
     if ode["not_converged"]:
         yield "NOT CONVERGED", some_images(ode["not_converged"])
-        yield "", "left out of the ODE's mean, which that biases; result.json names all of them"
+        yield "", "left out of the ODE's mean, which biases it; result.json names all of them"
         yield "", "raise evaluate.ode.controller.max_steps, or its tolerances"
 
 

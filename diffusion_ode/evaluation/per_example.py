@@ -160,7 +160,7 @@ def _lines(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, 
             yield int(index), {name: float(cell) for name, cell in named if cell}
         except ValueError:
             raise UserError(
-                f"Line {number} of {path} is {line[:60]!r} and no row of {len(columns) + 1}"
+                f"Line {number} of {path} is {line[:60]!r} not a row of {len(columns) + 1}"
                 " numbers: mend the line, or move the file away."
             ) from None
 

@@ -158,7 +158,7 @@ class TwiceDividedDequantization:
 
 
 def _twice_divided(model: Model, levels: Levels, noise: Images) -> Images:
-    """(z0/α0² − x)/s = ε/α0 + x (1/α0 − 1)/s at z0 = α0 x + σ0 ε, with s = e^{γ0/2}."""
+    """Deviation (z0/α0² − x)/s = ε/α0 + x (1/α0 − 1)/s at z0 = α0 x + σ0 ε, with s = e^{γ0/2}."""
     gamma_0 = jnp.asarray(model.schedule.gamma_0, noise.dtype)
     log_alpha = model.path.log_alpha(gamma_0)
     shift = jnp.expm1(-log_alpha) * jnp.exp(-0.5 * gamma_0)

@@ -127,6 +127,6 @@ def _if_finite(figure: float) -> float | None:
 
 
 def short_name(dequantization: object) -> str:
-    """TruncatedNormalDequantization() → truncated_normal."""
+    """Turns TruncatedNormalDequantization() into truncated_normal."""
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(dequantization).__name__).lower()
     return words.removesuffix("_dequantization")

@@ -14,7 +14,7 @@ class Part:
     """A part of a mean's standard error, estimated from few images and so itself uncertain.
 
     Attributes:
-      value: the part; None if it cannot be told from nothing, its square being within two standard
+      value: the part; None if it cannot be told from zero, its square being within two standard
         errors of zero.
       standard_error: of `value`, or None.
       num_images: that were drawn again to find it.

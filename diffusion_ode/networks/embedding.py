@@ -26,7 +26,7 @@ def time_embedding(time: PerImage, width: int):
 
 
 def fourier_features(z: Images, exponents: tuple[int, ...], sigma: PerImage | None = None):
-    """[z, sines, cosines] of ω z, ω = 2π·2ⁿ for each n: [b, h, w, c(1 + 2n)], channel-major.
+    """The channels [z, sin ωz, cos ωz], ω = 2π·2ⁿ for each n: [b, h, w, c(1 + 2n)], channel-major.
 
     They let the network see the last bits of a value: exponents 6 and 7 resolve 256 levels.
 

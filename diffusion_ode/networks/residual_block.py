@@ -63,7 +63,7 @@ class AttentionBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        """[b, h, w, c] → the same."""
+        """From [b, h, w, c] to the same."""
         batch, height, width, channels = x.shape
         h = group_norm("GroupNorm_0", self.dtype)(x)
         h = h.reshape(batch, height * width, channels)

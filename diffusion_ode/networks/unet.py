@@ -42,7 +42,7 @@ class BlockWeights(NamedTuple):
 
 
 class UNet(nn.Module):
-    """L blocks down, a middle with attention, L + 1 blocks up on the kept outputs; full resolution.
+    """VDM's U-Net: L blocks down, a middle with attention, L + 1 blocks up on the kept outputs.
 
     Every path keeps the image's height and width, so any size will do. The parameters bear the
     published names (`down.block_0/conv1/kernel`). The output is z plus a convolution that starts
@@ -155,7 +155,7 @@ class UNet(nn.Module):
         return unet_sizes.remedy(self, parameters, channels)
 
     def _condition(self, time, flag, dtype):
-        """[b, 4C], from time and flag."""
+        """From time and flag, [b, 4C]."""
         width = 4 * self.features
         h = jnp.concatenate([time_embedding(time, self.features), flag[:, None]], axis=-1)
         h = nn.swish(nn.Dense(width, dtype=dtype, name="dense0")(h))

@@ -131,7 +131,7 @@ def _followed(block: _Part, after: list[_Part]) -> Iterator[_Part]:
 
 
 def _convolution(shape: tuple[int, int, int], inputs: int, outputs: int) -> float:
-    """3×3, of the image's size."""
+    """A convolution of 3×3, of the image's size."""
     height, width, _ = shape
     return 2.0 * inputs * outputs * (3 * height - 2) * (3 * width - 2)
 

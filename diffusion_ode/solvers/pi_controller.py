@@ -80,12 +80,12 @@ class PIController:
                 raise UserError(f"{name} is {value}, but a tolerance must not be negative.")
         if self.rtol + self.atol + self.unit_tolerance == 0:
             raise UserError(
-                "rtol, atol and unit_tolerance are all 0, but no step has no error: make one of"
-                " them positive."
+                "rtol, atol and unit_tolerance are all 0, but every step has some error: make"
+                " one of them positive."
             )
         if self.log_density_tolerance == 0:
             raise UserError(
-                "log_density_tolerance is 0, but no step has no error: make it positive."
+                "log_density_tolerance is 0, but every step has some error: make it positive."
             )
         if self.max_steps < 1:
             raise UserError(f"max_steps is {self.max_steps}, but must be at least 1: raise it.")

@@ -89,7 +89,7 @@ class Evaluate:
         if self.ode is None and self.bound is None:
             raise UserError(
                 "evaluate.ode and evaluate.bound are both None, which leaves nothing to evaluate:"
-                " set one of them at most to None."
+                " set at most one of them to None."
             )
         if self.ode is not None:
             check_draws(self.ode.dequantization, self.ode.combination, self.num_importance)

@@ -117,7 +117,7 @@ class TrainProgram:
         return jitted.lower(self.abstract_state, self.abstract_batch)
 
     def place(self, *batches: dict[str, Any]) -> dict[str, jax.Array]:
-        """NumPy batches of this process, as many as a call takes → what the compiled step takes."""
+        """What the compiled step takes of this process's NumPy batches, as many as a call has."""
         rows = {name: [batch[name] for batch in batches] for name in self.abstract_batch}
         if self.steps_per_call == 1:
             return self.placement.place_batch({name: only for name, (only,) in rows.items()})

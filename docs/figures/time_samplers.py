@@ -83,7 +83,7 @@ def train(workdir: Path, steps: int) -> None:
 
 
 def measure(trained: DiffusionModel, images: np.ndarray, times, batches: int):
-    """γ, density and loss [batches, BATCH]; an adaptive sampler learns from as many before."""
+    """Times γ, density and loss [batches, BATCH]; adaptive samplers learn from as many before."""
     model, objective = trained.model, FlowMatching(times)
 
     @jax.jit

@@ -179,7 +179,10 @@ def _fit_class(value: Any, kind: Any) -> Any:
     if isinstance(value, bool) and kind is not bool:
         raise Misfit
     if isinstance(value, fdl.Config):
-        return _keep_if(_makes(fdl.get_callable(value), kind), value)
+        made = fdl.get_callable(value)
+        if not _makes(made, kind):
+            raise Misfit(_lacking(made, kind))
+        return value
     if _is_protocol(kind):
         raise Misfit  # a literal is no piece
     return _keep_if(isinstance(value, kind), value)
@@ -201,6 +204,18 @@ def _makes(constructor: Callable, kind: type) -> bool:
         return False  # a network has fields named like anything, but is there to be called
     has = {name for base in constructor.__mro__ for name in (*vars(base), *_annotated(base))}
     return members <= has and all(_is_called_like(constructor, kind, name) for name in members)
+
+
+def _lacking(constructor: Callable, kind: type) -> str:
+    """What a class of somebody's own lacks of a protocol, if that is little; else nothing."""
+    if not (isinstance(constructor, type) and _is_protocol(kind)):
+        return ""
+    members = _members(kind)
+    has = {name for base in constructor.__mro__ for name in (*vars(base), *_annotated(base))}
+    missing = sorted(members - has)
+    if not 0 < len(missing) < len(members):
+        return ""
+    return f"{constructor.__name__} lacks {' and '.join(missing)}"
 
 
 def _is_callable(value: Any) -> bool:

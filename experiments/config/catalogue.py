@@ -43,7 +43,7 @@ def find_constructor(name: str) -> Callable:
     references = [
         reference
         for reference in _references().get(_folded(last), ())
-        if not module or reference.partition(":")[0] == module
+        if not module or f".{reference.partition(':')[0]}".endswith(f".{module}")
     ]
     if not references:
         if _is_outside(module):

@@ -7,6 +7,7 @@ catalogue. What is not Python at all is text, so that paths of files need no quo
 
 import ast
 import inspect
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -20,6 +21,8 @@ from experiments.config import catalogue
 from experiments.config.annotations import Misfit, annotations_of, fit, takes
 from experiments.config.conversion import arguments_of, config_of, explicit, to_document
 
+# `module:Class(…)`, as --exp and --task name what is outside.
+_OUTSIDE = re.compile(r"^([A-Za-z_][\w.]*):(?=[A-Za-z_]\w*\()")
 _NUMBERS = {"inf": float("inf"), "nan": float("nan")}  # literals that Python spells as names
 
 
@@ -102,7 +105,7 @@ class _NotAValue(Exception):
 
 def _parse(text: str) -> Any:
     try:
-        tree = ast.parse(text, mode="eval")
+        tree = ast.parse(_OUTSIDE.sub(r"\1.", text), mode="eval")
         return _literal_or_piece(tree.body)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         if isinstance(error, UserError):

@@ -66,3 +66,12 @@ def test_a_door_s_file_and_command_do_what_the_page_says(door, tmp_path, monkeyp
 
 def test_no_file_of_the_program_knows_a_stranger():
     assert doors.edits() == []
+
+
+def test_the_experiment_in_contributing_builds(monkeypatch):
+    registry.entries()
+    monkeypatch.setattr(registry, "_ENTRIES", dict(registry._ENTRIES))
+    text = (doors.PAGES.parents[1] / "CONTRIBUTING.md").read_text()
+    (code,) = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    exec(code, {"__name__": "contributing"})
+    assert build(registry.configuration_of(registry.find("digits_cosine")))

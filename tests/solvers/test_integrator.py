@@ -412,7 +412,7 @@ def test_can_be_traced_inside_a_larger_function():
         (lambda: swing(PIController(), span=(1.0, 1.0)), "no length"),
         (lambda: swing(PIController(rtol=1e-9, atol=1e-9)), "resolves"),
         (lambda: PIController(rtol=-1.0), "rtol is -1.0"),
-        (lambda: PIController(log_density_tolerance=0.0), "no step has no error"),
+        (lambda: PIController(log_density_tolerance=0.0), "every step has some error"),
         (lambda: PIController(max_steps=0), "max_steps is 0"),
         (lambda: PIController(initial_step=-0.1), "initial_step is -0.1"),
         (lambda: PIController(safety=math.nan), "safety is nan"),

@@ -23,7 +23,7 @@ class InverseSquareRoot:
 
 @experiment(parent="digits_vp")
 def digits_inverse_square_root(config: fdl.Config) -> fdl.Config:
-    """It needs to know no number of steps, and ends as low."""
+    """It need not know the number of steps, and ends as low."""
     config.train.optimizer.learning_rate = fdl.Config(InverseSquareRoot)
     return config
 

@@ -13,7 +13,7 @@ from experiments.registry import experiment
 
 @dataclass(frozen=True)
 class SimpleLoss:
-    """‖ε − ε̂‖² at times uniform in t, whatever the network predicts."""
+    """The error ‖ε − ε̂‖² at times uniform in t, whatever the network predicts."""
 
     times: TimeSampler = field(default_factory=UniformTimes)
 

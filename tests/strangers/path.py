@@ -11,7 +11,7 @@ from experiments.registry import experiment
 
 @dataclass(frozen=True)
 class SubVariancePreserving(Path):
-    """σ = 1 − α²: less noise than the variance-preserving path in the middle."""
+    """Sub-VP, σ = 1 − α²: less noise than the variance-preserving path in the middle."""
 
     def log_alpha(self, gamma):
         ratio = jnp.exp(0.5 * gamma)  # σ/α, so α² + α·ratio = 1

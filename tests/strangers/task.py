@@ -29,7 +29,7 @@ class Brightness:
 
 @experiment(parent="digits_vp")
 def digits_bright(config: fdl.Config) -> fdl.Config:
-    """After training the samples' brightness is told, with four digits."""
+    """After training the samples' brightness is reported, with four digits."""
     config.tasks = (fdl.Config(Brightness, digits=4),)
     config.after_training = ("sample", "tests.strangers.task:Brightness")
     return config

@@ -86,7 +86,7 @@ def test_newest_evaluations_of_one_name_are_compared_unless_others_are_chosen(tm
 
 def test_other_models_folder_that_is_not_there_is_called_so(tmp_path):
     here = evaluated(tmp_path / "here", {0: 2.0, 1: 3.0})
-    with pytest.raises(UserError, match="/nowhere is no folder: name the workdir of a training"):
+    with pytest.raises(UserError, match="/nowhere is not a folder: name the workdir of a training"):
         compared(here, tmp_path / "nowhere")
 
 

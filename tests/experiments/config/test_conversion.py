@@ -86,7 +86,7 @@ def test_what_cannot_be_written_down_is_refused():
 
 def test_config_of_an_outsiders_class_is_built_only_if_it_is_trusted():
     document = to_document(fdl.Config(Pair, first=1, second=outsiders_function))
-    with pytest.raises(UserError, match=r"no piece of this program.* trusted=\('tests\.exp"):
+    with pytest.raises(UserError, match=r"not part of this program.* trusted=\('tests\.exp"):
         construction.build(document)
     built = construction.build(document, trusted=("tests.experiments",))
     assert built == Pair(1, outsiders_function)
