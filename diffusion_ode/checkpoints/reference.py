@@ -19,6 +19,7 @@ from diffusion_ode.errors import UserError
 
 _FILE = re.compile(r"ckpt-(\d+)\.flax")
 _NETWORK = "score_model"
+_SCHEDULE = "gamma"
 # Of a file that is another than it should be: enough to recognise it by.
 _MAX_NAMES_SHOWN = 5
 _MAX_NAME_SHOWN = 40
@@ -41,13 +42,15 @@ class ReferenceCheckpoint:
       path: the file.
       step: of the training.
       parameters, ema: of the network, nested by the published names.
-      moments: None if the file has no Adam in it.
+      gamma: the averaged parameters of a learned schedule; None if it was fixed.
+      moments: of the network alone; None if the file has no Adam in it.
     """
 
     path: Path
     step: int
     parameters: StateDict
     ema: StateDict
+    gamma: StateDict | None
     moments: Moments | None
 
 
@@ -72,6 +75,7 @@ def read_reference(path: Path) -> ReferenceCheckpoint:
         step=_count(tree["step"], file, "step"),
         parameters=_network(tree["params"], file, "params"),
         ema=_network(tree["ema_params"], file, "ema_params"),
+        gamma=tree["ema_params"].get(_SCHEDULE) or None,
         moments=_moments(tree.get("opt_state"), file),
     )
 
@@ -110,11 +114,15 @@ def _short(name: str) -> str:
 def _network(tree: Any, file: Path, what: str) -> StateDict:
     """The network's own parameters, of whatever the model had."""
     # A module without parameters, such as a fixed schedule, leaves at most an empty map.
-    names = [name for name in tree if tree[name] != {}] if isinstance(tree, Mapping) else []
+    names = (
+        [name for name in tree if name != _SCHEDULE and tree[name] != {}]
+        if isinstance(tree, Mapping)
+        else []
+    )
     if names != [_NETWORK] or not isinstance(tree[_NETWORK], Mapping):
         raise UserError(
-            f"{file} has {_few(names)} in {what}, not {_NETWORK} alone: models"
-            " with a learned schedule are not taken over; give a checkpoint with a fixed one."
+            f"{file} has {_few(names)} in {what}, not {_NETWORK} with or"
+            " without a schedule (gamma): give a ckpt-N.flax of i-DODE or VDM."
         )
     return tree[_NETWORK]
 

@@ -17,10 +17,11 @@ from diffusion_ode.configs import construction, documents
 from diffusion_ode.diffusion.model import Model
 from diffusion_ode.diffusion.parameterization import NoisePrediction, VelocityPrediction
 from diffusion_ode.diffusion.pixels import Pixels
-from diffusion_ode.diffusion.schedule import LinearSchedule
+from diffusion_ode.diffusion.schedule import LinearSchedule, NoiseSchedule
 from diffusion_ode.diffusion.straight_path import StraightPath
 from diffusion_ode.diffusion.variance_preserving import VariancePreserving
 from diffusion_ode.errors import UserError
+from diffusion_ode.evaluation.reference_quirks import ReferenceQuirks
 from diffusion_ode.exit_statuses import DONE, REFUSED
 from diffusion_ode.networks.unet import UNet
 from diffusion_ode.networks.unet_sizes import UNetSizes, unet_sizes
@@ -29,6 +30,7 @@ from diffusion_ode.tasks.experiment import Experiment
 from diffusion_ode.tasks.sample import Sample
 from diffusion_ode.tasks.train import Train
 from diffusion_ode.training.data_identity import DataIdentity
+from diffusion_ode.training.published_schedule import published_schedule
 from diffusion_ode.training.sharding import Mesh
 from diffusion_ode.training.warm_start import WarmStart
 from diffusion_ode.workdir.lock import workdir_lock
@@ -52,10 +54,12 @@ class Imported:
     sizes: UNetSizes
     data: str
     step: int
+    prediction: str
+    schedule: NoiseSchedule | None = None
 
 
 def import_reference(
-    path: Path, workdir: Path, *, process: str = "vp", prediction: str = "velocity", data: str = ""
+    path: Path, workdir: Path, *, process: str = "vp", prediction: str = "", data: str = ""
 ) -> Imported:
     """Writes `config.json` and a checkpoint with parameters, average, moments and step.
 
@@ -65,7 +69,8 @@ def import_reference(
     Args:
       path: a `ckpt-N.flax`, or its folder.
       workdir: to be made; it must hold no checkpoints.
-      process, prediction, data: keys of PATHS, PREDICTIONS and SOURCES; data "" by the channels.
+      process, prediction, data: keys of PATHS, PREDICTIONS and SOURCES; data "" by the channels,
+        prediction "" noise if the file has learned a schedule (VDM), otherwise velocity.
 
     Raises:
       UserError: the file is none or not the U-Net's, or the workdir is taken.
@@ -80,12 +85,24 @@ def import_reference(
             f"{found.path} is for images of {sizes.channels} channels, which no known data set has:"
             " start an experiment of your own with --init_from=reference:PATH."
         )
-    experiment = _experiment(sizes, PATHS[process](), PREDICTIONS[prediction](), data)
+    learned = published_schedule(found)
+    prediction = prediction or ("noise" if learned else "velocity")
+    schedule = learned or LinearSchedule(gamma_0=-13.3, gamma_1=5.0)
+    evaluate = Evaluate(quirks=ReferenceQuirks(unit_prior=learned is not None))
+    model = (PATHS[process](), schedule, PREDICTIONS[prediction]())
+    experiment = _experiment(sizes, *model, data, evaluate)
     _write(experiment, found, workdir)
-    return Imported(sizes, data, found.step)
+    return Imported(sizes, data, found.step, prediction, learned)
 
 
-def _experiment(sizes: UNetSizes, path: Any, parameterization: Any, data: str) -> Experiment:
+def _experiment(
+    sizes: UNetSizes,
+    path: Any,
+    schedule: NoiseSchedule,
+    parameterization: Any,
+    data: str,
+    evaluate: Evaluate,
+) -> Experiment:
     source = {"call": SOURCES[data], "arguments": {}}
     images = construction.build({"call": "data.pipeline:Data", "arguments": {"source": source}})
     network = UNet(
@@ -96,10 +113,9 @@ def _experiment(sizes: UNetSizes, path: Any, parameterization: Any, data: str) -
         dropout=0.05 if sizes.attention else 0.1,
         fourier_exponents=sizes.fourier_exponents,
     )
-    schedule = LinearSchedule(gamma_0=-13.3, gamma_1=5.0)
     pixels = Pixels(images.shape, images.levels)
     model = Model(path, schedule, parameterization, network, pixels)
-    return Experiment(model, images, Train(), Evaluate(), Sample(), Mesh())
+    return Experiment(model, images, Train(), evaluate, Sample(), Mesh())
 
 
 def _write(experiment: Experiment, found: ReferenceCheckpoint, workdir: Path) -> None:
@@ -131,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("path", metavar="PATH", type=Path, help="a ckpt-N.flax, or its folder")
     parser.add_argument("workdir", metavar="WORKDIR", type=Path, help="the workdir to make")
     parser.add_argument("--path", dest="process", choices=PATHS, default="vp")
-    parser.add_argument("--prediction", choices=PREDICTIONS, default="velocity")
+    parser.add_argument("--prediction", choices=PREDICTIONS, default="")
     parser.add_argument(
         "--data", choices=SOURCES, default="", help="default cifar10, or fashion_mnist if grey"
     )
@@ -152,6 +168,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return REFUSED
     print(f"step {imported.step} is in {options.workdir}")
     print(f"its data are known by name only: {imported.data}")
+    print(
+        f"the file does not say, so assumed: path {options.process}, {imported.prediction} prediction"
+    )
+    if imported.schedule is not None:
+        print(
+            "its learned schedule is kept, fixed; the network's time runs over γ from -13.3 to 5"
+            " (assumed), and the optimiser's moments of the schedule are left out"
+        )
     print("evaluate it with")
     print(f"  {_evaluation(imported, options)}")
     return DONE
@@ -161,8 +185,12 @@ def _evaluation(imported: Imported, options: argparse.Namespace) -> str:
     """The command that evaluates the workdir, by the experiment whose model it has."""
     published = UNet(features=128 if imported.data == "cifar10" else 256, blocks=32)
     settings = [f"--set=model.network.{s}" for s in imported.sizes.settings(published)]
-    if options.prediction == "noise":
+    if imported.prediction == "noise":
         settings.append("--set=model.parameterization=noise_prediction()")
+    if imported.schedule is not None:
+        fields = ", ".join(f"{name}={value!r}" for name, value in vars(imported.schedule).items())
+        settings.append(f"--set=model.schedule={type(imported.schedule).__name__}({fields})")
+        settings.append("--set=evaluate.quirks.unit_prior=True")
     experiment = f"--exp={imported.data}_{options.process}"
     command = [experiment, f"--workdir={options.workdir}", "--task=evaluate", *settings]
     return shlex.join(["python", "launch/run.py", *command])

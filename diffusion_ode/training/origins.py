@@ -16,6 +16,7 @@ from diffusion_ode.checkpoints.stored import Restored, StoredCheckpoints
 from diffusion_ode.diffusion.model import Model
 from diffusion_ode.errors import UserError
 from diffusion_ode.networks.network import ReadsPublished
+from diffusion_ode.training.published_schedule import published_schedule
 
 _REFERENCE = "reference:"
 _SHOWN = 3
@@ -106,6 +107,13 @@ def _check_fit(found: ReferenceCheckpoint, model: Model) -> None:
     Raises:
       UserError: they differ; says in what, and which sizes would fit.
     """
+    schedule = published_schedule(found)
+    if schedule is not None and model.schedule != schedule:
+        raise UserError(
+            f"{found.path} has learned a schedule, from γ = {schedule.gamma_0:.4g} to"
+            f" {schedule.gamma_1:.4g}, which is not this experiment's: make a workdir with python -m"
+            f" diffusion_ode.tools.import_reference {found.path} WORKDIR."
+        )
     wanted = _shapes(jax.eval_shape(model.init, jax.random.key(0)))
     trees = {"params": found.parameters, "ema_params": found.ema}
     if found.moments is not None:

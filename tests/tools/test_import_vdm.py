@@ -1,0 +1,110 @@
+"""Checkpoints of VDM, whose schedule was learned, become workdirs of ours."""
+
+import shlex
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import serialization
+
+from diffusion_ode.configs import construction, documents
+from diffusion_ode.tools.import_reference import main
+from experiments import registry
+from experiments.config.conversion import explicit
+from experiments.config.overrides import override
+from tests.published_checkpoint import published_tree, random_trees, small_model
+
+SCALAR = {"b": np.float32([-12.5]), "w": np.float32([-17.0])}
+
+
+def network():
+    rng = np.random.default_rng(1)
+    draw = lambda *shape: rng.normal(size=shape).astype(np.float32)  # noqa: E731
+    return {
+        "l1": {"kernel": np.float32([[-18.0]]), "bias": np.float32([-13.0])},
+        "l2": {"kernel": draw(1, 1024), "bias": draw(1024)},
+        "l3": {"kernel": draw(1024, 1)},
+    }
+
+
+def formula(gamma, t):
+    """VDM's γ(t), in float64."""
+    if "b" in gamma:
+        return gamma["b"] + np.abs(gamma["w"]).astype(float) * t
+    l1, l2, l3 = (gamma[name] for name in ("l1", "l2", "l3"))
+    inner = np.abs(l2["kernel"][0]).astype(float) * 2 * (t[:, None] - 0.5) + l2["bias"]
+    hidden = 2 / (1 + np.exp(-inner)) - 1
+    line = np.abs(l1["kernel"][0, 0]) * t + l1["bias"][0]
+    return line + hidden @ np.abs(l3["kernel"][:, 0]).astype(float) / 1024
+
+
+def write(folder, gamma):
+    tree = published_tree(random_trees(small_model()))
+    adam = tree["opt_state"]["0"]
+    for place in (tree["params"], tree["ema_params"], adam["mu"], adam["nu"]):
+        place["gamma"] = gamma
+    (folder / "ckpt-600.flax").write_bytes(serialization.msgpack_serialize(tree))
+    return folder
+
+
+@pytest.fixture(scope="module", params=["scalar", "network"])
+def imported(request, tmp_path_factory):
+    gamma = SCALAR if request.param == "scalar" else network()
+    folder = tmp_path_factory.mktemp("vdm")
+    assert main([str(write(folder, gamma)), str(folder / "run")]) == 0
+    return gamma, construction.build(documents.read(folder / "run/config.json"))
+
+
+def test_schedule_is_the_formula(imported):
+    gamma, experiment = imported
+    schedule = experiment.model.schedule
+    t = np.linspace(0, 1, 101)
+    expected = formula(gamma, t)
+    np.testing.assert_allclose(schedule.gamma(jnp.float32(t)), expected, rtol=2e-6, atol=5e-6)
+    ends = [schedule.gamma_0, schedule.gamma_1]
+    np.testing.assert_allclose(ends, expected[[0, -1]], rtol=1e-7)
+    told = schedule.network_time(jnp.float32([-13.3, 5.0]))
+    np.testing.assert_allclose(told, [0, 1], atol=1e-6)
+    hash(schedule)
+
+
+def test_ends_of_the_bound_are_vdms(imported):
+    gamma, experiment = imported
+    model = experiment.model
+    levels = jnp.asarray(np.random.default_rng(2).integers(0, 256, (2, 32, 32, 3)), jnp.uint8)
+    g1 = formula(gamma, np.array([1.0]))[0]
+    alpha2, sigma2 = 1 / (1 + np.exp(g1)), 1 / (1 + np.exp(-g1))
+    x = (2 * np.asarray(levels, float) + 1) / 256 - 1
+    kl = 0.5 * np.sum(alpha2 * x**2 + sigma2 - np.log(sigma2) - 1, axis=(1, 2, 3))
+    ends = experiment.evaluate.quirks.bound(experiment.evaluate.bound).ends
+    np.testing.assert_allclose(ends.prior(model, levels), kl, rtol=1e-4)
+
+
+def test_printed_command_has_the_imported_model(tmp_path, capsys):
+    for name, gamma in (("scalar", SCALAR), ("network", network())):
+        (tmp_path / name).mkdir()
+        workdir = tmp_path / name / "run"
+        assert main([str(write(tmp_path / name, gamma)), str(workdir)]) == 0
+        said = capsys.readouterr().out
+        assert "path vp, noise prediction" in said
+        words = shlex.split(said.splitlines()[-1])
+        settings = [w.removeprefix("--set=") for w in words if w.startswith("--set=")]
+        config = override(registry.configuration_of(registry.find("cifar10_vp")), settings)
+        ours = explicit(construction.build(documents.read(workdir / "config.json")))
+        assert config.model == ours.model
+        assert config.evaluate.quirks == ours.evaluate.quirks
+
+
+@pytest.mark.parametrize(
+    ("gamma", "said"),
+    [
+        ({"b": np.float32([np.nan]), "w": np.float32([1])}, "not finite"),
+        ({"b": np.float32([1]), "w": np.float32([0])}, "is not below"),
+        ({"b": np.float32([1, 2]), "w": np.float32([1])}, "another form"),
+        ({"l1": {"kernel": np.float32([[1]])}}, "another form"),
+    ],
+)
+def test_bad_schedules_are_refused_in_one_sentence(gamma, said, tmp_path, capsys):
+    assert main([str(write(tmp_path, gamma)), str(tmp_path / "run")]) == 2
+    refusal = capsys.readouterr().err
+    assert said in refusal and len(refusal.splitlines()) == 1
