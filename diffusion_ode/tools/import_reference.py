@@ -169,7 +169,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"step {imported.step} is in {options.workdir}")
     print(f"its data are known by name only: {imported.data}")
     print(
-        f"the file does not say, so assumed: path {options.process}, {imported.prediction} prediction"
+        f"the file does not say, so assumed: path {options.process},"
+        f" {imported.prediction} prediction"
     )
     if imported.schedule is not None:
         print(

@@ -111,8 +111,8 @@ def _check_fit(found: ReferenceCheckpoint, model: Model) -> None:
     if schedule is not None and model.schedule != schedule:
         raise UserError(
             f"{found.path} has learned a schedule, from γ = {schedule.gamma_0:.4g} to"
-            f" {schedule.gamma_1:.4g}, which is not this experiment's: make a workdir with python -m"
-            f" diffusion_ode.tools.import_reference {found.path} WORKDIR."
+            f" {schedule.gamma_1:.4g}, which is not this experiment's: make a workdir with"
+            f" python -m diffusion_ode.tools.import_reference {found.path} WORKDIR."
         )
     wanted = _shapes(jax.eval_shape(model.init, jax.random.key(0)))
     trees = {"params": found.parameters, "ema_params": found.ema}
