@@ -8,9 +8,11 @@ import pytest
 from flax import serialization
 
 from diffusion_ode.configs import construction, documents
+from diffusion_ode.errors import UserError
 from diffusion_ode.tools.import_reference import main
+from diffusion_ode.training.origins import parse_origin
 from experiments import registry
-from experiments.config.conversion import explicit
+from experiments.config.conversion import to_document
 from experiments.config.overrides import override
 from tests.published_checkpoint import published_tree, random_trees, small_model
 
@@ -90,9 +92,16 @@ def test_printed_command_has_the_imported_model(tmp_path, capsys):
         words = shlex.split(said.splitlines()[-1])
         settings = [w.removeprefix("--set=") for w in words if w.startswith("--set=")]
         config = override(registry.configuration_of(registry.find("cifar10_vp")), settings)
-        ours = explicit(construction.build(documents.read(workdir / "config.json")))
-        assert config.model == ours.model
-        assert config.evaluate.quirks == ours.evaluate.quirks
+        typed = to_document(config)["arguments"]
+        ours = documents.read(workdir / "config.json")["arguments"]
+        assert typed["model"] == ours["model"]
+        assert typed["evaluate"]["arguments"]["quirks"] == ours["evaluate"]["arguments"]["quirks"]
+
+
+def test_start_with_another_schedule_is_refused_with_the_import_that_fits(tmp_path):
+    origin = parse_origin(f"reference:{write(tmp_path, SCALAR)}")
+    with pytest.raises(UserError, match=r"learned a schedule.*import_reference"):
+        origin.restore(small_model(), {})
 
 
 @pytest.mark.parametrize(
