@@ -55,7 +55,8 @@ def _groups(tree: Any) -> dict[str, list]:
 
 
 def _binned(model: Model, integrand: Integrand) -> Array:
-    place = model.schedule.network_time(integrand.gamma) * _TIME_BINS
+    ends = model.schedule.gamma_0, model.schedule.gamma_1
+    place = (integrand.gamma - ends[0]) / (ends[1] - ends[0]) * _TIME_BINS
     bins = jnp.clip(place.astype(jnp.int32), 0, _TIME_BINS - 1)
     each = jnp.stack([integrand.value, jnp.ones_like(integrand.value)])
     return jnp.zeros((2, _TIME_BINS), each.dtype).at[:, bins].add(each)

@@ -1,12 +1,15 @@
 """Checkpoints of VDM, whose schedule was learned, become workdirs of ours."""
 
+import json
 import shlex
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import serialization
 
+from data.conversion import Conversion, convert
 from diffusion_ode.configs import construction, documents
 from diffusion_ode.errors import UserError
 from diffusion_ode.tools.import_reference import main
@@ -14,6 +17,7 @@ from diffusion_ode.training.origins import parse_origin
 from experiments import registry
 from experiments.config.conversion import to_document
 from experiments.config.overrides import override
+from launch.run import main as launch
 from tests.published_checkpoint import published_tree, random_trees, small_model
 
 SCALAR = {"b": np.float32([-12.5]), "w": np.float32([-17.0])}
@@ -40,8 +44,9 @@ def formula(gamma, t):
     return line + hidden @ np.abs(l3["kernel"][:, 0]).astype(float) / 1024
 
 
-def write(folder, gamma):
+def write(folder, gamma, scale=1.0):
     tree = published_tree(random_trees(small_model()))
+    tree["ema_params"] = jax.tree.map(lambda a: np.float32(scale) * a, tree["ema_params"])
     adam = tree["opt_state"]["0"]
     for place in (tree["params"], tree["ema_params"], adam["mu"], adam["nu"]):
         place["gamma"] = gamma
@@ -102,6 +107,59 @@ def test_start_with_another_schedule_is_refused_with_the_import_that_fits(tmp_pa
     origin = parse_origin(f"reference:{write(tmp_path, SCALAR)}")
     with pytest.raises(UserError, match=r"learned a schedule.*import_reference"):
         origin.restore(small_model(), {})
+
+
+def direct_bound(gamma, network, ema, levels):
+    """VDM's bound in bits per dimension, from its formulas, by quadrature over t."""
+    rng, dimensions = np.random.default_rng(4), levels[0].size
+    x = (2.0 * levels + 1.0) / 256 - 1.0
+    apply = jax.jit(lambda z, t: network.apply({"params": ema}, z, t, jnp.zeros(len(z)), t))
+
+    def variances(g):
+        return 1 / (1 + np.exp(g)), 1 / (1 + np.exp(-g))
+
+    g0, g1 = formula(gamma, np.array([0.0, 1.0]))
+    alpha2, sigma2 = variances(g0)
+    noise = rng.normal(size=x.shape)
+    away = x + np.sqrt(sigma2 / alpha2) * noise
+    centres = (2.0 * np.arange(256) + 1.0) / 256 - 1.0
+    logits = -0.5 * (away[..., None] - centres) ** 2 * alpha2 / sigma2
+    likely = np.take_along_axis(logits, levels[..., None].astype(int), -1)[..., 0]
+    reconstruction = np.sum(np.log(np.exp(logits - likely[..., None]).sum(-1))) / len(x)
+    alpha2, sigma2 = variances(g1)
+    prior = 0.5 * np.sum(alpha2 * x**2 + sigma2 - np.log(sigma2) - 1) / len(x)
+
+    number = 128
+    diffusion = 0.0
+    for t in (np.arange(number) + 0.5) / number:
+        before, at, after = formula(gamma, np.array([t - 0.5 / number, t, t + 0.5 / number]))
+        alpha2, sigma2 = variances(at)
+        noise = rng.normal(size=x.shape)
+        z = np.sqrt(alpha2) * x + np.sqrt(sigma2) * noise
+        told = np.full(len(x), (at + 13.3) / 18.3, np.float32)
+        error = noise - np.asarray(apply(np.float32(z), told))
+        diffusion += 0.5 * (after - before) * np.sum(error**2) / len(x)
+    return (reconstruction + prior + diffusion) / (dimensions * np.log(2.0))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("gamma", [SCALAR, network()], ids=["scalar", "network"])
+def test_the_command_that_the_import_prints_gives_vdms_own_bound(gamma, tmp_path, capsys):
+    levels = np.random.default_rng(3).integers(0, 256, (4, 32, 32, 3)).astype(np.uint8)
+    blocks = {"train": [lambda: levels[:2]], "test": [lambda: levels[2:]]}
+    counts = {"train": None, "test": None}
+    convert(
+        Conversion("cifar10", (32, 32, 3), 256, counts, blocks, (), "a test"), tmp_path / "data"
+    )
+    assert main([str(write(tmp_path, gamma, scale=0.05)), str(tmp_path / "run")]) == 0
+    words = shlex.split(capsys.readouterr().out.splitlines()[-1])
+    flags = [f"--data_dir={tmp_path / 'data'}", "--set=evaluate.ode=None"]
+    assert launch([*words[2:], *flags, "--set=evaluate.bound.draws=4"]) == 0
+    (result,) = (tmp_path / "run/evaluations").glob("*/result.json")
+    found = json.loads(result.read_text())["bound"]["bpd"]
+    ema = jax.tree.map(lambda a: 0.05 * a, random_trees(small_model()).ema)
+    expected = direct_bound(gamma, small_model().network, ema, levels[2:])
+    assert found == pytest.approx(expected, rel=0.05)
 
 
 @pytest.mark.parametrize(
