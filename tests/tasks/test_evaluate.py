@@ -217,6 +217,7 @@ def rows_in_words(**ode):
     result = {
         "data": {
             "num_images": 50_000,
+            "split_images": 50_000,
             "split": "test",
             "name": "cifar10",
             "fingerprint": "aa3dedf3",
