@@ -42,7 +42,7 @@ def description(
     first_of_last = next(last, None)
     yield from _title(entry)
     yield ""
-    yield "config (lines as --set takes them; inner fields too: model.network.features=64)"
+    yield "config (lines as --set takes them; # tells what the fields below it belong to)"
     yield from (_INDENT + line for line in _lines(document))
     yield ""
     yield from _derivation(entry, document)
@@ -77,7 +77,7 @@ def _lines(document: Document, path: str = "") -> Iterator[str]:
         yield whole
         return
     if path:
-        yield f"{path} = {documents.render({**document, 'arguments': {}}).removesuffix(')')}…)"
+        yield f"# {path}: {documents.render({**document, 'arguments': {}}).removesuffix('()')}"
     for name, value in document["arguments"].items():
         yield from _lines(value, f"{path}.{name}" if path else name)
 
