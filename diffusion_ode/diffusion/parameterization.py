@@ -37,7 +37,7 @@ class Parameterization(Protocol):
         ...
 
     def trace_offset(self, path: Path, gamma: Float[Array, "..."]) -> Float[Array, "..."]:
-        """The offset k in the identity σ tr ∂output*/∂z = kN − a E‖output − output*‖²."""
+        """The offset k in the identity `σ tr ∂output*/∂z = kN − a E‖output − output*‖²`."""
         ...
 
     def drift_skip(self, path: Path, gamma: Float[Array, "..."]) -> Float[Array, "..."]:

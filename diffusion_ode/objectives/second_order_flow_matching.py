@@ -18,7 +18,7 @@ from diffusion_ode.objectives.trace_residual import Identity, IndependentProbes,
 class SecondOrderFlowMatching:
     """First-order loss + λ · (½a²/p) · R²/N per image, for fine-tuning.
 
-    At the optimum σ tr J* = kN − a E‖output − output*‖² (VP velocity: k = a = α; SP: k = 1/√2,
+    At the optimum `σ tr J* = kN − a E‖output − output*‖²` (VP velocity: k = a = α; SP: k = 1/√2,
     a = √2 α). R is the difference of both sides with this batch's error in place of the
     expectation, N the number of dimensions.
 

@@ -13,7 +13,7 @@ from diffusion_ode.typing import Array, Images, Key, PerImage
 
 
 class Identity(NamedTuple):
-    """The coefficients, [b, 1, 1, 1], of σ tr J* = kN − a E‖output − output*‖²."""
+    """The coefficients, [b, 1, 1, 1], of `σ tr J* = kN − a E‖output − output*‖²`."""
 
     sigma: Array
     offset: Array  # k
