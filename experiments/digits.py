@@ -73,7 +73,7 @@ def digits_vp() -> fdl.Config:
     )
 
 
-variants("digits_vp", num_steps=500)
+variants("digits_vp", num_steps=500, control=True)
 
 
 @experiment(parent="digits_vp")

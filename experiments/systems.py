@@ -168,6 +168,7 @@ def variants(
     accumulation: int = 1,
     optimizer: Callable[[], fdl.Config] | None = None,
     published: float | None = None,
+    control: bool = False,
 ) -> None:
     """Registers `…_sp`, the experiment `…_vp` on straight paths, and `…_finetune` of both.
 
@@ -175,6 +176,7 @@ def variants(
       root: the name of the experiment on variance-preserving paths.
       num_steps, accumulation, optimizer: of the fine-tuning, see `finetuned`.
       published: the figure of the fine-tuned root.
+      control: also registers `…_continued` of the root, which fine-tuning is to be compared with.
     """
     on_straight_paths = f"{root.removesuffix('_vp')}_sp"
     hypothesis = f"On straight paths the likelihood is that of {root}."
@@ -196,6 +198,16 @@ def variants(
         )
         name, differs = f"{pretrained}_finetune", _MOMENTS_KEPT if accumulation > 1 else {}
         add(Entry(name, finetune, pretrained, hypothesis, None, THEOREM, figure, differs))
+    if control:
+
+        def go_on(config: fdl.Config) -> fdl.Config:
+            return continued(config, root, num_steps=num_steps, optimizer=optimizer and optimizer())
+
+        hypothesis = (
+            f"As many more steps with the first-order loss improve {root} by as much as fine-tuning"
+            " with the second-order loss does."
+        )
+        add(Entry(f"{root}_continued", go_on, root, hypothesis))
 
 
 def finetuned(
@@ -208,20 +220,14 @@ def finetuned(
 ) -> fdl.Config:
     """Goes on from where the run `pretrained` ended, with the second-order objective.
 
-    Parameters, their average, the optimiser's moments and the count of steps are taken over.
-
     Args:
-      config: of the experiment `pretrained`.
-      pretrained: its name.
-      num_steps: optimiser steps to take beyond those of `pretrained`.
+      config, pretrained, num_steps, optimizer: see `continued`.
       accumulation: parts that a batch is divided into, for memory; a step stays one batch.
-      optimizer: None keeps that of `pretrained`.
     """
     from diffusion_ode.objectives.second_order_flow_matching import SecondOrderFlowMatching
     from diffusion_ode.objectives.trace_residual import SingleProbe
 
-    config.train.warm_start.source = f"runs/{pretrained}"
-    config.train.num_steps = num_steps
+    config = continued(config, pretrained, num_steps=num_steps, optimizer=optimizer)
     config.train.accumulation = accumulation
     config.train.objective = fdl.Config(
         SecondOrderFlowMatching,
@@ -229,6 +235,24 @@ def finetuned(
         weight=0.1,
         residual=fdl.Config(SingleProbe),  # as published, though it presses on more than the trace
     )
+    return config
+
+
+def continued(
+    config: fdl.Config, pretrained: str, *, num_steps: int, optimizer: fdl.Config | None = None
+) -> fdl.Config:
+    """Goes on from where the run `pretrained` ended, as it was trained.
+
+    Parameters, their average, the optimiser's moments and the count of steps are taken over.
+
+    Args:
+      config: of the experiment `pretrained`.
+      pretrained: its name.
+      num_steps: optimiser steps to take beyond those of `pretrained`.
+      optimizer: None keeps that of `pretrained`.
+    """
+    config.train.warm_start.source = f"runs/{pretrained}"
+    config.train.num_steps = num_steps
     if optimizer is not None:
         config.train.optimizer = optimizer
     return config

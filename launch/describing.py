@@ -13,6 +13,7 @@ from experiments import registry
 from experiments.config.building import build
 from experiments.config.conversion import to_document
 from experiments.registry import Entry
+from experiments.verdicts import VERDICTS
 from launch.screen import SCREEN_WIDTH
 
 _INDENT = "  "
@@ -60,6 +61,13 @@ def _title(entry: Entry) -> Iterator[str]:
     yield from textwrap.wrap(
         entry.hypothesis, SCREEN_WIDTH, initial_indent="  ", subsequent_indent="  "
     )
+    if verdict := VERDICTS.get(entry.name):
+        yield from textwrap.wrap(
+            f"tried here, it {verdict.says}: {verdict.figure}",
+            SCREEN_WIDTH,
+            initial_indent="  ",
+            subsequent_indent="  ",
+        )
     if entry.source:
         yield f"  source: {entry.source}"
     if entry.published is not None:
