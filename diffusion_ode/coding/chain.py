@@ -1,0 +1,125 @@
+"""The Markov chain that a code goes along: from an image to noise, and the model's way back."""
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diffusion_ode.coding.stack import GridGaussian
+from diffusion_ode.diffusion.model import Model
+from diffusion_ode.typing import Parameters
+
+
+@dataclass(frozen=True)
+class Level:
+    """One level of the chain, z = αx + σε at γ.
+
+    Attributes:
+      gamma, alpha, sigma: of it.
+      grid: the distance between two values of z there; both directions code on the same grid.
+    """
+
+    gamma: float
+    alpha: float
+    sigma: float
+    grid: float
+
+
+@dataclass(frozen=True)
+class Chain:
+    """q(z_0|x) Π q(z_t|z_s) one way, p(z_T) Π p(z_s|z_t) p(x|z_0) the other.
+
+    q(z_t|z_s) = N((α_t/α_s) z_s, σ_t² c), c = −expm1(γ_s − γ_t); p(z_s|z_t) has the mean
+    (α_s/α_t)(z_t − c σ_t ε̂) and the variance c σ_s². It holds for any path and parameterisation.
+
+    Attributes:
+      model: whose noise prediction ε̂ is.
+      levels: from the data's end to the noise's, T + 1 of them.
+
+    Source: Kingma et al. 2021, arXiv:2107.00630, appendix A.
+    """
+
+    model: Model
+    levels: tuple[Level, ...]
+
+    @classmethod
+    def over(cls, model: Model, gammas: np.ndarray, fineness: float) -> "Chain":
+        """The chain through these γ, on grids of a fraction of the narrower of both directions."""
+        with np.errstate(over="ignore"):
+            alpha, sigma = (
+                np.exp(np.asarray(log(jnp.asarray(gammas, jnp.float32)), np.float64))
+                for log in (model.path.log_alpha, model.path.log_sigma)
+            )
+        root = np.sqrt(-np.expm1(gammas[:-1] - gammas[1:]))  # √c of each step
+        forward = sigma * np.append(1.0, root)
+        backward = sigma * np.append(root, 1.0)
+        grids = fineness * np.minimum(forward, backward)
+        return cls(model, tuple(map(Level, gammas, alpha, sigma, grids)))
+
+    @property
+    def steps(self) -> int:
+        """T."""
+        return len(self.levels) - 1
+
+    def encoded(self, x: np.ndarray) -> GridGaussian:
+        """q(z_0|x)."""
+        first = self.levels[0]
+        return GridGaussian(first.alpha * x, first.sigma, first.grid)
+
+    def forward(self, step: int, z: np.ndarray) -> GridGaussian:
+        """q(z_t|z_s) of the step from level `step` to the next."""
+        s, t = self.levels[step], self.levels[step + 1]
+        return GridGaussian(t.alpha / s.alpha * z, t.sigma * np.sqrt(_share(s, t)), t.grid)
+
+    def backward(self, step: int, z: np.ndarray, noise: np.ndarray) -> GridGaussian:
+        """p(z_s|z_t) of the same step, from z_t and the network's ε̂ there."""
+        s, t = self.levels[step], self.levels[step + 1]
+        share = _share(s, t)
+        mean = s.alpha / t.alpha * (z - share * t.sigma * noise)
+        return GridGaussian(mean, s.sigma * np.sqrt(share), s.grid)
+
+    def prior(self, count: int) -> GridGaussian:
+        """p(z_T) of `count` values."""
+        last = self.levels[-1]
+        return GridGaussian(np.zeros(count), last.sigma, last.grid)
+
+    def decoded(self, z: np.ndarray) -> np.ndarray:
+        """p(x|z_0): probabilities of the levels, [n, V]."""
+        first, pixels = self.levels[0], self.model.pixels
+        centres = (2.0 * np.arange(pixels.levels) + 1.0) / pixels.levels - 1.0
+        away = (z[:, None] / first.alpha - centres) * (first.alpha / first.sigma)
+        logits = -0.5 * np.square(away)
+        unnormalised = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return unnormalised / unnormalised.sum(axis=1, keepdims=True)
+
+    def noise(self, parameters: Parameters, step: int, z: np.ndarray) -> np.ndarray:
+        """ε̂ at the noisier level of a step: float64 [b, N] of z [b, N], b a compiled size."""
+        images = jnp.asarray(z.reshape(-1, *self.model.pixels.shape), jnp.float32)
+        gamma = jnp.full(len(z), self.levels[step + 1].gamma, jnp.float32)
+        return np.asarray(_noise(self.model, parameters, images, gamma), np.float64).reshape(z.shape)
+
+    def first_bits(self) -> float:
+        """Bits per dimension that must be on the stack before anything comes back."""
+        width = self.encoded(np.zeros(1)).bits
+        return width + (self.forward(0, np.zeros(1)).bits if self.steps else 0.0)
+
+
+def log_density(values: np.ndarray, gaussian: GridGaussian) -> float:
+    """Of all values together under the Gaussians themselves, in nats: what no grid costs."""
+    squares = np.sum(np.square((values - gaussian.mean) / gaussian.std))
+    return float(-0.5 * squares - values.size * np.log(gaussian.std * np.sqrt(2.0 * np.pi)))
+
+
+def _share(s: Level, t: Level) -> float:
+    """Of the noise at t, what has come in since s: c = −expm1(γ_s − γ_t)."""
+    return float(-np.expm1(s.gamma - t.gamma))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _noise(model: Model, parameters: Parameters, z: Any, gamma: Any):
+    with jax.default_matmul_precision("highest"):
+        output = model.predict(parameters, z, gamma, jnp.zeros_like(gamma))
+    return model.noise(output, z, gamma)
