@@ -64,9 +64,10 @@ class Chain:
         """T."""
         return len(self.levels) - 1
 
-    def encoded(self, x: np.ndarray) -> GridGaussian:
-        """q(z_0|x)."""
+    def encoded(self, levels: np.ndarray) -> GridGaussian:
+        """q(z_0|x) of pixels [n] at these levels."""
         first = self.levels[0]
+        x = (2.0 * levels + 1.0) / self.model.pixels.levels - 1.0
         return GridGaussian(first.alpha * x, first.sigma, first.grid)
 
     def forward(self, step: int, z: np.ndarray) -> GridGaussian:

@@ -1,12 +1,12 @@
 """Bits-back coding of images along the diffusion's chain."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from diffusion_ode.coding.chain import Chain, log_density
-from diffusion_ode.coding.stack import BitStack, GridGaussian
+from diffusion_ode.coding.stack import ALTERED, BitStack, GridGaussian
 from diffusion_ode.diffusion.pixels import Pixels
 from diffusion_ode.errors import UserError
 from diffusion_ode.typing import Parameters
@@ -15,6 +15,9 @@ from diffusion_ode.typing import Parameters
 _RESERVE = 1.05
 _RESERVE_BITS = 64
 
+PLAIN = 0
+"""In the place of a group's size: one image as it is."""
+
 
 @dataclass(frozen=True)
 class Coded:
@@ -22,16 +25,26 @@ class Coded:
 
     Attributes:
       payload: the stack.
-      plain: how many images at the end lie at its bottom as they are, the first bits of the others.
-      groups: how many images were coded side by side, group by group; powers of two but the last.
+      groups: in their order; how many images were coded side by side, a power of two, or `PLAIN`.
+      plain_bits: of the plain images.
       bound_nats: the T-step bound by the very draws that were coded, of the images but the plain
         ones: the payload without grids and without first bits.
     """
 
     payload: bytes
-    plain: int
     groups: tuple[int, ...]
+    plain_bits: float
     bound_nats: float
+
+    @property
+    def coded(self) -> int:
+        """How many images are not plain."""
+        return sum(self.groups)
+
+    @property
+    def net_bits(self) -> float:
+        """What they take."""
+        return 8 * len(self.payload) - self.plain_bits
 
 
 @dataclass(frozen=True)
@@ -41,7 +54,7 @@ class BitsBackCodec:
     Of an image z_0 ~ q(z_0|x) is popped and x pushed by p(x|z_0); for every step z_t ~ q(z_t|z_s)
     is popped and z_s pushed by p(z_s|z_t); at last z_T is pushed by the prior. What this adds to
     the stack is the T-step bound in expectation, and the stack need only hold the bits of z_0 and
-    z_1 at first: the last images give them, coded plainly. Groups of images grow with the stack.
+    z_1 at first: where it does not, an image is coded plainly. Groups of images grow with it.
 
     Args:
       chain: whose latents they are.
@@ -65,26 +78,23 @@ class BitsBackCodec:
         """
         pixels = self.chain.model.pixels
         levels = images.reshape(len(images), -1).astype(np.int64)
-        stack, plain = BitStack(), 0
-        while plain < len(levels) and self._room(stack) < 1:
-            plain += 1
-            masked = levels[len(levels) - plain] + _mask(plain, pixels)
-            stack.push_plain(masked % pixels.levels, pixels.levels)
-        done, groups, nats = 0, [], 0.0
-        rest = len(levels) - plain
-        while done < rest:
-            size = min(self._room(stack), rest - done)
-            size = size if size == rest - done else 1 << (size.bit_length() - 1)
-            nats += self._push(stack, levels[done : done + size])
-            groups.append(size)
-            done += size
+        stack, groups, nats, done = BitStack(), [], 0.0, 0
+        while done < len(levels):
+            group = self._group(stack, len(levels) - done)
+            if group == PLAIN:
+                masked = levels[done] + _mask(len(levels) - done, pixels)
+                stack.push_plain(masked % pixels.levels, pixels.levels)
+            else:
+                nats += self._push(stack, levels[done : done + group])
+            groups.append(group)
+            done += group or 1
             report(done)
-        return Coded(stack.to_bytes(), plain, tuple(groups), nats)
+        plain_bits = groups.count(PLAIN) * pixels.dimensions * np.log2(pixels.levels)
+        return Coded(stack.to_bytes(), tuple(groups), float(plain_bits), nats)
 
     def decode(
         self,
         payload: bytes,
-        plain: int,
         groups: Sequence[int],
         report: Callable[[int], None] = lambda _: None,
     ) -> np.ndarray:
@@ -95,45 +105,52 @@ class BitsBackCodec:
         """
         pixels = self.chain.model.pixels
         stack = BitStack.of_bytes(payload)
-        decoded: list[np.ndarray] = []
-        for size in reversed(groups):
-            decoded.insert(0, self._pop(stack, size))
-            report(sum(map(len, decoded)))
-        for number in range(plain, 0, -1):
-            masked = stack.pop_plain(pixels.dimensions, pixels.levels)
-            decoded.append((masked - _mask(number, pixels))[None] % pixels.levels)
+        backwards: list[np.ndarray] = []
+        done = 0
+        for group in reversed(groups):
+            done += group or 1
+            if group == PLAIN:
+                masked = stack.pop_plain(pixels.dimensions, pixels.levels)
+                backwards.append((masked - _mask(done, pixels))[None] % pixels.levels)
+            else:
+                backwards.append(self._pop(stack, group))
+            # Else the encoder would have gone another way: no payload keeps us busy for long.
+            if self._group(stack, done) != group:
+                raise UserError(ALTERED)
+            report(done)
         if stack.bits:
-            raise UserError("The file's payload is altered: get the file anew.")
-        return np.concatenate(decoded).reshape(-1, *pixels.shape).astype(pixels.dtype)
+            raise UserError(ALTERED)
+        levels = np.concatenate(backwards[::-1])
+        return levels.reshape(-1, *pixels.shape).astype(pixels.dtype)
 
-    def _room(self, stack: BitStack) -> int:
-        """How many images the bits on the stack suffice for to begin with."""
+    def _group(self, stack: BitStack, left: int) -> int:
+        """The largest next group of the images left that there are bits for to begin with."""
         needed = self.chain.first_bits() * self.chain.model.pixels.dimensions * _RESERVE
-        return min(int((stack.bits - _RESERVE_BITS) / needed), self.largest_group)
+        room = min(int((stack.bits - _RESERVE_BITS) / needed), self.largest_group, left)
+        return 1 << (room.bit_length() - 1) if room > 0 else PLAIN
 
     def _push(self, stack: BitStack, levels: np.ndarray) -> float:
         """Codes one group; the nats of it by the densities themselves."""
         chain = self.chain
-        x = (2.0 * levels + 1.0) / chain.model.pixels.levels - 1.0
         nats = 0.0
 
-        def pop(gaussian: GridGaussian) -> np.ndarray:
+        def draw(gaussian: GridGaussian) -> np.ndarray:
             nonlocal nats
-            multiples = stack.pop_gaussian(gaussian)
+            multiples = stack.draw(gaussian)
             nats += log_density(multiples * gaussian.grid, gaussian)
             return multiples
 
         def push(multiples: np.ndarray, gaussian: GridGaussian) -> None:
             nonlocal nats
-            stack.push_gaussian(multiples, gaussian)
+            stack.push(multiples, gaussian)
             nats -= log_density(multiples * gaussian.grid, gaussian)
 
-        nearer = pop(chain.encoded(x.ravel()))
+        nearer = draw(chain.encoded(levels.ravel()))
         probabilities = chain.decoded(nearer * chain.levels[0].grid)
         stack.push_levels(levels.ravel(), probabilities)
         nats -= float(np.sum(np.log(probabilities[np.arange(levels.size), levels.ravel()])))
         for step in range(chain.steps):
-            farther = pop(chain.forward(step, nearer * chain.levels[step].grid))
+            farther = draw(chain.forward(step, nearer * chain.levels[step].grid))
             push(nearer, self._backward(step, farther, len(levels)))
             nearer = farther
         push(nearer, chain.prior(nearer.size))
@@ -142,23 +159,20 @@ class BitsBackCodec:
     def _pop(self, stack: BitStack, size: int) -> np.ndarray:
         """Undoes `_push`, step by step backwards: the levels [size, N]."""
         chain = self.chain
-        farther = stack.pop_gaussian(chain.prior(size * chain.model.pixels.dimensions))
+        farther = stack.pop(chain.prior(size * chain.model.pixels.dimensions))
         for step in reversed(range(chain.steps)):
-            nearer = stack.pop_gaussian(self._backward(step, farther, size))
-            stack.push_gaussian(farther, chain.forward(step, nearer * chain.levels[step].grid))
+            nearer = stack.pop(self._backward(step, farther, size))
+            stack.undraw(farther, chain.forward(step, nearer * chain.levels[step].grid))
             farther = nearer
         levels = stack.pop_levels(chain.decoded(farther * chain.levels[0].grid))
-        x = (2.0 * levels + 1.0) / chain.model.pixels.levels - 1.0
-        stack.push_gaussian(farther, chain.encoded(x))
+        stack.undraw(farther, chain.encoded(levels))
         return levels.reshape(size, -1)
 
     def _backward(self, step: int, farther: np.ndarray, size: int) -> GridGaussian:
-        """p(z_s|z_t) for a group, by the program for the next power of two of images."""
-        z = (farther * self.chain.levels[step + 1].grid).reshape(size, -1)
-        padded = np.zeros((1 << (size - 1).bit_length(), z.shape[1]))
-        padded[:size] = z
-        noise = self.chain.noise(self.parameters, step, padded)[:size]
-        return self.chain.backward(step, z.ravel(), noise.ravel())
+        """p(z_s|z_t) for a group."""
+        z = farther * self.chain.levels[step + 1].grid
+        noise = self.chain.noise(self.parameters, step, z.reshape(size, -1))
+        return self.chain.backward(step, z, noise.ravel())
 
 
 def _mask(number: int, pixels: Pixels) -> np.ndarray:
@@ -168,11 +182,3 @@ def _mask(number: int, pixels: Pixels) -> np.ndarray:
     """
     words = np.random.Philox(key=number).random_raw(pixels.dimensions)
     return (words % np.uint64(pixels.levels)).astype(np.int64)
-
-
-def group_sizes(counts: Sequence[int], last: int) -> Iterator[int]:
-    """Group sizes from how many there are of each power of two, and the last group's."""
-    for power, count in enumerate(counts):
-        yield from [1 << power] * count
-    if last:
-        yield last
