@@ -7,7 +7,6 @@ import numpy as np
 
 from diffusion_ode.coding.chain import Chain, log_density
 from diffusion_ode.coding.stack import ALTERED, BitStack, GridGaussian
-from diffusion_ode.diffusion.pixels import Pixels
 from diffusion_ode.errors import UserError
 from diffusion_ode.typing import Parameters
 
@@ -82,10 +81,9 @@ class BitsBackCodec:
         while done < len(levels):
             group = self._group(stack, len(levels) - done)
             if group == PLAIN:
-                masked = levels[done] + _mask(len(levels) - done, pixels)
-                stack.push_plain(masked % pixels.levels, pixels.levels)
+                stack.push_plain(levels[done], pixels.levels)
             else:
-                nats += self._push(stack, levels[done : done + group])
+                nats += self._push(stack, levels[done : done + group], len(levels) - done)
             groups.append(group)
             done += group or 1
             report(done)
@@ -110,10 +108,9 @@ class BitsBackCodec:
         for group in reversed(groups):
             done += group or 1
             if group == PLAIN:
-                masked = stack.pop_plain(pixels.dimensions, pixels.levels)
-                backwards.append((masked - _mask(done, pixels))[None] % pixels.levels)
+                backwards.append(stack.pop_plain(pixels.dimensions, pixels.levels)[None])
             else:
-                backwards.append(self._pop(stack, group))
+                backwards.append(self._pop(stack, group, done))
             # Else the encoder would have gone another way: no payload keeps us busy for long.
             if self._group(stack, done) != group:
                 raise UserError(ALTERED)
@@ -129,14 +126,14 @@ class BitsBackCodec:
         room = min(int((stack.bits - _RESERVE_BITS) / needed), self.largest_group, left)
         return 1 << (room.bit_length() - 1) if room > 0 else PLAIN
 
-    def _push(self, stack: BitStack, levels: np.ndarray) -> float:
-        """Codes one group; the nats of it by the densities themselves."""
+    def _push(self, stack: BitStack, levels: np.ndarray, left: int) -> float:
+        """Codes one group, when so many images were left; its nats by the densities themselves."""
         chain = self.chain
         nats = 0.0
 
-        def draw(gaussian: GridGaussian) -> np.ndarray:
+        def draw(gaussian: GridGaussian, level: int) -> np.ndarray:
             nonlocal nats
-            multiples = stack.draw(gaussian)
+            multiples = stack.draw(gaussian, self._number(left, level))
             nats += log_density(multiples * gaussian.grid, gaussian)
             return multiples
 
@@ -145,28 +142,33 @@ class BitsBackCodec:
             stack.push(multiples, gaussian)
             nats -= log_density(multiples * gaussian.grid, gaussian)
 
-        nearer = draw(chain.encoded(levels.ravel()))
+        nearer = draw(chain.encoded(levels.ravel()), 0)
         probabilities = chain.decoded(nearer * chain.levels[0].grid)
         stack.push_levels(levels.ravel(), probabilities)
         nats -= float(np.sum(np.log(probabilities[np.arange(levels.size), levels.ravel()])))
         for step in range(chain.steps):
-            farther = draw(chain.forward(step, nearer * chain.levels[step].grid))
+            farther = draw(chain.forward(step, nearer * chain.levels[step].grid), step + 1)
             push(nearer, self._backward(step, farther, len(levels)))
             nearer = farther
         push(nearer, chain.prior(nearer.size))
         return nats
 
-    def _pop(self, stack: BitStack, size: int) -> np.ndarray:
+    def _pop(self, stack: BitStack, size: int, left: int) -> np.ndarray:
         """Undoes `_push`, step by step backwards: the levels [size, N]."""
         chain = self.chain
         farther = stack.pop(chain.prior(size * chain.model.pixels.dimensions))
         for step in reversed(range(chain.steps)):
             nearer = stack.pop(self._backward(step, farther, size))
-            stack.undraw(farther, chain.forward(step, nearer * chain.levels[step].grid))
+            forward = chain.forward(step, nearer * chain.levels[step].grid)
+            stack.undraw(farther, forward, self._number(left, step + 1))
             farther = nearer
         levels = stack.pop_levels(chain.decoded(farther * chain.levels[0].grid))
-        stack.undraw(farther, chain.encoded(levels))
+        stack.undraw(farther, chain.encoded(levels), self._number(left, 0))
         return levels.reshape(size, -1)
+
+    def _number(self, left: int, level: int) -> int:
+        """Of a draw, among all of a file."""
+        return left * len(self.chain.levels) + level
 
     def _backward(self, step: int, farther: np.ndarray, size: int) -> GridGaussian:
         """p(z_s|z_t) for a group."""
@@ -174,11 +176,3 @@ class BitsBackCodec:
         noise = self.chain.noise(self.parameters, step, z.reshape(size, -1))
         return self.chain.backward(step, z, noise.ravel())
 
-
-def _mask(number: int, pixels: Pixels) -> np.ndarray:
-    """What plain levels are shifted by: latents are drawn from their bits, which must look random.
-
-    A run of equal pixels would be a run of equal draws.
-    """
-    words = np.random.Philox(key=number).random_raw(pixels.dimensions)
-    return (words % np.uint64(pixels.levels)).astype(np.int64)

@@ -4,9 +4,10 @@ Pushing what was popped, or popping what was pushed, by the same model leaves th
 that is what bits come back by. The entropy coder is `constriction`'s asymmetric numeral systems
 (Duda et al. 2015; Bamler 2022, arXiv:2201.01741), with probabilities of 24 bits.
 
-What was pushed last is on top, and whatever is popped next begins with that very quantile. So
-draws are popped in the order of their entries and all else is pushed with the last entry on top:
-were it the first, a latent's deviation would be handed from step to step, and grow.
+Bits are random draws only if they look random, and the top of the stack does not: the next quantile
+to be popped is that of the value pushed last, and a model that is not the truth leaves its errors
+in all of them. A latent's deviation would be handed from step to step, and grow. So before a
+draw the words on top are added to a fixed pseudo-random sequence, mod 2, as a one-time pad is.
 """
 
 from dataclasses import dataclass
@@ -65,8 +66,8 @@ class BitStack:
         import constriction  # only whoever codes needs it
 
         self._model = constriction.stream.model
-        start = np.zeros(0, np.uint32) if words is None else np.ascontiguousarray(words, np.uint32)
-        self._coder = constriction.stream.stack.AnsCoder(start)
+        self._new = constriction.stream.stack.AnsCoder
+        self._coder = self._new(np.zeros(0, np.uint32) if words is None else words)
 
     @classmethod
     def of_bytes(cls, data: bytes) -> "BitStack":
@@ -88,12 +89,18 @@ class BitStack:
         """How many are on it."""
         return self._coder.num_valid_bits()
 
-    def draw(self, gaussian: GridGaussian) -> np.ndarray:
-        """Pops multiples of the grid, int64 [n]: of random bits, they are random draws."""
+    def draw(self, gaussian: GridGaussian, number: int) -> np.ndarray:
+        """Pops multiples of the grid, int64 [n], which are as random draws are.
+
+        Args:
+          gaussian: that they are drawn from.
+          number: of this draw: each has another pad.
+        """
+        self._pad(gaussian.mean.size, number)
         offset = self._coder.decode(*self._parameters(gaussian, _DRAWN))
         return gaussian.centre + offset.astype(np.int64)
 
-    def undraw(self, multiples: np.ndarray, gaussian: GridGaussian) -> None:
+    def undraw(self, multiples: np.ndarray, gaussian: GridGaussian, number: int) -> None:
         """The inverse of `draw`.
 
         Raises:
@@ -104,38 +111,37 @@ class BitStack:
             raise UserError(ALTERED)
         parameters = self._parameters(gaussian, _DRAWN)
         self._coder.encode_reverse(offset.astype(np.int32), *parameters)
+        self._pad(offset.size, number)
 
     def push(self, multiples: np.ndarray, gaussian: GridGaussian) -> None:
         """Multiples of the grid, int64 [n], however far they are from their means."""
         window = gaussian.window(_PUSHED)
-        offset = (multiples - gaussian.centre)[::-1]
+        offset = multiples - gaussian.centre
         outside = np.abs(offset) >= window
         if outside.any():
             high, low = np.divmod(np.abs(offset[outside]) - window, _ESCAPE)
             self._push_uniform(low, _ESCAPE)
             self._push_uniform(high, _ESCAPE)
         symbols = np.clip(offset, -window, window).astype(np.int32)
-        self._coder.encode_reverse(symbols, *self._turned(gaussian))
+        self._coder.encode_reverse(symbols, *self._parameters(gaussian, _PUSHED))
 
     def pop(self, gaussian: GridGaussian) -> np.ndarray:
         """The inverse of `push`."""
-        offset = self._coder.decode(*self._turned(gaussian)).astype(np.int64)
+        offset = self._coder.decode(*self._parameters(gaussian, _PUSHED)).astype(np.int64)
         outside = np.abs(offset) >= gaussian.window(_PUSHED)
         if outside.any():
             count = int(outside.sum())
             excess = self._pop_uniform(count, _ESCAPE) * _ESCAPE + self._pop_uniform(count, _ESCAPE)
             offset[outside] += np.sign(offset[outside]) * excess
-        return gaussian.centre + offset[::-1]
+        return gaussian.centre + offset
 
     def push_levels(self, levels: np.ndarray, probabilities: np.ndarray) -> None:
         """Levels [n] by their probabilities [n, V]."""
-        turned = np.ascontiguousarray(probabilities[::-1])
-        self._coder.encode_reverse(levels[::-1].astype(np.int32), self._categorical(), turned)
+        self._coder.encode_reverse(levels.astype(np.int32), self._categorical(), probabilities)
 
     def pop_levels(self, probabilities: np.ndarray) -> np.ndarray:
         """The inverse of `push_levels`."""
-        turned = np.ascontiguousarray(probabilities[::-1])
-        return self._coder.decode(self._categorical(), turned).astype(np.int64)[::-1]
+        return self._coder.decode(self._categorical(), probabilities).astype(np.int64)
 
     def push_plain(self, levels: np.ndarray, number: int) -> None:
         """Levels [n] below a number, all as probable: what the first bits are made of."""
@@ -145,16 +151,19 @@ class BitStack:
         """The inverse of `push_plain`."""
         return self._pop_uniform(count, number)
 
+    def _pad(self, symbols: int, number: int) -> None:
+        """Adds the pad to what so many symbols are popped from, or takes it away again."""
+        words = self._coder.get_compressed()
+        # The top word is not padded: it holds how full the coder's state is.
+        top = words[-1 - symbols : -1]
+        top ^= np.random.Philox(key=number).random_raw(len(top)).astype(np.uint32)
+        self._coder = self._new(words)
+
     def _push_uniform(self, values: np.ndarray, number: int) -> None:
         self._coder.encode_reverse(values.astype(np.int32), self._model.Uniform(number))
 
     def _pop_uniform(self, count: int, number: int) -> np.ndarray:
         return self._coder.decode(self._model.Uniform(number), count).astype(np.int64)
-
-    def _turned(self, gaussian: GridGaussian):
-        """The parameters with the last entry first."""
-        turned = GridGaussian(gaussian.mean[::-1], gaussian.std, gaussian.grid)
-        return self._parameters(turned, _PUSHED)
 
     def _parameters(self, gaussian: GridGaussian, deviations: float):
         window = gaussian.window(deviations)
