@@ -1,7 +1,8 @@
 """The Markov chain that a code goes along: from an image to noise, and the model's way back."""
 
 import functools
-from dataclasses import dataclass
+import zlib
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import jax
@@ -10,6 +11,7 @@ import numpy as np
 
 from diffusion_ode.coding.stack import GridGaussian
 from diffusion_ode.diffusion.model import Model
+from diffusion_ode.errors import UserError
 from diffusion_ode.typing import Parameters
 
 
@@ -97,10 +99,32 @@ class Chain:
         return unnormalised / unnormalised.sum(axis=1, keepdims=True)
 
     def noise(self, parameters: Parameters, step: int, z: np.ndarray) -> np.ndarray:
-        """ε̂ at the noisier level of a step: float64 [b, N] of z [b, N], b a compiled size."""
+        """ε̂ at the noisier level of a step: float64 [b, N] of z [b, N]; each b is compiled."""
         images = jnp.asarray(z.reshape(-1, *self.model.pixels.shape), jnp.float32)
         gamma = jnp.full(len(z), self.levels[step + 1].gamma, jnp.float32)
-        return np.asarray(_noise(self.model, parameters, images, gamma), np.float64).reshape(z.shape)
+        noise = np.asarray(_noise(self.model, parameters, images, gamma), np.float64)
+        if not np.isfinite(noise).all():
+            raise UserError(
+                "The network's output is not finite, so nothing can be coded by it: the parameters"
+                " have diverged, or the file is altered; give another checkpoint or file."
+            )
+        return noise.reshape(z.shape)
+
+    def fingerprint(self, parameters: Parameters, images: int) -> int:
+        """A checksum of the numbers that are computed here: they must be the same to decode.
+
+        Args:
+          parameters: of the network.
+          images: side by side.
+        """
+        pixels = self.model.pixels
+        count = max(images, 1) * pixels.dimensions
+        z = (np.arange(count) * 7919 % 1001) / 500.0 - 1.0  # no two neighbours alike
+        middle = self.steps // 2
+        noise = self.noise(parameters, middle, z.reshape(-1, pixels.dimensions))
+        probabilities = self.decoded(z[: pixels.dimensions])
+        ends = np.asarray([astuple(level) for level in self.levels])
+        return zlib.crc32(b"".join(each.tobytes() for each in (ends, noise, probabilities)))
 
     def first_bits(self) -> float:
         """Bits per dimension that must be on the stack before anything comes back."""

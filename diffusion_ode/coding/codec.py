@@ -14,6 +14,8 @@ from diffusion_ode.typing import Parameters
 _RESERVE = 1.05
 _RESERVE_BITS = 64
 
+LARGEST_GROUP = 64
+"""The network is compiled for all powers of two up to it."""
 PLAIN = 0
 """In the place of a group's size: one image as it is."""
 
@@ -58,7 +60,6 @@ class BitsBackCodec:
     Args:
       chain: whose latents they are.
       parameters: of the network.
-      largest_group: images side by side; the network is compiled for all powers of two up to it.
 
     Source: Townsend et al. 2019, arXiv:1901.04866 (bits back with ANS); Kingma et al. 2019,
     arXiv:1905.06845 (level by level); Kingma et al. 2021, arXiv:2107.00630, section 7.3.
@@ -66,7 +67,6 @@ class BitsBackCodec:
 
     chain: Chain
     parameters: Parameters
-    largest_group: int = 64
 
     def encode(self, images: np.ndarray, report: Callable[[int], None] = lambda _: None) -> Coded:
         """Codes levels [n, height, width, channels], n ≥ 1.
@@ -115,7 +115,7 @@ class BitsBackCodec:
             if self._group(stack, done) != group:
                 raise UserError(ALTERED)
             report(done)
-        if stack.bits:
+        if stack.to_bytes():
             raise UserError(ALTERED)
         levels = np.concatenate(backwards[::-1])
         return levels.reshape(-1, *pixels.shape).astype(pixels.dtype)
@@ -123,7 +123,7 @@ class BitsBackCodec:
     def _group(self, stack: BitStack, left: int) -> int:
         """The largest next group of the images left that there are bits for to begin with."""
         needed = self.chain.first_bits() * self.chain.model.pixels.dimensions * _RESERVE
-        room = min(int((stack.bits - _RESERVE_BITS) / needed), self.largest_group, left)
+        room = min(int((stack.bits - _RESERVE_BITS) / needed), LARGEST_GROUP, left)
         return 1 << (room.bit_length() - 1) if room > 0 else PLAIN
 
     def _push(self, stack: BitStack, levels: np.ndarray, left: int) -> float:
@@ -175,4 +175,3 @@ class BitsBackCodec:
         z = farther * self.chain.levels[step + 1].grid
         noise = self.chain.noise(self.parameters, step, z.reshape(size, -1))
         return self.chain.backward(step, z, noise.ravel())
-

@@ -10,6 +10,7 @@ in all of them. A latent's deviation would be handed from step to step, and grow
 draw the words on top are added to a fixed pseudo-random sequence, mod 2, as a one-time pad is.
 """
 
+import importlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,10 +64,16 @@ class BitStack:
     """
 
     def __init__(self, words: np.ndarray | None = None):
-        import constriction  # only whoever codes needs it
+        try:  # only whoever codes needs it
+            stream = importlib.import_module("constriction").stream
+        except ImportError:
+            raise UserError(
+                "Coding needs the library constriction, which is not installed: pip install"
+                " constriction."
+            ) from None
 
-        self._model = constriction.stream.model
-        self._new = constriction.stream.stack.AnsCoder
+        self._model = stream.model
+        self._new = stream.stack.AnsCoder
         self._coder = self._new(np.zeros(0, np.uint32) if words is None else words)
 
     @classmethod

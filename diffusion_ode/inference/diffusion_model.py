@@ -5,7 +5,7 @@ import functools
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,9 @@ from diffusion_ode.errors import UserError
 from diffusion_ode.inference.likelihood import OdeLikelihood
 from diffusion_ode.inference.sampling import OdeSampler, Sampler, drawn_in_order
 from diffusion_ode.typing import Key, Parameters
+
+if TYPE_CHECKING:
+    from diffusion_ode.coding.settings import CodecSettings
 
 _SEEDS = 1 << 32  # as many differ without 64-bit types
 
@@ -211,6 +214,30 @@ class DiffusionModel:
             nfe=np.asarray([result.nfe for result in results], np.int64),
             converged=converged,
         )
+
+    def compress(self, images: np.ndarray, settings: "CodecSettings | None" = None) -> bytes:
+        """Levels [n, h, w, c] as one file, about as long as `log_prob` says; see docs/codec.md.
+
+        Only this model reads it, and only on the same kind of machine with the same libraries.
+
+        Raises:
+          UserError: there are no images, or they are not the model's; or the library `constriction`
+            is not installed.
+        """
+        from diffusion_ode.coding.container import compress
+        from diffusion_ode.coding.settings import CodecSettings
+
+        return compress(self.model, self.parameters, images, settings or CodecSettings()).data
+
+    def decompress(self, data: bytes) -> np.ndarray:
+        """The images of `compress`, [n, h, w, c]: all of them as they were, or none.
+
+        Raises:
+          UserError: the file is damaged, of another model, or was written on another machine.
+        """
+        from diffusion_ode.coding.container import decompress
+
+        return decompress(self.model, self.parameters, data)
 
     def sample(
         self,

@@ -6,6 +6,8 @@ from diffusion_ode.diffusion.model import Model
 from diffusion_ode.errors import UserError
 from diffusion_ode.tasks import registry
 from diffusion_ode.tasks.compare import Compare
+from diffusion_ode.tasks.compress import Compress
+from diffusion_ode.tasks.decompress import Decompress
 from diffusion_ode.tasks.run import Task
 from diffusion_ode.tasks.subject import Data
 from diffusion_ode.training.sharding import Mesh
@@ -22,6 +24,8 @@ class Experiment:
       evaluate: how its likelihood is measured.
       sample: how images are drawn.
       compare: which evaluations are compared.
+      compress: which images become a file, and how.
+      decompress: which file.
       mesh: how the devices are used.
       after_training: the tasks that run when training ends.
       tasks: the settings of other tasks, which `--task=module:Class` runs.
@@ -35,6 +39,8 @@ class Experiment:
     mesh: Mesh
     after_training: tuple[str, ...] = ("evaluate", "sample")
     compare: Task = field(default_factory=Compare)
+    compress: Task = field(default_factory=Compress)
+    decompress: Task = field(default_factory=Decompress)
     tasks: tuple[Task, ...] = ()
 
     def __post_init__(self):

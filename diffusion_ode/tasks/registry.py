@@ -47,6 +47,14 @@ TASKS = (
         "paired difference of two evaluated models",
         {"with": "WORKDIR of the other model"},
     ),
+    TaskEntry(
+        "compress",
+        "diffusion_ode.tasks.compress:Compress",
+        "images as one file, decoded again and compared",
+    ),
+    TaskEntry(
+        "decompress", "diffusion_ode.tasks.decompress:Decompress", "the images of such a file"
+    ),
 )
 """Of the program; anybody else's task is named `module:Class`."""
 

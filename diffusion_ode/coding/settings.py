@@ -1,0 +1,40 @@
+"""What one chooses about a code."""
+
+from dataclasses import dataclass
+
+from diffusion_ode.checking import check_count
+from diffusion_ode.errors import UserError
+
+MOST_STEPS = 10_000
+"""More than anybody needs: so a forged file cannot ask for endless work."""
+FINENESS_UNIT = 64
+"""A file says the fineness in parts of this."""
+_COARSEST = 1.0
+
+
+@dataclass(frozen=True)
+class CodecSettings:
+    """How finely the diffusion is cut into steps, and its latents into a grid.
+
+    Args:
+      steps: T. The file's size is that of the T-step bound, time to code grows with T.
+      even: the same step in γ everywhere; else steps are shorter where that shortens the code.
+      fineness: the grid's distance, in standard deviations of the narrower of a level's two
+        distributions. A finer grid needs more bits to begin with, and a coarse one adds its
+        rounding to the noise; a multiple of 1/64.
+    """
+
+    steps: int = 200
+    even: bool = False
+    fineness: float = 0.25
+
+    def __post_init__(self):
+        check_count("steps", self.steps, "give a number of steps")
+        if self.steps > MOST_STEPS:
+            raise UserError(f"steps = {self.steps} is more than {MOST_STEPS}: give fewer.")
+        parts = self.fineness * FINENESS_UNIT
+        if parts != round(parts) or not 0.0 < self.fineness <= _COARSEST:
+            raise UserError(
+                f"fineness = {self.fineness} is not a multiple of 1/{FINENESS_UNIT} from"
+                f" 1/{FINENESS_UNIT} to {_COARSEST:g}: give one, such as 0.25."
+            )

@@ -1,0 +1,185 @@
+"""The task that writes images as one file."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from diffusion_ode import units
+from diffusion_ode.checking import check_count
+from diffusion_ode.coding.codec import Coded
+from diffusion_ode.coding.container import compress, decompress
+from diffusion_ode.coding.settings import CodecSettings
+from diffusion_ode.distributed import processes
+from diffusion_ode.errors import UserError
+from diffusion_ode.evaluation.bound_pass import BoundPass
+from diffusion_ode.evaluation.judged_images import SPLITS, JudgedImages
+from diffusion_ode.evaluation.loaded_model import LoadedModel
+from diffusion_ode.evaluation.uncertainty import standard_error
+from diffusion_ode.inference.variational_bound import VariationalBound
+from diffusion_ode.randomness import stream_key
+from diffusion_ode.reporting.console import Console
+from diffusion_ode.reporting.picture_codes import picture_codes
+from diffusion_ode.reporting.progress import Progress
+from diffusion_ode.reporting.quantities import data_size, with_error
+from diffusion_ode.suggestions import either
+from diffusion_ode.tasks.interruptible import interruptible
+from diffusion_ode.tasks.loading import load_model
+from diffusion_ode.tasks.run import Run
+from diffusion_ode.tasks.task_result import TaskResult
+from diffusion_ode.training.data_identity import DataIdentity, check_data
+from diffusion_ode.workdir.files import replace_atomically
+from diffusion_ode.workdir.result_files import write_json
+
+SUFFIX = ".ode"
+
+
+@dataclass(frozen=True)
+class Compress:
+    """Images as a file of about as many bits as the likelihood promises.
+
+    Args:
+      num_images: the first n of the split; None for all.
+      split: train, validation or test.
+      codec: steps and grid.
+      bound: the bound in continuous time that the file is compared with; None for none.
+      seed: of that bound.
+    """
+
+    num_images: int | None = None
+    split: str = "test"
+    codec: CodecSettings = field(default_factory=CodecSettings)
+    bound: VariationalBound | None = field(default_factory=VariationalBound)
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.num_images is not None:
+            check_count(
+                "compress.num_images", self.num_images, "give a number of images, or None for all"
+            )
+        if self.split not in SPLITS:
+            raise UserError(
+                f"compress.split = {self.split!r} is not a split of the images: give"
+                f" {either(SPLITS)}."
+            )
+
+    def run(self, run: Run) -> TaskResult:
+        """Writes `compressed/STEP-SPLIT.ode` once it has been decoded again, and its figures."""
+        refuse_several(run)
+        with interruptible(run) as console:
+            loaded = load_model(run, console.print)
+            images = self._images(run, loaded, console.print)
+            run.begin(data_fingerprint=images.identity.fingerprint, checkpoint=loaded.step)
+            console.log_to(run.log_path)
+            console.print(f"compressing {images} by step {loaded.step}, T = {self.codec.steps}")
+            arguments = (loaded.model, loaded.parameters)
+
+            start = time.perf_counter()
+            progress = Progress(console, "image", len(images))
+            file = compress(*arguments, images.levels, self.codec, progress.update)
+            progress.end()
+            middle = time.perf_counter()
+            progress = Progress(console, "decoded image", len(images))
+            if not np.array_equal(
+                decompress(*arguments, file.data, progress.update), images.levels
+            ):
+                raise RuntimeError("the decoded images are others")
+            progress.end()
+            speeds = [len(images) / (middle - start), len(images) / (time.perf_counter() - middle)]
+
+            figures = _sizes(file.data, file.coded, images.levels)
+            figures |= self._bound(loaded, images.levels, console)
+            pictures = picture_codes(images.levels)
+            most = "" if len(images) == images.split_size else f"-first{len(images)}"
+            path = run.workdir / "compressed" / f"{loaded.step}-{self.split}{most}{SUFFIX}"
+            with replace_atomically(path, "wb") as out:
+                out.write(file.data)
+            write_json(
+                path.with_suffix(".json"),
+                {
+                    "data": images.facts(),
+                    "checkpoint": {"step": loaded.step, "digest": loaded.facts["digest"]},
+                    "bytes": len(file.data),
+                    "bits_per_dimension": {**figures, **pictures},
+                    "images_per_second": dict(zip(("encoding", "decoding"), speeds, strict=True)),
+                    "config": run.document,
+                },
+            )
+        return TaskResult(
+            rows=[
+                ("file", f"{data_size(len(file.data))}, decoded: equal, every byte"),
+                *_rows(figures, pictures),
+                ("images a second", "{:.2f} encoded, {:.2f} decoded".format(*speeds)),
+            ],
+            written=[("file", path), ("figures", path.with_suffix(".json"))],
+            next_flags=[
+                *([] if run.init_from else [f"--checkpoint={loaded.step}"]),
+                "--task=decompress",
+                f"--set=decompress.file={path}",
+            ],
+        )
+
+    def _images(self, run: Run, loaded: LoadedModel, say: Callable[[str], None]) -> JudgedImages:
+        given = run.load_data()
+        identity = DataIdentity(given.manifest.name, given.fingerprint)
+        check_data(loaded.facts, identity, f"checkpoint {loaded.step}", say)
+        split = given.split(self.split)
+        levels = loaded.model.pixels.check(split[: self.num_images])
+        if not len(levels):
+            raise UserError(f"{identity.name} has no {self.split} images: give another split.")
+        return JudgedImages(levels, identity, self.split, len(split))
+
+    def _bound(self, loaded: LoadedModel, levels: np.ndarray, console: Console) -> dict[str, Any]:
+        """The continuous bound of the images and its error."""
+        if self.bound is None:
+            return {}
+        judged = BoundPass(self.bound, stream_key(self.seed, "bound"))
+        progress, nats = Progress(console, judged.noun, len(levels)), []
+        for _, *terms in judged.rows(loaded, levels, range(len(levels))):
+            nats.append(sum(terms))
+            progress.update(len(nats))
+        progress.end()
+        bits = units.bits_per_dimension(np.asarray(nats), loaded.model.pixels.dimensions)
+        error = float(standard_error(bits)) if len(bits) > 1 else None
+        return {"bound": float(np.mean(bits)), "bound_standard_error": error}
+
+
+def refuse_several(run: Run) -> None:
+    """One device codes, since only then are all floats the same again.
+
+    Raises:
+      UserError: there are several processes.
+    """
+    if processes.count() > 1:
+        raise UserError(
+            f"A file is coded by one device, and {processes.count()} processes run: give"
+            " --num_processes=1."
+        )
+
+
+def _sizes(data: bytes, coded: Coded, images: np.ndarray) -> dict[str, float | None]:
+    """Bits per dimension: of all images by the file, of the coded ones by the others."""
+    dimensions = images[0].size
+    some = coded.coded * dimensions
+    return {
+        "file": 8 * len(data) / images.size,
+        "payload": coded.net_bits / some if some else None,
+        "steps_bound": units.bits_per_dimension(coded.bound_nats, some) if some else None,
+        "first_images": coded.plain_bits / images.size,
+        "header": 8 * (len(data) - len(coded.payload)) / images.size,
+    }
+
+
+def _rows(figures: dict[str, Any], pictures: dict[str, float]) -> list[tuple[str, str]]:
+    labels = {
+        "file": "bits per dimension of all of it",
+        "payload": "payload, without the first images",
+        "steps_bound": "the bound of its steps and draws",
+    }
+    rows = [(label, f"{figures[name]:.4f}") for name, label in labels.items() if figures[name]]
+    if "bound" in figures:
+        error = figures["bound_standard_error"] or float("nan")
+        rows.append(("the bound in continuous time", with_error(figures["bound"], error)))
+    return rows + [(name, f"{bits:.4f}") for name, bits in pictures.items()]

@@ -1,0 +1,61 @@
+"""The task that reads a compressed file."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from diffusion_ode.coding.container import decompress, unpack
+from diffusion_ode.errors import UserError
+from diffusion_ode.reporting.image_grid import image_grid, write_picture
+from diffusion_ode.reporting.progress import Progress
+from diffusion_ode.tasks.compress import refuse_several
+from diffusion_ode.tasks.interruptible import interruptible
+from diffusion_ode.tasks.loading import load_model
+from diffusion_ode.tasks.run import Run
+from diffusion_ode.tasks.task_result import TaskResult
+from diffusion_ode.workdir.files import replace_atomically
+
+_IMAGES_IN_GRID = 100
+
+
+@dataclass(frozen=True)
+class Decompress:
+    """The images of a file that the task compress has written.
+
+    Args:
+      file: its path.
+    """
+
+    file: str | None = None
+
+    def run(self, run: Run) -> TaskResult:
+        """Writes `decompressed/NAME/images.npz` and `grid.png`; nothing if a byte is amiss."""
+        refuse_several(run)
+        data = self._read()
+        header, _ = unpack(data)  # a damaged one is refused before a checkpoint is read
+        count = sum(group or 1 for group in header.groups)
+        with interruptible(run) as console:
+            loaded = load_model(run, console.print)
+            progress = Progress(console, "image", count)
+            images = decompress(loaded.model, loaded.parameters, data, progress.update)
+            progress.end()
+            run.begin(checkpoint=loaded.step)
+            console.log_to(run.log_path)
+            folder = run.workdir / "decompressed" / Path(str(self.file)).stem
+            with replace_atomically(folder / "images.npz", "wb") as out:
+                np.savez_compressed(out, images=images)
+            written = [("images", folder / "images.npz")]
+            if images.shape[-1] in (1, 3) and images.dtype == np.uint8:
+                grid = image_grid(images[:_IMAGES_IN_GRID], loaded.model.pixels.levels)
+                write_picture(folder / "grid.png", grid)
+                written.append(("picture", folder / "grid.png"))
+        return TaskResult([("decoded", f"{count} images, every byte as it was")], written)
+
+    def _read(self) -> bytes:
+        if self.file is None:
+            raise UserError("decompress.file is None: name a file by --set decompress.file=PATH.")
+        path = Path(self.file).expanduser()
+        if not path.is_file():
+            raise UserError(f"decompress.file = {path} is no file: name one that compress wrote.")
+        return path.read_bytes()
