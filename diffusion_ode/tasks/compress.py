@@ -1,7 +1,8 @@
 """The task that writes images as one file."""
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +21,7 @@ from diffusion_ode.evaluation.loaded_model import LoadedModel
 from diffusion_ode.evaluation.uncertainty import standard_error
 from diffusion_ode.inference.variational_bound import VariationalBound
 from diffusion_ode.randomness import stream_key
+from diffusion_ode.reporting.compilation_time import CompilationTime
 from diffusion_ode.reporting.console import Console
 from diffusion_ode.reporting.picture_codes import picture_codes
 from diffusion_ode.reporting.progress import Progress
@@ -76,18 +78,13 @@ class Compress:
             console.print(f"compressing {images} by step {loaded.step}, T = {self.codec.steps}")
             arguments = (loaded.model, loaded.parameters)
 
-            start = time.perf_counter()
-            progress = Progress(console, "image", len(images))
-            file = compress(*arguments, images.levels, self.codec, progress.update)
-            progress.end()
-            middle = time.perf_counter()
-            progress = Progress(console, "decoded image", len(images))
-            if not np.array_equal(
-                decompress(*arguments, file.data, progress.update), images.levels
-            ):
+            with _timed(console, "image", len(images)) as encoding:
+                file = compress(*arguments, images.levels, self.codec, encoding.progress.update)
+            with _timed(console, "decoded image", len(images)) as decoding:
+                decoded = decompress(*arguments, file.data, decoding.progress.update)
+            if not np.array_equal(decoded, images.levels):
                 raise RuntimeError("the decoded images are others")
-            progress.end()
-            speeds = [len(images) / (middle - start), len(images) / (time.perf_counter() - middle)]
+            speeds = [len(images) / each.seconds for each in (encoding, decoding)]
 
             figures = _sizes(file.data, file.coded, images.levels)
             figures |= self._bound(loaded, images.levels, console)
@@ -144,6 +141,24 @@ class Compress:
         bits = units.bits_per_dimension(np.asarray(nats), loaded.model.pixels.dimensions)
         error = float(standard_error(bits)) if len(bits) > 1 else None
         return {"bound": float(np.mean(bits)), "bound_standard_error": error}
+
+
+@dataclass
+class _Timed:
+    """Attributes: `progress`; `seconds` that were worked, without compiling."""
+
+    progress: Progress
+    seconds: float = 0.0
+
+
+@contextlib.contextmanager
+def _timed(console: Console, noun: str, total: int) -> Iterator[_Timed]:
+    timed = _Timed(Progress(console, noun, total))
+    start = time.perf_counter()
+    with CompilationTime() as compiling:
+        yield timed
+    timed.progress.end()
+    timed.seconds = time.perf_counter() - start - compiling.seconds
 
 
 def refuse_several(run: Run) -> None:

@@ -1,0 +1,97 @@
+"""From a checkpoint to a file and back."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from data.sources.digits import Digits
+from diffusion_ode.coding.settings import CodecSettings
+from diffusion_ode.errors import UserError
+from diffusion_ode.inference.variational_bound import VariationalBound
+from diffusion_ode.tasks.compress import Compress
+from diffusion_ode.tasks.decompress import Decompress
+from launch.run import main
+from tests.tasks.conftest import experiment, run_in
+
+TASK = Compress(num_images=6, codec=CodecSettings(steps=3), bound=VariationalBound(draws=2))
+
+
+@pytest.fixture(scope="module")
+def home(trained_workdir, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("compressed")
+    (folder / "checkpoints").symlink_to(trained_workdir / "checkpoints")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def compressed(home):
+    result = TASK.run(run_in(home, experiment()))
+    return result, *(path for _, path in result.written)
+
+
+def test_file_is_named_after_its_images_and_gives_them_back(home, compressed):
+    _, file, _ = compressed
+    assert file == home / "compressed" / "2-test-first6.ode"
+    result = Decompress(str(file)).run(run_in(home, experiment()))
+    images, picture = (path for _, path in result.written)
+    assert images == home / "decompressed" / "2-test-first6" / "images.npz"
+    assert np.array_equal(np.load(images)["images"], Digits().load().test[:6])
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_figures_tell_the_size_of_the_file_and_what_it_is_compared_with(compressed):
+    result, file, figures = compressed
+    told = json.loads(figures.read_text())
+    bits = told["bits_per_dimension"]
+    assert told["bytes"] == file.stat().st_size
+    assert bits["file"] == 8 * told["bytes"] / (6 * 64)
+    # Of so few steps by a network that knows nothing: what is far out costs an escape, no more.
+    assert 0.0 < bits["payload"] < bits["steps_bound"]
+    assert {"bound", "header", "PNG, one sheet", "WebP, each by itself"} <= bits.keys()
+    rows = dict(result.rows)
+    assert rows["file"].endswith("decoded: equal, every byte")
+    assert rows["bits per dimension of all of it"] == f"{bits['file']:.4f}"
+    assert any(flag.startswith("--set=decompress.file=") for flag in result.next_flags)
+
+
+def test_a_damaged_file_is_refused_and_nothing_written(workdir, compressed, tmp_path):
+    _, file, _ = compressed
+    damaged = bytearray(file.read_bytes())
+    damaged[-5] ^= 4
+    (tmp_path / "damaged.ode").write_bytes(damaged)
+    with pytest.raises(UserError, match="cut off or altered"):
+        Decompress(str(tmp_path / "damaged.ode")).run(run_in(workdir, experiment()))
+    assert not (workdir / "decompressed").exists()
+    assert not (workdir / "run.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("task", "says"),
+    [
+        (Decompress(), "name a file by --set decompress.file"),
+        (Decompress("nowhere.ode"), "nowhere.ode is no file"),
+        (dataclasses.replace(TASK, split="validation"), "has no validation images"),
+    ],
+)
+def test_what_is_not_there_is_refused_in_a_sentence(workdir, task, says):
+    with pytest.raises(UserError, match=says):
+        task.run(run_in(workdir, experiment()))
+
+
+def test_a_wrong_setting_is_refused():
+    with pytest.raises(UserError, match="num_images"):
+        Compress(num_images=0)
+    with pytest.raises(UserError, match="not a split"):
+        Compress(split="all")
+
+
+def test_the_command_line_knows_both_tasks(tmp_path, capsys):
+    flags = ["--exp=digits_vp", f"--workdir={tmp_path / 'new'}", "--task=decompress"]
+    assert main(flags) == 2
+    assert "decompress.file is None" in capsys.readouterr().err
+    assert main([*flags, "--set=decompress.file=gone.ode"]) == 2
+    assert "gone.ode is no file" in capsys.readouterr().err
+    assert main(["--exp=digits_vp", "--describe", "--set=compress.codec.steps=50"]) == 0
+    assert "compress.codec = CodecSettings(steps=50" in capsys.readouterr().out
