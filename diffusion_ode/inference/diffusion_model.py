@@ -219,10 +219,7 @@ class DiffusionModel:
         """Levels [n, h, w, c] as one file, about as long as `log_prob` says; see docs/codec.md.
 
         Only this model reads it, and only on the same kind of machine with the same libraries.
-
-        Raises:
-          UserError: there are no images, or they are not the model's; or the library `constriction`
-            is not installed.
+        UserError: there are no images, or not the model's; `constriction` is not installed.
         """
         from diffusion_ode.coding.container import compress
         from diffusion_ode.coding.settings import CodecSettings
@@ -230,11 +227,7 @@ class DiffusionModel:
         return compress(self.model, self.parameters, images, settings or CodecSettings()).data
 
     def decompress(self, data: bytes) -> np.ndarray:
-        """The images of `compress`, [n, h, w, c]: all of them as they were, or none.
-
-        Raises:
-          UserError: the file is damaged, of another model, or was written on another machine.
-        """
+        """The images [n, h, w, c] of `compress` as they were; UserError if it cannot be sure."""
         from diffusion_ode.coding.container import decompress
 
         return decompress(self.model, self.parameters, data)
