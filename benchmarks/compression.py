@@ -39,6 +39,7 @@ def main() -> None:
     parser.add_argument("--data", default="digits")
     parser.add_argument("--steps", type=int, nargs="+", default=[25, 50, 100, 200])
     parser.add_argument("--decode", type=int, nargs="*", default=[100])
+    parser.add_argument("--by_density", action="store_true", help="no files of even times")
     parser.add_argument("--images", type=int)
     parser.add_argument("--points", type=Path, help="where they are kept; in the workdir")
     flags = parser.parse_args()
@@ -51,6 +52,8 @@ def main() -> None:
         points["bound"] = _bound(model, images)
     for steps in flags.steps:
         for even, kind in _KINDS.items():
+            if even and flags.by_density:
+                continue
             if f"{steps} {kind}" not in points:
                 point = _point(model, images, CodecSettings(steps, even), steps in flags.decode)
                 points[f"{steps} {kind}"] = point
@@ -114,10 +117,9 @@ def _print_tables(points: dict, images: int, pictures: dict[str, float]) -> None
     head = ["T", "times", "file", "payload", "bound of its draws", "payload to it", "file to it"]
     head += ["file to the continuous bound", "images/s", "all but the network to it"]
     rows = []
-    for name, point in points.items():
-        if name == "bound":
-            continue
-        steps, kind = name.split(" ", 1)
+    own = (name.split(" ", 1) for name in points if name != "bound")
+    for steps, kind in sorted(own, key=lambda pair: (int(pair[0]), pair[1])):
+        point = points[f"{steps} {kind}"]
         rest = point["seconds"] / point["network_seconds"] - 1.0
         rows.append(
             [
@@ -136,7 +138,8 @@ def _print_tables(points: dict, images: int, pictures: dict[str, float]) -> None
     print()
     print(
         markdown_table(
-            ["code", "bits per dimension"], rows + [[*map(str, p)] for p in pictures.items()]
+            ["code", "bits per dimension"],
+            rows + [[name, f"{bits:.4f}"] for name, bits in pictures.items()],
         )
     )
 
@@ -148,6 +151,7 @@ def _draw(points: dict, images: int) -> None:
     import matplotlib.pyplot as plt
 
     figure, panel = plt.subplots(figsize=(6, 3.8))
+    ticks = sorted({int(name.split()[0]) for name in points if name != "bound"})
     for kind, colour in zip(_KINDS.values(), ("tab:blue", "tab:orange"), strict=True):
         own = sorted((int(n.split()[0]), p) for n, p in points.items() if n.endswith(kind))
         steps = [number for number, _ in own]
@@ -157,7 +161,7 @@ def _draw(points: dict, images: int) -> None:
     panel.axhline(bound, color="black", lw=1, label="bound in continuous time")
     panel.axhspan(bound - error, bound + error, color="black", alpha=0.1)
     panel.set(xscale="log", xlabel="steps T", ylabel=f"bits/dim ({images} images)")
-    panel.set_xticks(steps, map(str, steps))
+    panel.set_xticks(ticks, map(str, ticks))
     panel.minorticks_off()
     panel.grid(alpha=0.3)
     panel.legend(fontsize=8)
