@@ -126,10 +126,18 @@ class Chain:
         ends = np.asarray([astuple(level) for level in self.levels])
         return zlib.crc32(b"".join(each.tobytes() for each in (ends, noise, probabilities)))
 
+    @functools.cached_property
     def first_bits(self) -> float:
-        """Bits per dimension that must be on the stack before anything comes back."""
-        width = self.encoded(np.zeros(1)).bits
-        return width + (self.forward(0, np.zeros(1)).bits if self.steps else 0.0)
+        """Bits per dimension that must be on the stack at first: the most that are ever lent.
+
+        Each step pops z_t before it pushes z_s, and what a grid cost in the one comes back in the
+        other; that a push takes more than that is a likelihood's own business, and not counted on.
+        """
+        one = np.zeros(1)
+        popped = [self.encoded(one).bits]
+        popped += [self.forward(step, one).bits for step in range(self.steps)]
+        pushed = [self.backward(step, one, one).bits for step in range(self.steps)]
+        return float(np.max(np.cumsum(popped)[1:] - np.cumsum([0.0, *pushed[:-1]])))
 
 
 def log_density(values: np.ndarray, gaussian: GridGaussian) -> float:

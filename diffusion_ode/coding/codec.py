@@ -33,7 +33,7 @@ class Coded:
     """
 
     payload: bytes
-    groups: tuple[int, ...]
+    groups: bytes
     plain_bits: float
     bound_nats: float
 
@@ -54,8 +54,8 @@ class BitsBackCodec:
 
     Of an image z_0 ~ q(z_0|x) is popped and x pushed by p(x|z_0); for every step z_t ~ q(z_t|z_s)
     is popped and z_s pushed by p(z_s|z_t); at last z_T is pushed by the prior. What this adds to
-    the stack is the T-step bound in expectation, and the stack need only hold the bits of z_0 and
-    z_1 at first: where it does not, an image is coded plainly. Groups of images grow with it.
+    the stack is the T-step bound in expectation, and the stack need only hold the bits of about two
+    latents at first: where it does not, an image is coded plainly. Groups of images grow with it.
 
     Args:
       chain: whose latents they are.
@@ -88,7 +88,7 @@ class BitsBackCodec:
             done += group or 1
             report(done)
         plain_bits = groups.count(PLAIN) * pixels.dimensions * np.log2(pixels.levels)
-        return Coded(stack.to_bytes(), tuple(groups), float(plain_bits), nats)
+        return Coded(stack.to_bytes(), bytes(groups), float(plain_bits), nats)
 
     def decode(
         self,
@@ -122,7 +122,7 @@ class BitsBackCodec:
 
     def _group(self, stack: BitStack, left: int) -> int:
         """The largest next group of the images left that there are bits for to begin with."""
-        needed = self.chain.first_bits() * self.chain.model.pixels.dimensions * _RESERVE
+        needed = self.chain.first_bits * self.chain.model.pixels.dimensions * _RESERVE
         room = min(int((stack.bits - _RESERVE_BITS) / needed), LARGEST_GROUP, left)
         return 1 << (room.bit_length() - 1) if room > 0 else PLAIN
 

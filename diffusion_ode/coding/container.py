@@ -51,7 +51,7 @@ class Header:
     steps: int
     fineness: int
     density: bytes
-    groups: tuple[int, ...]
+    groups: bytes
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,7 @@ def unpack(data: bytes) -> tuple[Header, bytes]:
         raise UserError(DAMAGED)
     if sum((more + 1) * max(_size(kind), 1) for more, kind in runs) > _PER_BYTE * len(data):
         raise UserError(DAMAGED)
-    groups = tuple(_size(kind) for more, kind in runs for _ in range(more + 1))
+    groups = b"".join(bytes([_size(kind)]) * (more + 1) for more, kind in runs)
     environment = Environment(jax_, jaxlib, machine)
     header = Header(
         images, parameters, environment, numbers, shape, levels, steps, fineness, density, groups

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import sys
 import zlib
 from dataclasses import dataclass
 from importlib import metadata
@@ -54,12 +55,18 @@ def _machine() -> list[str]:
     libraries = [f"{name} {metadata.version(name)}" for name in _LIBRARIES]
     parts = [f"{device.platform} {device.device_kind}", *libraries, platform.machine()]
     if device.platform == "cpu":  # its kind says nothing, and sums are divided among threads
-        parts += [_processor(), f"{len(os.sched_getaffinity(0))} cores"]
+        parts += [_processor(), f"{_cores()} cores"]
     return parts
 
 
+def _cores() -> int | None:
+    """That this process may use, which XLA divides sums among."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
+
+
 def _processor() -> str:
-    """The model's name, as Linux gives it."""
-    listing = Path("/proc/cpuinfo").read_text()
-    names = [line for line in listing.splitlines() if line.startswith("model name")]
-    return names[0].partition(":")[2].strip() if names else platform.processor()
+    """The model's name, as Linux gives it; elsewhere what Python knows."""
+    listing = Path("/proc/cpuinfo")
+    lines = listing.read_text().splitlines() if listing.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()

@@ -18,7 +18,11 @@ from diffusion_ode.errors import UserError
 from diffusion_ode.evaluation.bound_pass import BoundPass
 from diffusion_ode.evaluation.judged_images import SPLITS, JudgedImages
 from diffusion_ode.evaluation.loaded_model import LoadedModel
+from diffusion_ode.evaluation.ode_pass import OdePass
+from diffusion_ode.evaluation.passes import fill
+from diffusion_ode.evaluation.per_example import PerExampleTable
 from diffusion_ode.evaluation.uncertainty import standard_error
+from diffusion_ode.inference.likelihood import OdeLikelihood
 from diffusion_ode.inference.variational_bound import VariationalBound
 from diffusion_ode.randomness import stream_key
 from diffusion_ode.reporting.compilation_time import CompilationTime
@@ -46,13 +50,15 @@ class Compress:
       num_images: the first n of the split; None for all.
       split: train, validation or test.
       codec: steps and grid.
-      bound: the bound in continuous time that the file is compared with; None for none.
-      seed: of that bound.
+      ode: the likelihood by the ODE that the file is compared with; None for none.
+      bound: the same of the bound in continuous time.
+      seed: of both.
     """
 
     num_images: int | None = None
     split: str = "test"
     codec: CodecSettings = field(default_factory=CodecSettings)
+    ode: OdeLikelihood | None = field(default_factory=OdeLikelihood)
     bound: VariationalBound | None = field(default_factory=VariationalBound)
     seed: int = 0
 
@@ -75,6 +81,7 @@ class Compress:
             images = self._images(run, loaded, console.print)
             run.begin(data_fingerprint=images.identity.fingerprint, checkpoint=loaded.step)
             console.log_to(run.log_path)
+            likelihoods = self._likelihoods(loaded, images.levels, console)
             console.print(f"compressing {images} by step {loaded.step}, T = {self.codec.steps}")
             arguments = (loaded.model, loaded.parameters)
 
@@ -86,8 +93,7 @@ class Compress:
                 raise RuntimeError("the decoded images are others")
             speeds = [len(images) / each.seconds for each in (encoding, decoding)]
 
-            figures = _sizes(file.data, file.coded, images.levels)
-            figures |= self._bound(loaded, images.levels, console)
+            figures = _sizes(file.data, file.coded, images.levels) | likelihoods
             pictures = picture_codes(images.levels)
             most = "" if len(images) == images.split_size else f"-first{len(images)}"
             path = run.workdir / "compressed" / f"{loaded.step}-{self.split}{most}{SUFFIX}"
@@ -128,19 +134,25 @@ class Compress:
             raise UserError(f"{identity.name} has no {self.split} images: give another split.")
         return JudgedImages(levels, identity, self.split, len(split))
 
-    def _bound(self, loaded: LoadedModel, levels: np.ndarray, console: Console) -> dict[str, Any]:
-        """The continuous bound of the images and its error."""
-        if self.bound is None:
-            return {}
-        judged = BoundPass(self.bound, stream_key(self.seed, "bound"))
-        progress, nats = Progress(console, judged.noun, len(levels)), []
-        for _, *terms in judged.rows(loaded, levels, range(len(levels))):
-            nats.append(sum(terms))
-            progress.update(len(nats))
-        progress.end()
-        bits = units.bits_per_dimension(np.asarray(nats), loaded.model.pixels.dimensions)
-        error = float(standard_error(bits)) if len(bits) > 1 else None
-        return {"bound": float(np.mean(bits)), "bound_standard_error": error}
+    def _likelihoods(
+        self, loaded: LoadedModel, levels: np.ndarray, console: Console
+    ) -> dict[str, float | None]:
+        """What the file is compared with, and the standard errors of both."""
+        passes = {
+            "ode": self.ode and OdePass(self.ode, 1, self.seed),
+            "bound": self.bound and BoundPass(self.bound, stream_key(self.seed, "bound")),
+        }
+        figures = {}
+        for name, each in passes.items():
+            if each is None:
+                continue
+            table = PerExampleTable(each.columns)
+            fill(table, each, loaded, levels, console)
+            nats = each.nats(table.columns_of(len(levels)))
+            bits = units.bits_per_dimension(nats, loaded.model.pixels.dimensions)
+            for key, figure in ((name, np.mean(bits)), (f"{name}_error", standard_error(bits))):
+                figures[key] = float(figure) if np.isfinite(figure) else None
+        return figures
 
 
 @dataclass
@@ -192,9 +204,13 @@ def _rows(figures: dict[str, Any], pictures: dict[str, float]) -> list[tuple[str
         "file": "bits per dimension of all of it",
         "payload": "payload, without the first images",
         "steps_bound": "the bound of its steps and draws",
+        "bound": "the bound in continuous time",
+        "ode": "the likelihood by the ODE",
     }
-    rows = [(label, f"{figures[name]:.4f}") for name, label in labels.items() if figures[name]]
-    if "bound" in figures:
-        error = figures["bound_standard_error"] or float("nan")
-        rows.append(("the bound in continuous time", with_error(figures["bound"], error)))
+    errors = {name: figures.get(f"{name}_error") for name in labels}
+    rows = [
+        (label, with_error(figures[name], errors[name]) if errors[name] else f"{figures[name]:.4f}")
+        for name, label in labels.items()
+        if figures.get(name) is not None
+    ]
     return rows + [(name, f"{bits:.4f}") for name, bits in pictures.items()]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from diffusion_ode.coding.container import decompress, unpack
+from diffusion_ode.coding.container import MAGIC, decompress, unpack
 from diffusion_ode.errors import UserError
 from diffusion_ode.reporting.image_grid import image_grid, write_picture
 from diffusion_ode.reporting.progress import Progress
@@ -58,4 +58,6 @@ class Decompress:
         path = Path(self.file).expanduser()
         if not path.is_file():
             raise UserError(f"decompress.file = {path} is no file: name one that compress wrote.")
-        return path.read_bytes()
+        with path.open("rb") as file:
+            head = file.read(len(MAGIC))
+            return head + file.read() if head == MAGIC else head  # no other is read whole

@@ -100,5 +100,17 @@ def test_adaptive_times_shorten_the_bound_and_reach_both_ends():
     assert adaptive < even
 
 
+def test_as_many_first_bits_are_needed_wherever_the_short_steps_are():
+    """Short steps' latents are lent more finely than longer ones' before them came back."""
+    model, _ = random_model(PATHS[0])
+    density = bytes([16, 16, 16, 16, 50, 50, 200, 255])
+    there, back, even = (
+        Chain.over(model, times.levels(model, STEPS, each), 0.25).first_bits
+        for each in (density, density[::-1], times.EVEN)
+    )
+    assert there == pytest.approx(back)
+    assert there > even + 0.5
+
+
 def _group_of_each(groups):
     return [group for group in groups for _ in range(group or 1)]

@@ -9,13 +9,20 @@ import pytest
 from data.sources.digits import Digits
 from diffusion_ode.coding.settings import CodecSettings
 from diffusion_ode.errors import UserError
+from diffusion_ode.inference.likelihood import OdeLikelihood
 from diffusion_ode.inference.variational_bound import VariationalBound
+from diffusion_ode.solvers.pi_controller import PIController
 from diffusion_ode.tasks.compress import Compress
 from diffusion_ode.tasks.decompress import Decompress
 from launch.run import main
 from tests.tasks.conftest import experiment, run_in
 
-TASK = Compress(num_images=6, codec=CodecSettings(steps=3), bound=VariationalBound(draws=2))
+TASK = Compress(
+    num_images=6,
+    codec=CodecSettings(steps=3),
+    ode=OdeLikelihood(controller=PIController(1e-2, 1e-2, 1e-2), lanes=8),
+    bound=VariationalBound(draws=2),
+)
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +56,12 @@ def test_figures_tell_the_size_of_the_file_and_what_it_is_compared_with(compress
     assert bits["file"] == 8 * told["bytes"] / (6 * 64)
     # Of so few steps by a network that knows nothing: what is far out costs an escape, no more.
     assert 0.0 < bits["payload"] < bits["steps_bound"]
-    assert {"bound", "header", "PNG, one sheet", "WebP, each by itself"} <= bits.keys()
+    codes = {"PNG, one sheet", "WebP, each by itself", "JPEG XL, one sheet"}
+    assert {"ode", "ode_error", "bound", "bound_error", "header"} | codes <= bits.keys()
     rows = dict(result.rows)
     assert rows["file"].endswith("decoded: equal, every byte")
     assert rows["bits per dimension of all of it"] == f"{bits['file']:.4f}"
+    assert rows["the likelihood by the ODE"].startswith(f"{bits['ode']:.4f} ± ")
     assert any(flag.startswith("--set=decompress.file=") for flag in result.next_flags)
 
 
