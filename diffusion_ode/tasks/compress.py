@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,22 +15,19 @@ from diffusion_ode.coding.container import compress, decompress
 from diffusion_ode.coding.settings import CodecSettings
 from diffusion_ode.distributed import processes
 from diffusion_ode.errors import UserError
-from diffusion_ode.evaluation.bound_pass import BoundPass
 from diffusion_ode.evaluation.judged_images import SPLITS, JudgedImages
 from diffusion_ode.evaluation.loaded_model import LoadedModel
-from diffusion_ode.evaluation.ode_pass import OdePass
 from diffusion_ode.evaluation.passes import fill
 from diffusion_ode.evaluation.per_example import PerExampleTable
+from diffusion_ode.evaluation.reference_quirks import ReferenceQuirks
 from diffusion_ode.evaluation.uncertainty import standard_error
-from diffusion_ode.inference.likelihood import OdeLikelihood
-from diffusion_ode.inference.variational_bound import VariationalBound
-from diffusion_ode.randomness import stream_key
 from diffusion_ode.reporting.compilation_time import CompilationTime
 from diffusion_ode.reporting.console import Console
 from diffusion_ode.reporting.picture_codes import picture_codes
 from diffusion_ode.reporting.progress import Progress
 from diffusion_ode.reporting.quantities import data_size, with_error
 from diffusion_ode.suggestions import either
+from diffusion_ode.tasks.evaluate import Evaluate
 from diffusion_ode.tasks.interruptible import interruptible
 from diffusion_ode.tasks.loading import load_model
 from diffusion_ode.tasks.run import Run
@@ -46,21 +43,17 @@ SUFFIX = ".ode"
 class Compress:
     """Images as a file of about as many bits as the likelihood promises.
 
+    The likelihoods beside it are those of the experiment's task `evaluate`, by one draw an image.
+
     Args:
       num_images: the first n of the split; None for all.
       split: train, validation or test.
       codec: steps and grid.
-      ode: the likelihood by the ODE that the file is compared with; None for none.
-      bound: the same of the bound in continuous time.
-      seed: of both.
     """
 
     num_images: int | None = None
     split: str = "test"
     codec: CodecSettings = field(default_factory=CodecSettings)
-    ode: OdeLikelihood | None = field(default_factory=OdeLikelihood)
-    bound: VariationalBound | None = field(default_factory=VariationalBound)
-    seed: int = 0
 
     def __post_init__(self):
         if self.num_images is not None:
@@ -81,7 +74,9 @@ class Compress:
             images = self._images(run, loaded, console.print)
             run.begin(data_fingerprint=images.identity.fingerprint, checkpoint=loaded.step)
             console.log_to(run.log_path)
-            likelihoods = self._likelihoods(loaded, images.levels, console)
+            likelihoods = _likelihoods(
+                getattr(run.experiment, "evaluate", None), loaded, images.levels, console
+            )
             console.print(f"compressing {images} by step {loaded.step}, T = {self.codec.steps}")
             arguments = (loaded.model, loaded.parameters)
 
@@ -134,25 +129,24 @@ class Compress:
             raise UserError(f"{identity.name} has no {self.split} images: give another split.")
         return JudgedImages(levels, identity, self.split, len(split))
 
-    def _likelihoods(
-        self, loaded: LoadedModel, levels: np.ndarray, console: Console
-    ) -> dict[str, float | None]:
-        """What the file is compared with, and the standard errors of both."""
-        passes = {
-            "ode": self.ode and OdePass(self.ode, 1, self.seed),
-            "bound": self.bound and BoundPass(self.bound, stream_key(self.seed, "bound")),
-        }
-        figures = {}
-        for name, each in passes.items():
-            if each is None:
-                continue
-            table = PerExampleTable(each.columns)
-            fill(table, each, loaded, levels, console)
-            nats = each.nats(table.columns_of(len(levels)))
-            bits = units.bits_per_dimension(nats, loaded.model.pixels.dimensions)
-            for key, figure in ((name, np.mean(bits)), (f"{name}_error", standard_error(bits))):
-                figures[key] = float(figure) if np.isfinite(figure) else None
-        return figures
+
+def _likelihoods(
+    evaluate: Any, loaded: LoadedModel, levels: np.ndarray, console: Console
+) -> dict[str, float | None]:
+    """What the file is compared with, and the standard errors."""
+    judge = evaluate if isinstance(evaluate, Evaluate) else Evaluate()
+    passes = replace(judge, num_importance=1, quirks=ReferenceQuirks()).passes()
+    figures = {}
+    for name, each in zip(("ode", "bound"), passes, strict=True):
+        if each is None:
+            continue
+        table = PerExampleTable(each.columns)
+        fill(table, each, loaded, levels, console)
+        nats = each.nats(table.columns_of(len(levels)))
+        bits = np.asarray(units.bits_per_dimension(nats, loaded.model.pixels.dimensions))
+        for key, figure in ((name, np.mean(bits)), (f"{name}_error", standard_error(bits))):
+            figures[key] = float(figure) if np.isfinite(figure) else None
+    return figures
 
 
 @dataclass
@@ -207,10 +201,9 @@ def _rows(figures: dict[str, Any], pictures: dict[str, float]) -> list[tuple[str
         "bound": "the bound in continuous time",
         "ode": "the likelihood by the ODE",
     }
-    errors = {name: figures.get(f"{name}_error") for name in labels}
-    rows = [
-        (label, with_error(figures[name], errors[name]) if errors[name] else f"{figures[name]:.4f}")
-        for name, label in labels.items()
-        if figures.get(name) is not None
-    ]
+    rows = []
+    for name, label in labels.items():
+        figure, error = figures.get(name), figures.get(f"{name}_error")
+        if figure is not None:
+            rows.append((label, with_error(figure, error) if error else f"{figure:.4f}"))
     return rows + [(name, f"{bits:.4f}") for name, bits in pictures.items()]

@@ -194,7 +194,7 @@ class Evaluate:
         self, folder: Path, loaded: LoadedModel, images: JudgedImages, console: Console
     ) -> dict[str, Any]:
         """Both passes, and what they have found: "ode", "bound" and times of `result.json`."""
-        start, levels, ode, bound = time.perf_counter(), images.levels, *self._passes()
+        start, levels, ode, bound = time.perf_counter(), images.levels, *self.passes()
         passes = [each for each in (bound, ode) if each is not None]
         columns = [column for each in (ode, bound) if each for column in each.columns]
         console.print("compiling …")
@@ -228,7 +228,7 @@ class Evaluate:
             **kept_times(earlier),
         }
 
-    def _passes(self) -> tuple[OdePass | None, BoundPass | None]:
+    def passes(self) -> tuple[OdePass | None, BoundPass | None]:
         """With the published program's quirks worked in."""
         ode = bound = None
         if self.ode is not None:

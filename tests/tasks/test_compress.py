@@ -11,18 +11,14 @@ from diffusion_ode.coding.settings import CodecSettings
 from diffusion_ode.errors import UserError
 from diffusion_ode.inference.likelihood import OdeLikelihood
 from diffusion_ode.inference.variational_bound import VariationalBound
-from diffusion_ode.solvers.pi_controller import PIController
 from diffusion_ode.tasks.compress import Compress
 from diffusion_ode.tasks.decompress import Decompress
 from launch.run import main
-from tests.tasks.conftest import experiment, run_in
+from tests.tasks.conftest import LOOSE, experiment, run_in
 
-TASK = Compress(
-    num_images=6,
-    codec=CodecSettings(steps=3),
-    ode=OdeLikelihood(controller=PIController(1e-2, 1e-2, 1e-2), lanes=8),
-    bound=VariationalBound(draws=2),
-)
+TASK = Compress(num_images=6, codec=CodecSettings(steps=3))
+# Not compiled by the tests of `evaluate`, which see how long that takes.
+JUDGED = {"ode": OdeLikelihood(controller=LOOSE, lanes=2), "bound": VariationalBound(draws=3)}
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +30,7 @@ def home(trained_workdir, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def compressed(home):
-    result = TASK.run(run_in(home, experiment()))
+    result = TASK.run(run_in(home, experiment(**JUDGED)))
     return result, *(path for _, path in result.written)
 
 
