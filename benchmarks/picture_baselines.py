@@ -4,8 +4,8 @@
 
 - independent histogram: one smoothed categorical distribution per pixel and channel, counted on the
   training images;
-- PNG, lossless WebP and JPEG XL: each image by itself, and one sheet of all test images, as good a case for
-  them as there is: every one has the others to learn from, and headers are paid once.
+- PNG, lossless WebP and JPEG XL: each image by itself, and one sheet of all test images, as good a
+  case for them as there is: every one has the others to learn from, and headers are paid once.
 """
 
 import argparse
