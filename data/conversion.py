@@ -8,11 +8,10 @@ or the whole, and goes on when started again.
 import contextlib
 import dataclasses
 import errno
-import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,7 +20,9 @@ import numpy as np
 from data.checksum import content_checksum
 from data.errors import DamagedData, damaged
 from data.location import resolve_data_dir
+from data.lock import waiting_lock
 from data.recipe import Block
+from data.report import Report, say
 from data.source import ImageData, Manifest, Source, SplitFacts
 from data.store import MANIFEST_FILE, is_prepared, open_prepared
 from diffusion_ode.errors import UserError
@@ -31,8 +32,6 @@ SPLITS = ("train", "test")
 
 # What a full disk, a folder that may not be written and a file in a folder's place raise.
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
-
-Report = Callable[[str], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +47,7 @@ class Conversion:
         sources: (file name, checksum) of what the blocks are read from.
         origin: what messages call the source, e.g. its path.
         manifest_name: the name in the manifest, where it is not the folder's.
+        notes: see `Manifest`.
     """
 
     name: str
@@ -58,6 +58,7 @@ class Conversion:
     sources: tuple[tuple[str, str], ...]
     origin: str
     manifest_name: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 def converted(
@@ -67,7 +68,8 @@ def converted(
     data_dir: Path | None = None,
     *,
     origin: str,
-    report: Report = lambda _: None,
+    report: Report = say,
+    notes: tuple[str, ...] = (),
 ) -> ImageData:
     """The images of a source that is not read from where it lies: converted once, then mapped.
 
@@ -78,6 +80,7 @@ def converted(
         data_dir: where prepared data sets are; None for the default place.
         origin: what messages call the source, e.g. its path.
         report: is told what is going on.
+        notes: sentences about what was divided, converted and left out, for the manifest.
     """
     folder, name = resolve_data_dir(data_dir), f"{source.name}-{version}"
     if not is_prepared(folder, name):
@@ -90,20 +93,22 @@ def converted(
             sources=((origin, f"version:{version}"),),
             origin=origin,
             manifest_name=source.name,
+            notes=notes,
         )
         convert(conversion, folder, report)
     return open_prepared(source, folder, name=name)
 
 
-def convert(conversion: Conversion, data_dir: Path, report: Report = lambda _: None) -> None:
+def convert(conversion: Conversion, data_dir: Path, report: Report = say) -> None:
     """Write a data set; a conversion that was interrupted goes on where it was.
 
-    Raises DamagedData where blocks are not what is expected: nothing is left then. Raises
-    UserError where the disk is full or not writable, or another process converts the same name.
+    Another process that converts the same name is waited for. Raises DamagedData where blocks are
+    not what is expected: nothing is left then. Raises UserError where the disk is full or not
+    writable.
     """
     partial = data_dir / f".{conversion.name}.partial"
     try:
-        with _lock(data_dir, conversion.name):
+        with waiting_lock(data_dir, conversion.name, report):
             if is_prepared(data_dir, conversion.name):  # By another process, in the meantime.
                 return
             final = data_dir / conversion.name
@@ -147,6 +152,7 @@ class _Writer:
             train=facts["train"],
             test=facts["test"],
             sources=conversion.sources,
+            notes=conversion.notes,
         )
         _write_json(self._folder / MANIFEST_FILE, manifest.to_json())
         (self._folder / PROGRESS_FILE).unlink()
@@ -173,7 +179,7 @@ class _Writer:
         with path.open("r+b" if path.exists() else "w+b") as file:
             start = _write_header(file, (0, *self._conversion.shape))
             if done["blocks"]:
-                self._report(f"{split}: going on after {done['images']} images")
+                self._report(f"{split} images: going on after {done['images']}")
             # What was written after the last note of progress may be half a block.
             file.truncate(start + done["images"] * bytes_per_image)
             file.seek(0, os.SEEK_END)
@@ -186,7 +192,7 @@ class _Writer:
                 done["blocks"] = number + 1
                 done["images"] += len(images)
                 _write_json(self._folder / PROGRESS_FILE, progress)
-                self._report(f"{split}: {done['images']} images")
+                self._report(f"{split} images: {done['images']}")
             self._check_count(split, done["images"])
             if _write_header(file, (done["images"], *self._conversion.shape)) != start:
                 raise AssertionError("NumPy's header grew with the number of images")
@@ -215,19 +221,6 @@ class _Writer:
             raise damaged(self._conversion.origin, found, f"exactly {expected}")
         if count == 0:
             raise damaged(self._conversion.origin, f"has no {split} images", "at least one")
-
-
-@contextlib.contextmanager
-def _lock(data_dir: Path, name: str) -> Iterator[None]:
-    data_dir.mkdir(parents=True, exist_ok=True)
-    with (data_dir / f".{name}.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(
-                f"Another process is preparing {name} in {data_dir}: wait until it is done."
-            ) from error
-        yield
 
 
 def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> int:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data.checksum import file_checksum, gzip_content_checksum
-from data.conversion import Report
 from data.errors import damaged
+from data.lock import waiting_lock
 from data.recipe import PublishedFile, Recipe
+from data.report import Report
 
 # A server that says nothing for so long will not.
 TIMEOUT_SECONDS = 20
@@ -26,19 +27,20 @@ def download(recipe: Recipe, data_dir: Path, report: Report) -> Path:
     Raises the recipe's MissingData where there is no network or no way to fetch a file.
     """
     folder = data_dir / "downloads"
-    for file in recipe.files:
-        path = folder / file.name
-        if path.is_file():
-            continue
-        if file.url is None:
-            raise recipe.missing(data_dir)
-        report(f"downloading {file.url}")
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            _fetch(file.url, path)
-        except (urllib.error.URLError, http.client.HTTPException, TimeoutError) as error:
-            reason = getattr(error, "reason", error)
-            raise recipe.missing(data_dir, f" (fetching it failed: {reason})") from error
+    if any(file.url is None and not (folder / file.name).is_file() for file in recipe.files):
+        raise recipe.missing(data_dir)
+    with waiting_lock(folder, recipe.name, report):
+        for file in recipe.files:
+            path = folder / file.name
+            if path.is_file():
+                continue
+            assert file.url is not None  # as was checked
+            report(f"downloading {file.url}")
+            try:
+                _fetch(file.url, path)
+            except (urllib.error.URLError, http.client.HTTPException, TimeoutError) as error:
+                reason = getattr(error, "reason", error)
+                raise recipe.missing(data_dir, f" (fetching it failed: {reason})") from error
     return folder
 
 

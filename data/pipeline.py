@@ -62,6 +62,11 @@ class Data:
         """
         images = self.source.load(data_dir)
         if self.held_out:
+            if images.validation is not None:
+                raise UserError(
+                    f"{self.name} has {len(images.validation)} validation images of its own, so"
+                    f" data.held_out = {self.held_out} more are not needed: set data.held_out=0."
+                )
             if not 0 < self.held_out < len(images.train):
                 raise UserError(
                     f"data.held_out = {self.held_out} of {len(images.train)} training images"

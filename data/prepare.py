@@ -1,28 +1,39 @@
 """Turn what a data set's publishers distribute into what the pipeline reads.
 
 python -m data.prepare cifar10 [--from PATH] [--data_dir DIR]
+python -m data.prepare image_folder --from DIR --size=32
 """
 
 import argparse
+import ast
+import dataclasses
 import difflib
 import functools
 import importlib
+import json
 import pkgutil
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from data import sources
-from data.conversion import Conversion, Report, convert
+from data.conversion import Conversion, convert
 from data.download import check_published, download
 from data.errors import remedied
 from data.location import DEFAULT_DATA_DIR, ENVIRONMENT_VARIABLE, resolve_data_dir
 from data.recipe import Recipe
+from data.report import Report, say
 from data.source import ImageData, Source
+from data.sources.array_file import ArrayFile
+from data.sources.image_folder import ImageFolder
 from data.store import is_prepared, open_prepared
 from diffusion_ode.errors import UserError
 from diffusion_ode.exit_statuses import DONE, INTERRUPTED, REFUSED
 
+# Sources of a user's own, for which --from says what they are made of.
+OWN = {"image_folder": ImageFolder, "array_file": ArrayFile}
 # A folder of TFRecords has dozens of files.
 MAX_NAMES_SHOWN = 3
 
@@ -43,7 +54,7 @@ def prepare(
     name: str,
     path: Path | None = None,
     data_dir: Path | None = None,
-    report: Report = lambda _: None,
+    report: Report = say,
 ) -> ImageData:
     """The prepared data set of that name, converted where it is not yet, its content verified.
 
@@ -59,9 +70,11 @@ def prepare(
     """
     folder, known = resolve_data_dir(data_dir), data_sets()
     if name not in known:
-        close = difflib.get_close_matches(name, known, n=1)
+        close = difflib.get_close_matches(name, [*known, *OWN], n=1)
         nearest = f"the nearest is {close[0]}; " if close else ""
-        raise UserError(f"There is no data set {name!r}: {nearest}choose of {', '.join(known)}.")
+        raise UserError(
+            f"There is no data set {name!r}: {nearest}choose of {', '.join([*known, *OWN])}."
+        )
     found = known[name]
     if not isinstance(found, Recipe):
         return _prepare_shipped(found, path, folder)
@@ -80,7 +93,7 @@ def _prepare_shipped(source: Source, path: Path | None, data_dir: Path) -> Image
 
 
 def convert_published(
-    recipe: Recipe, path: Path | None, data_dir: Path, report: Report = lambda _: None
+    recipe: Recipe, path: Path | None, data_dir: Path, report: Report = say
 ) -> None:
     """Check, read and store a published data set; see `prepare`."""
     with remedied(recipe.remedy):
@@ -116,36 +129,74 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:MAX_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
+def own_source(name: str, path: Path | None, size: int | None, settings: Sequence[str]) -> Source:
+    """A source of a user's own files.
+
+    Args:
+        name: one of `OWN`.
+        path: of the files.
+        size: of a folder's pictures: short for resize and crop.
+        settings: `FIELD=VALUE` for the source's other fields.
+    """
+    if path is None:
+        raise UserError(f"{name} needs to know of what: add --from PATH.")
+    made = OWN[name]
+    fields = {field.name for field in dataclasses.fields(made)} - {"path"}
+    values: dict[str, Any] = {} if size is None else {"resize": size, "crop": size}
+    for setting in settings:
+        field, _, value = setting.partition("=")
+        try:
+            values[field] = ast.literal_eval(value)
+        except (SyntaxError, ValueError):
+            values[field] = value
+    if unknown := [field for field in values if field not in fields]:
+        known = ", ".join(sorted(fields))
+        raise UserError(f"{name} has no field {unknown[0]!r}: set one of {known}.")
+    return made(str(path), **values)
+
+
 def describe(images: ImageData) -> str:
-    """One line with the facts of a data set."""
+    """One line with the facts of a data set, and one for each note about its making."""
     manifest = images.manifest
     height, width, channels = manifest.shape
-    return (
+    line = (
         f"{manifest.name}: {manifest.train.count} training and {manifest.test.count} test images "
         f"of {height}×{width}×{channels}, {manifest.levels} levels, "
         f"fingerprint {manifest.fingerprint}"
     )
+    return "\n".join([line, *(f"  {note}" for note in manifest.notes)])
+
+
+def _training(name: str, source: Source, images: ImageData) -> str:
+    """The command that trains on a source of a user's own."""
+    given = (
+        f"{field.name}={json.dumps(value) if isinstance(value, str) else value}"
+        for field in dataclasses.fields(source)  # pyright: ignore[reportArgumentType]
+        if (value := getattr(source, field.name)) != field.default
+    )
+    held_out = 0 if images.validation is not None else len(images.train) // 10
+    settings = (
+        f"data.source={name}({', '.join(given)})",
+        f"model.pixels=pixels(shape={tuple(source.shape)}, levels={source.levels})",
+        f"data.held_out={held_out}",
+    )
+    flags = (f"--set {shlex.quote(setting)}" for setting in settings)
+    return " ".join(["python launch/run.py --exp=photos_vp --workdir=runs/mine", *flags])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m data.prepare",
-        description="Check, convert and fingerprint a data set, once.",
-    )
-    parser.add_argument("name", metavar="NAME", help=f"one of {', '.join(data_sets())}")
-    parser.add_argument(
-        "--from", dest="path", type=Path, metavar="PATH", help="the publisher's file or folder"
-    )
-    parser.add_argument(
-        "--data_dir",
-        type=Path,
-        metavar="DIR",
-        help=f"where to; default ${ENVIRONMENT_VARIABLE}, else {DEFAULT_DATA_DIR}",
-    )
-    options = parser.parse_args(arguments)
+    options = _parser().parse_args(arguments)
     try:
-        images = prepare(options.name, options.path, options.data_dir, _say)
+        if options.name in OWN:
+            source = own_source(options.name, options.path, options.size, options.set)
+            images = source.load(options.data_dir)
+            print(f"{describe(images)}\nto train on it, type\n  ", end="")
+            print(_training(options.name, source, images))
+            return DONE
+        if options.size is not None or options.set:
+            raise UserError(f"{options.name} is as published: leave --size and --set out.")
+        print(describe(prepare(options.name, options.path, options.data_dir)))
     except UserError as error:
         print(error, file=sys.stderr)
         return REFUSED
@@ -155,12 +206,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Interrupted: the same command goes on where it was.", file=sys.stderr)
         return INTERRUPTED
-    print(describe(images))
     return DONE
 
 
-def _say(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m data.prepare",
+        description="Get, check, convert and fingerprint a data set, once.",
+        epilog="`python -m data.prepare cifar10` downloads CIFAR-10; what cannot be downloaded"
+        " without registration says where to get it.",
+    )
+    names = ", ".join([*data_sets(), *OWN])
+    parser.add_argument("name", metavar="NAME", help=f"one of {names}")
+    parser.add_argument(
+        "--from",
+        dest="path",
+        type=Path,
+        metavar="PATH",
+        help="the publisher's file or folder, instead of a download; or your own",
+    )
+    parser.add_argument(
+        "--size", type=int, metavar="N", help="image_folder: short for --set resize=N --set crop=N"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help=f"of {' and '.join(OWN)}, such as channels=3; repeatable",
+    )
+    parser.add_argument(
+        "--data_dir",
+        type=Path,
+        metavar="DIR",
+        help=f"where to; default ${ENVIRONMENT_VARIABLE}, else {DEFAULT_DATA_DIR}",
+    )
+    return parser
 
 
 if __name__ == "__main__":

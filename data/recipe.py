@@ -113,17 +113,18 @@ class Recipe:
         )
 
     def _how_to_get(self, data_dir: Path) -> str:
+        where = (
+            "" if data_dir == resolve_data_dir() else f" --data_dir {shlex.quote(str(data_dir))}"
+        )
+        command = f"python -m data.prepare {self.name}"
         files = " and ".join(file.describe() for file in self.files)
         if self.other_files:
             files += f" (or else {' and '.join(file.name for file in self.other_files)})"
         given = self.files[0].name if len(self.files) == 1 else "FOLDER"
-        where = (
-            "" if data_dir == resolve_data_dir() else f" --data_dir {shlex.quote(str(data_dir))}"
-        )
-        return (
-            f"get {files} from {self.page}, then type "
-            f"`python -m data.prepare {self.name} --from {given}{where}`"
-        )
+        by_hand = f"get {files} from {self.page}, then type `{command} --from {given}{where}`"
+        if all(file.url for file in self.files):
+            return f"type `{command}{where}`, which downloads it, or {by_hand}"
+        return by_hand
 
 
 def folder_of(path: Path, names: Sequence[str]) -> Path:

@@ -35,6 +35,7 @@ class Manifest:
         train: facts of the training images.
         test: facts of the test images.
         sources: (file name, checksum) of what the images were made from.
+        notes: sentences about what was divided, converted and left out.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Manifest:
     train: SplitFacts
     test: SplitFacts
     sources: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def fingerprint(self) -> str:
@@ -52,7 +54,7 @@ class Manifest:
         archive is one data set, and figures on it may be compared.
         """
         facts = self.to_json()
-        del facts["sources"]
+        del facts["sources"], facts["notes"]
         text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:FINGERPRINT_DIGITS]
 
@@ -71,6 +73,7 @@ class Manifest:
             train=SplitFacts(int(tree["train"]["count"]), str(tree["train"]["checksum"])),
             test=SplitFacts(int(tree["test"]["count"]), str(tree["test"]["checksum"])),
             sources=tuple((str(file), str(checksum)) for file, checksum in tree["sources"]),
+            notes=tuple(map(str, tree.get("notes", ()))),
         )
 
 
@@ -133,6 +136,7 @@ def describe_images(
     train: np.ndarray,
     test: np.ndarray,
     sources: tuple[tuple[str, str], ...] = (),
+    notes: tuple[str, ...] = (),
 ) -> ImageData:
     """Images in memory together with the manifest that describes them.
 
@@ -157,5 +161,6 @@ def describe_images(
         train=SplitFacts(len(train), content_checksum(train)),
         test=SplitFacts(len(test), content_checksum(test)),
         sources=sources,
+        notes=notes,
     )
     return ImageData(manifest, train, test)

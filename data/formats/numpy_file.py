@@ -4,8 +4,9 @@ import io
 import math
 import zipfile
 import zlib
+from collections.abc import Collection
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -14,8 +15,35 @@ from data.errors import DamagedData, damaged
 _ERRORS = (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError, SyntaxError)
 
 
-def read_npz(file: Path | bytes, label: str, *, max_bytes: int) -> dict[str, np.ndarray]:
-    """The uint8 arrays of an .npz by name; arrays of other types are left out.
+class ArrayKind(NamedTuple):
+    """What a header says of an array."""
+
+    dtype: np.dtype
+    shape: tuple[int, ...]
+
+    def __str__(self):
+        return f"{self.dtype} {list(self.shape)}"
+
+
+def npz_kinds(path: Path) -> dict[str, ArrayKind]:
+    """The arrays of an .npz by name, by their headers; DamagedData if it is damaged."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            kinds = {}
+            for name in archive.namelist():
+                with archive.open(name) as member:
+                    shape, _, dtype = npy_header(member)  # type: ignore[arg-type]
+                kinds[name.removesuffix(".npy")] = ArrayKind(dtype, shape)
+            return kinds
+    except _ERRORS as error:
+        expected = "a whole .npz file without pickles"
+        raise damaged(path, f"cannot be read ({error})", expected) from error
+
+
+def read_npz(
+    file: Path | bytes, label: str, *, max_bytes: int, names: Collection[str] | None = None
+) -> dict[str, np.ndarray]:
+    """The uint8 arrays of an .npz by name, or some of them; arrays of other types are left out.
 
     Raises DamagedData for what is damaged, pickled, or larger than `max_bytes`.
     """
@@ -24,6 +52,8 @@ def read_npz(file: Path | bytes, label: str, *, max_bytes: int) -> dict[str, np.
     try:
         with zipfile.ZipFile(file if isinstance(file, Path) else io.BytesIO(file)) as archive:
             entries = [entry for entry in archive.infolist() if entry.filename.endswith(".npy")]
+            if names is not None:
+                entries = [entry for entry in entries if entry.filename[: -len(".npy")] in names]
             if sum(entry.file_size for entry in entries) > max_bytes:
                 raise damaged(label, f"unpacks to more than {max_bytes} bytes", "less")
             for entry in entries:

@@ -1,6 +1,8 @@
 """Pictures decoded by Pillow, with format and size checked before anything is decoded."""
 
+import contextlib
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,30 @@ from diffusion_ode.errors import UserError
 MAX_PIXELS = 1 << 26
 
 
+@contextlib.contextmanager
+def opened(content: bytes | Path, label: str, formats: tuple[str, ...]) -> Iterator[Any]:
+    """A picture as Pillow's, not decoded yet; what goes wrong with it here raises DamagedData.
+
+    Args:
+        content: the file's bytes, or its path.
+        label: what to call it in a message.
+        formats: Pillow's names of the formats allowed.
+    """
+    image_module = _pillow()
+    file = content if isinstance(content, Path) else io.BytesIO(content)
+    try:
+        with image_module.open(file, formats=formats) as picture:
+            width, height = picture.size
+            if width * height > MAX_PIXELS:
+                raise damaged(label, f"has {width} × {height} pixels", f"at most {MAX_PIXELS}")
+            yield picture
+    except DamagedData:
+        raise
+    except Exception as error:  # Pillow's decoders raise many kinds on damaged files.
+        expected = f"a whole {' or '.join(formats)} picture"
+        raise damaged(label, f"cannot be decoded ({error})", expected) from error
+
+
 def decode(
     content: bytes | Path,
     label: str,
@@ -20,37 +46,24 @@ def decode(
     formats: tuple[str, ...] = ("PNG",),
     shape: tuple[int, int, int] | None = None,
 ) -> np.ndarray:
-    """A picture as uint8 [h,w,c]: 1 channel if it is grey, 3 if not.
+    """A picture of a published data set as uint8 [h,w,c]: 1 channel if it is grey, 3 if not.
 
     Args:
-        content: the file's bytes, or its path.
-        label: what to call it in a message.
-        formats: Pillow's names of the formats allowed.
+        content, label, formats: see `opened`.
         shape: the one shape allowed; None allows all.
 
     Raises:
         DamagedData: it is no such picture, is damaged, or has another shape.
     """
-    image_module = _pillow()
-    expected = f"a whole {' or '.join(formats)} picture"
-    try:
-        with image_module.open(
-            content if isinstance(content, Path) else io.BytesIO(content), formats=formats
-        ) as picture:
-            width, height = picture.size
-            if width * height > MAX_PIXELS:
-                raise damaged(label, f"has {width} × {height} pixels", f"at most {MAX_PIXELS}")
-            if shape is not None and (height, width) != shape[:2]:
-                raise damaged(label, f"is {height} × {width}", f"a picture of {shape[:2]}")
-            if picture.mode.startswith("I;16") or picture.mode in ("I", "F"):
-                raise damaged(label, f"has mode {picture.mode}", "8 bits per channel")
-            # Grey where the data set is grey (or left free and the file is): colour elsewhere.
-            grey = picture.mode in ("1", "L", "LA") if shape is None else shape[2] == 1
-            values = np.asarray(picture.convert("L" if grey else "RGB"))
-    except DamagedData:
-        raise
-    except Exception as error:  # Pillow's decoders raise many kinds on damaged files.
-        raise damaged(label, f"cannot be decoded ({error})", expected) from error
+    with opened(content, label, formats) as picture:
+        width, height = picture.size
+        if shape is not None and (height, width) != shape[:2]:
+            raise damaged(label, f"is {height} × {width}", f"a picture of {shape[:2]}")
+        if picture.mode.startswith("I;16") or picture.mode in ("I", "F"):
+            raise damaged(label, f"has mode {picture.mode}", "8 bits per channel")
+        # Grey where the data set is grey (or left free and the file is): colour elsewhere.
+        grey = picture.mode in ("1", "L", "LA") if shape is None else shape[2] == 1
+        values = np.asarray(picture.convert("L" if grey else "RGB"))
     return values[..., np.newaxis] if grey else values
 
 

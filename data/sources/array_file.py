@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from data.errors import damaged, remedied
-from data.formats.numpy_file import open_npy, read_npz
+from data.formats.numpy_file import ArrayKind, npz_kinds, open_npy, read_npz
 from data.source import ImageData, describe_images
 from diffusion_ode.errors import UserError
 
@@ -14,14 +14,18 @@ from diffusion_ode.errors import UserError
 TEST_FRACTION = 0.1
 # An .npz is unpacked into memory (an .npy is mapped, whatever its size).
 MAX_UNPACKED_BYTES = 16 << 30
+# An axis of so few before two of one greater length holds channels.
+FEW = 4
 REMEDY = "save it anew with np.save or np.savez"
-# Names under which an .npz may hold all images, in order of preference.
+# Names under which an .npz may hold all images, one of them.
 IMAGE_KEYS = ("images", "data", "arr_0")
 
 
 @dataclasses.dataclass(frozen=True)
 class ArrayFile:
     """Images uint8 [n,H,W,C] of a file: `.npy`, or `.npz` with `train` and `test`, or `images`.
+
+    Nothing is converted; other arrays of an `.npz`, such as labels, are left out.
 
     Attributes:
         path: the file.
@@ -42,66 +46,102 @@ class ArrayFile:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        return self._split()[0].shape[1:]
+        height, width, channels = self._arrays()[0].kind.shape[1:]
+        return height, width, channels
 
     def load(self, data_dir: Path | None = None) -> ImageData:
         del data_dir  # They are read from where the user has them.
-        return describe_images(self, *self._split())
+        arrays = self._arrays()
+        parts = [array.read() for array in arrays]
+        train, test = parts if len(parts) == 2 else self._divided(parts[0])
+        left_out = (note for array in dict.fromkeys(arrays) for note in array.left_out)
+        return describe_images(self, train, test, notes=tuple(dict.fromkeys(left_out)))
 
-    def _split(self) -> tuple[np.ndarray, np.ndarray]:
-        arrays = _read(Path(self.path).expanduser())
+    def _arrays(self) -> list["_Array"]:
+        """Those of the training and of the test images, or the one of all; their headers fit."""
+        path = Path(self.path).expanduser()
         if self.test_path is not None:
-            other = _read(Path(self.test_path).expanduser())
-            train, test = _all_images(arrays, self.path), _all_images(other, self.test_path)
-        elif "train" in arrays and "test" in arrays:
-            train, test = arrays["train"], arrays["test"]
+            arrays = [_one_of(path), _one_of(Path(self.test_path).expanduser())]
+        elif {"train", "test"} <= (kinds := _kinds(path)).keys():
+            left_out = _left_out(path, kinds, {"train", "test"})
+            arrays = [_Array(path, name, kinds[name], left_out) for name in ("train", "test")]
         else:
-            images = _all_images(arrays, self.path)
-            _check(images, self.path)
-            if len(images) == 1:
-                raise damaged(self.path, "has one image", "one to train and one to test on", REMEDY)
-            num_test = self.num_test
-            if num_test is None:
-                num_test = max(1, round(len(images) * TEST_FRACTION))
-            if not 0 < num_test < len(images):
-                raise UserError(
-                    f"{self.path} has {len(images)} images, of which num_test={num_test} cannot "
-                    "be kept for testing: set data.source.num_test to fewer, but at least 1."
-                )
-            train, test = images[:-num_test], images[-num_test:]
-        for images in (train, test):
-            _check(images, self.path)
-        if train.shape[1:] != test.shape[1:]:
-            found = f"has training images of {train.shape[1:]}, test images of {test.shape[1:]}"
+            arrays = [_one_of(path)]
+        for array in arrays:
+            array.check()
+        shapes = [array.kind.shape[1:] for array in arrays]
+        if len(set(shapes)) > 1:
+            found = f"has training images of {shapes[0]}, test images of {shapes[1]}"
             raise damaged(self.path, found, "one shape", REMEDY)
-        return train, test
+        return arrays
+
+    def _divided(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if len(images) == 1:
+            raise damaged(self.path, "has one image", "one to train and one to test on", REMEDY)
+        num_test = self.num_test
+        if num_test is None:
+            num_test = max(1, round(len(images) * TEST_FRACTION))
+        if not 0 < num_test < len(images):
+            raise UserError(
+                f"{self.path} has {len(images)} images, of which num_test={num_test} cannot "
+                "be kept for testing: set data.source.num_test to fewer, but at least 1."
+            )
+        return images[:-num_test], images[-num_test:]
 
 
-def _read(path: Path) -> dict[str, np.ndarray]:
+@dataclasses.dataclass(frozen=True)
+class _Array:
+    """An array of images in a file, and what is said of those beside it."""
+
+    path: Path
+    name: str
+    kind: ArrayKind
+    left_out: tuple[str, ...]
+
+    def check(self) -> None:
+        """Raises DamagedData if it does not hold images."""
+        dtype, shape = self.kind
+        if shape[:1] == (0,):
+            raise damaged(self.path, "has no images", "at least one of each split", REMEDY)
+        remedy = f"{REMEDY} as uint8, grey images with a last axis of 1"
+        if len(shape) == 4 and shape[1] <= FEW < shape[2] == shape[3]:
+            remedy = f"{REMEDY} with the channels last, as np.moveaxis({self.name}, 1, -1)"
+        elif dtype == np.uint8 and len(shape) == 4 and 0 not in shape:
+            return
+        found = f"has `{self.name}` of {self.kind}"
+        raise damaged(self.path, found, "uint8 of shape [n,H,W,C]", remedy)
+
+    def read(self) -> np.ndarray:
+        with remedied(REMEDY):
+            if self.path.suffix == ".npy":
+                return open_npy(self.path)
+            limit, names = MAX_UNPACKED_BYTES, [self.name]
+            return read_npz(self.path, str(self.path), max_bytes=limit, names=names)[self.name]
+
+
+def _kinds(path: Path) -> dict[str, ArrayKind]:
     if not path.is_file():
         raise UserError(f"There is no file {path}: set data.source.path to an .npy or .npz file.")
     if path.suffix not in (".npy", ".npz"):
         raise UserError(f"{path} is neither .npy nor .npz: {REMEDY}.")
     with remedied(REMEDY):
         if path.suffix == ".npz":
-            return read_npz(path, str(path), max_bytes=MAX_UNPACKED_BYTES)
-        return {"images": open_npy(path)}
+            return npz_kinds(path)
+        array = open_npy(path)
+    return {"images": ArrayKind(array.dtype, array.shape)}
 
 
-def _all_images(arrays: dict[str, np.ndarray], label: str) -> np.ndarray:
-    for key in IMAGE_KEYS:
-        if key in arrays:
-            return arrays[key]
-    if len(arrays) == 1:
-        return next(iter(arrays.values()))
-    found = f"has uint8 arrays called {', '.join(arrays) or '(none)'}"
-    raise damaged(label, found, "`train` and `test`, or `images`", REMEDY)
+def _one_of(path: Path) -> _Array:
+    """The array that holds all images of a file: by its name, or as the only one."""
+    kinds = _kinds(path)
+    names = [name for name in IMAGE_KEYS if name in kinds] or list(kinds)
+    if len(names) != 1:
+        arrays = ", ".join(f"`{name}` {kind}" for name, kind in kinds.items())
+        found = f"has {arrays or 'no array'}"
+        raise damaged(path, found, "`train` and `test`, or `images` alone", REMEDY)
+    return _Array(path, names[0], kinds[names[0]], _left_out(path, kinds, {names[0]}))
 
 
-def _check(images: np.ndarray, label: str) -> None:
-    if images.shape[:1] == (0,):
-        raise damaged(label, "has no images", "at least one of each split", REMEDY)
-    if images.dtype != np.uint8 or images.ndim != 4 or 0 in images.shape:
-        found = f"has {images.dtype} of shape {images.shape}"
-        remedy = f"{REMEDY} as uint8, grey images with a last axis of 1"
-        raise damaged(label, found, "uint8 of shape [n,H,W,C]", remedy)
+def _left_out(path: Path, kinds: dict[str, ArrayKind], used: set[str]) -> tuple[str, ...]:
+    others = (f"`{name}` {kind}" for name, kind in kinds.items() if name not in used)
+    return tuple(f"left out: {other} of {path.name}" for other in others)

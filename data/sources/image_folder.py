@@ -1,105 +1,161 @@
 """A user's own pictures in a folder."""
 
+import contextlib
 import dataclasses
 import hashlib
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
+from data.checksum import file_checksum
 from data.conversion import converted
-from data.formats import picture
+from data.formats.fit import SUFFIXES, Fit, read_header, survey
+from data.formats.folder import SPLIT_FOLDERS, Splits, files_below, split_files
+from data.location import resolve_data_dir
 from data.recipe import Block
 from data.source import ImageData
+from data.store import is_prepared
 from diffusion_ode.errors import UserError
 
-FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".webp": "WEBP"}
-TEST_FOLDERS = ("test", "validation", "valid", "val")
-# Without a folder of test images, every tenth picture by name becomes one: the names' order often
-# goes by class or time, so that the last tenth would be other pictures than the rest.
-TEST_EVERY = 10
 PICTURES_PER_BLOCK = 1024
 
 
 @dataclasses.dataclass(frozen=True)
 class ImageFolder:
-    """Pictures of one size in a folder and below it, converted once and again when they change.
+    """Pictures in a folder and below it, converted once, and again when they or their names change.
 
-    With folders `train` and `test` (or `validation`, `valid`, `val`) in it, these are the splits;
-    else every tenth picture by name is a test image.
+    With folders `train` and `test`, and perhaps `validation` (or `valid`, `val`), in any case of
+    letters, these are the splits; else a fraction of all becomes test images. Names of other
+    folders, such as labels, mean nothing. Whatever would alter a picture is refused until a field
+    asks for it, but that it is turned upright as its EXIF says.
 
     Attributes:
         path: the folder.
+        resize, crop, channels, eight_bits, first_frame: see `data.formats.fit.Fit`.
+        test_fraction: of the pictures, where no folder says which are test images.
+        seed: draws these, and the order of the others; None takes them at even distances by name.
     """
 
     path: str
+    resize: int | None = None
+    crop: int | None = None
+    channels: int | None = None
+    eight_bits: bool = False
+    first_frame: bool = False
+    test_fraction: float = 0.1
+    seed: int | None = None
     name = "image_folder"
     levels = 256
 
+    def __post_init__(self):
+        if not 0 < self.test_fraction <= 0.5:
+            raise UserError(
+                f"test_fraction = {self.test_fraction} leaves too few images to train or to test"
+                " on: give more than 0 and at most 0.5."
+            )
+        _ = self.fit  # which refuses what it cannot do
+
+    @property
+    def fit(self) -> Fit:
+        """What is done to each picture."""
+        return Fit(self.resize, self.crop, self.channels, self.eight_bits, self.first_frame)
+
     @property
     def shape(self) -> tuple[int, int, int]:
-        first = self._splits()[0][0]
-        height, width, channels = picture.decode(
-            first, str(first), formats=tuple(set(FORMATS.values()))
-        ).shape
-        return height, width, channels
+        if self.crop and self.channels:
+            return self.crop, self.crop, self.channels
+        splits, _ = self._files()
+        return self.fit.shape(read_header(splits.train[0]))
 
     def load(self, data_dir: Path | None = None) -> ImageData:
-        train, test = self._splits()
-        shape = self.shape
-        return converted(
+        splits, left_out = self._files()
+        folder = resolve_data_dir(data_dir)
+        version = self._version(splits, left_out, folder)
+        notes = []
+        if not is_prepared(folder, f"{self.name}-{version}"):
+            changed = survey(self.fit, splits.all)
+            notes = [splits.in_words, *self._labels(splits.all)]
+            notes += [*self._counted("converted", changed), *self._counted("left out", left_out)]
+        images = converted(
             self,
-            # Names, sizes and times of all pictures stand for the pictures themselves.
-            _listing(Path(self.path).expanduser(), train, test),
-            {"train": _blocks(train, shape), "test": _blocks(test, shape)},
-            data_dir,
-            origin=str(self.path),
+            version,
+            {
+                "train": self._blocks([*splits.train, *splits.validation]),
+                "test": self._blocks(splits.test),
+            },
+            folder,
+            origin=str(self._root),
+            notes=tuple(notes),
         )
+        if not splits.validation:
+            return images
+        train, validation = np.split(images.train, [len(splits.train)])
+        return dataclasses.replace(images, train=train, validation=validation)
 
-    def _splits(self) -> tuple[list[Path], list[Path]]:
-        root = Path(self.path).expanduser()
-        if not root.is_dir():
-            raise UserError(f"There is no folder {root}: set data.source.path to one.")
-        test_folder = next((root / name for name in TEST_FOLDERS if (root / name).is_dir()), None)
-        if (root / "train").is_dir() and test_folder is not None:
-            train, test = _pictures(root / "train"), _pictures(test_folder)
-        else:
-            pictures = _pictures(root)
-            test = pictures[TEST_EVERY - 1 :: TEST_EVERY] or pictures[-1:]
-            train = [file for file in pictures if file not in set(test)]
-        if not train or not test:
+    @property
+    def _root(self) -> Path:
+        return Path(self.path).expanduser()
+
+    def _files(self) -> tuple[Splits, dict[str, list[Path]]]:
+        """The pictures by split, and by what they are the files that are left out."""
+        if not self._root.is_dir():
+            raise UserError(f"There is no folder {self._root}: set data.source.path to one.")
+        files = files_below(self._root, SUFFIXES)
+        splits = split_files(self._root, files.chosen, self.test_fraction, self.seed)
+        if not splits.train or not splits.test:
             raise UserError(
-                f"{root} has {len(train)} training and {len(test)} test pictures, and at least "
-                f"one of each is needed: put {', '.join(FORMATS)} files there."
+                f"{self._root} has {len(splits.train)} training and {len(splits.test)} test"
+                f" pictures, and at least one of each is needed: put {', '.join(SUFFIXES)} files"
+                " there."
             )
-        return train, test
+        return splits, files.left_out | {"outside the splits' folders": splits.left_out}
+
+    def _version(self, splits: Splits, left_out: Mapping[str, list[Path]], data_dir: Path) -> str:
+        """Text that changes with all pictures' content, and with what else the summary tells.
+
+        Content is read once: thereafter inodes and times of change, which no program can set, stand
+        for it.
+        """
+        names = [[file.relative_to(self._root).as_posix() for file in part] for part in splits[:3]]
+        facts = (self.fit, names, splits.in_words, sorted(map(str, left_out.items())))
+        stats = [file.stat() for file in splits.all]
+        known = _digest(facts, [(s.st_dev, s.st_ino, s.st_size, s.st_ctime_ns) for s in stats])
+        note = data_dir / ".listings" / known
+        with contextlib.suppress(OSError):
+            return note.read_text()
+        with ThreadPoolExecutor() as threads:
+            version = _digest(facts, list(threads.map(file_checksum, splits.all)))
+        with contextlib.suppress(OSError):  # data that others have prepared may be read-only
+            note.parent.mkdir(parents=True, exist_ok=True)
+            whole = note.with_suffix(f".{os.getpid()}")
+            whole.write_text(version)
+            whole.rename(note)
+        return version
+
+    def _labels(self, files: list[Path]) -> list[str]:
+        folders = {file.parent for file in files} - {self._root}
+        labels = [each.name for each in folders if each.name.lower() not in SPLIT_FOLDERS]
+        count = f"{len(labels)} folders" if len(labels) > 1 else "a folder"
+        return [f"left out: names of {count}, such as {min(labels)}, as labels"] if labels else []
+
+    def _counted(self, what: str, found: Mapping[str, list[Path]]) -> Iterator[str]:
+        for kind, files in found.items():
+            if files:
+                yield f"{what}: {len(files)} {kind}, such as {files[0].relative_to(self._root)}"
+
+    def _blocks(self, files: list[Path]) -> Iterator[Block]:
+        shape = self.shape
+
+        def read(some: list[Path]) -> np.ndarray:
+            with ThreadPoolExecutor() as threads:
+                return np.stack(list(threads.map(lambda file: self.fit.image(file, shape), some)))
+
+        for start in range(0, len(files), PICTURES_PER_BLOCK):
+            yield lambda some=files[start : start + PICTURES_PER_BLOCK]: read(some)
 
 
-def _pictures(folder: Path) -> list[Path]:
-    return sorted(
-        file
-        for file in folder.rglob("*")
-        if file.suffix.lower() in FORMATS and file.is_file() and not file.name.startswith(".")
-    )
-
-
-def _listing(root: Path, train: list[Path], test: list[Path]) -> str:
-    digest = hashlib.sha256()
-    for split, files in (("train", train), ("test", test)):
-        for file in files:
-            facts = file.stat()
-            entry = (split, str(file.relative_to(root)), facts.st_size, facts.st_mtime_ns)
-            digest.update(repr(entry).encode())
-    return digest.hexdigest()[:16]
-
-
-def _blocks(files: list[Path], shape: tuple[int, int, int]) -> Iterator[Block]:
-    for start in range(0, len(files), PICTURES_PER_BLOCK):
-        yield lambda chosen=files[start : start + PICTURES_PER_BLOCK]: np.stack(
-            [
-                picture.decode(
-                    file, str(file), formats=(FORMATS[file.suffix.lower()],), shape=shape
-                )
-                for file in chosen
-            ]
-        )
+def _digest(*facts: object) -> str:
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from data.checksum import file_checksum
-from data.conversion import Conversion, Report, convert
+from data.conversion import Conversion, convert
 from data.errors import damaged, remedied
 from data.formats import picture
 from data.location import resolve_data_dir
+from data.report import Report, say
 from data.source import ImageData
 from data.store import is_prepared, open_prepared
 from diffusion_ode.errors import UserError
@@ -76,7 +77,7 @@ class Photos:
             self.prepare(folder)
         return open_prepared(self, folder)
 
-    def prepare(self, data_dir: Path, report: Report = lambda _: None) -> None:
+    def prepare(self, data_dir: Path, report: Report = say) -> None:
         """Cut the patches and store them."""
         train = [_locate(photograph) for photograph in TRAIN_PHOTOGRAPHS]
         test = [_locate(photograph) for photograph in TEST_PHOTOGRAPHS]

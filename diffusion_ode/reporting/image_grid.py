@@ -15,22 +15,25 @@ _WHITE = 255
 def image_grid(images: np.ndarray, levels: int, columns: int | None = None) -> np.ndarray:
     """Lay images out in rows with white gaps, enlarging small ones by a whole factor.
 
+    Of more than three channels the first three are shown as colours, of two the first as grey.
+
     Args:
-        images: uint8 [n, h, w, c] of levels 0 … `levels` − 1, with c = 1 or 3 and n > 0.
+        images: uint8 [n, h, w, c] of levels 0 … `levels` − 1, with n > 0.
         levels: how many levels there are; the highest becomes white.
         columns: images per row; by default about as many as there are rows.
 
     Returns:
-        uint8 [height, width, c].
+        uint8 [height, width, 1 or 3].
 
     Raises:
         ValueError: the shape is another, or an image has a level that does not exist.
     """
     images = np.asarray(images)
-    if images.ndim != 4 or images.shape[-1] not in (1, 3) or not images.size:
-        raise ValueError(f"images have shape {images.shape}, not [n > 0, h, w, 1 or 3]")
+    if images.ndim != 4 or not images.size:
+        raise ValueError(f"images have shape {images.shape}, not [n > 0, h, w, c > 0]")
     if images.min() < 0 or images.max() >= levels:
         raise ValueError(f"images have levels {images.min()} … {images.max()} of only {levels}")
+    images = images[..., : 3 if images.shape[-1] >= 3 else 1]
     n, height, width, channels = images.shape
     columns = min(columns or math.ceil(math.sqrt(n)), n)
     rows = math.ceil(n / columns)

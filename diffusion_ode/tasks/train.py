@@ -297,3 +297,5 @@ def _introduce(console: Console, run: Run, program: TrainProgram, images) -> Non
         f"  data        {manifest.name}, {len(images.train):,} training images"
         f" {'×'.join(map(str, manifest.shape))}, fingerprint {images.fingerprint}"
     )
+    for note in manifest.notes:
+        console.print(f"              {note}")

@@ -15,6 +15,8 @@ from data.errors import DamagedData, MissingData
 from data.prepare import convert_published, data_sets, main, prepare
 from data.recipe import PublishedFile
 from data.sources import cifar10, fashion_mnist
+from data.sources.cifar10 import Cifar10
+from data.sources.imagenet32 import ImageNet32Old
 from data.sources.tfrecords import has_tfrecords
 from data.store import is_prepared
 from diffusion_ode.errors import UserError
@@ -28,6 +30,20 @@ def command(*arguments):
         cwd=ROOT,
         capture_output=True,
         text=True,
+    )
+
+
+@pytest.mark.parametrize(("source", "downloads"), [(Cifar10(), True), (ImageNet32Old(), False)])
+def test_data_that_are_not_there_say_whether_a_command_downloads_them(source, downloads, tmp_path):
+    with pytest.raises(MissingData) as missing:
+        source.load(tmp_path)
+    command = f"type `python -m data.prepare {source.name} --data_dir {tmp_path}`, which downloads"
+    assert (command in str(missing.value)) == downloads
+
+
+def test_the_help_says_what_downloads():
+    assert "`python -m data.prepare cifar10` downloads" in " ".join(
+        command("--help").stdout.split()
     )
 
 
@@ -99,7 +115,9 @@ def test_download_is_checked_and_without_network_says_what_to_get(make_published
     recipe = dataclasses.replace(cifar10.RECIPE, files=(nowhere,))
     with pytest.raises(MissingData, match=r"fetching it failed.*`python -m data\.prepare cifar10"):
         download(recipe, tmp_path / "data", lambda _: None)
-    assert [file.name for file in (tmp_path / "data" / "downloads").iterdir()] == [made.path.name]
+    assert [file.name for file in (tmp_path / "data" / "downloads").glob("[!.]*")] == [
+        made.path.name
+    ]
 
 
 @pytest.mark.parametrize("compressed", ["gzip", "idx"])

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from data.errors import DamagedData
 from data.location import resolve_data_dir
@@ -17,7 +16,6 @@ from data.sources.array_file import ArrayFile
 from data.sources.cifar10 import Cifar10
 from data.sources.digits import Digits
 from data.sources.fashion_mnist import FashionMnist
-from data.sources.image_folder import ImageFolder
 from data.sources.imagenet32 import ImageNet32New, ImageNet32Old
 from data.sources.photos import Photos
 from diffusion_ode.errors import UserError
@@ -128,7 +126,7 @@ def test_array_files_that_are_not_images_are_refused(tmp_path):
         ArrayFile(str(tmp_path / "none.npy")).load()
     npz = tmp_path / "a.npz"
     np.savez(npz, images=np.array([{}], dtype=object))
-    with pytest.raises(DamagedData, match="Python objects"):
+    with pytest.raises(DamagedData, match=r"`images` of object \[1\], where uint8"):
         ArrayFile(str(npz)).load()
     np.savez(npz, images=good)
     content = npz.read_bytes()
@@ -138,50 +136,31 @@ def test_array_files_that_are_not_images_are_refused(tmp_path):
             ArrayFile(str(npz)).load()
 
 
-def save_picture(path, value, size=(6, 5), mode="RGB"):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new(mode, size, value).save(path)
+UINT8 = np.zeros((4, 3, 3, 1), np.uint8)
 
 
-def test_folder_of_pictures_is_split_and_converted_once(tmp_path):
-    folder, data_dir = tmp_path / "pictures", tmp_path / "data"
-    for k in range(21):
-        save_picture(folder / f"{k:03d}.png", (k, 0, 0))
-    source = ImageFolder(str(folder))
-    assert (source.name, source.shape, source.levels) == ("image_folder", (5, 6, 3), 256)
-    images = source.load(data_dir)
-    assert images.test[:, 0, 0, 0].tolist() == [9, 19]
-    assert images.train[:, 0, 0, 0].tolist() == [k for k in range(21) if k not in (9, 19)]
-    assert source.load(data_dir).fingerprint == images.fingerprint
-    save_picture(folder / "020.png", (99, 0, 0))
-    assert source.load(data_dir).train[-1, 0, 0, 0] == 99
+@pytest.mark.parametrize(
+    ("arrays", "says"),
+    [
+        ({"train": UINT8.astype(np.int64), "test": UINT8}, r"`train` of int64 \[4, 3, 3, 1\]"),
+        ({"data": UINT8 / 255, "mask": UINT8}, r"`data` of float64 \[4, 3, 3, 1\]"),
+        ({"images": UINT8, "data": UINT8}, r"`images` uint8 .*, `data` uint8 .*`images` alone"),
+        ({"x": UINT8, "y": UINT8[:, 0, 0, 0]}, r"`x` uint8 .*, `y` uint8 \[4\], where `train`"),
+    ],
+)
+def test_no_array_is_taken_in_the_place_of_another(arrays, says, tmp_path):
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(DamagedData, match=says):
+        ArrayFile(str(tmp_path / "a.npz")).load()
 
 
-def test_folder_with_a_split_of_its_own_is_taken_as_it_is(tmp_path):
-    for k in range(3):
-        save_picture(tmp_path / "pictures" / "train" / "cats" / f"{k}.png", k, mode="L")
-    save_picture(tmp_path / "pictures" / "test" / "0.png", 7, mode="L")
-    images = ImageFolder(str(tmp_path / "pictures")).load(tmp_path / "data")
-    assert images.train[:, 0, 0, 0].tolist() == [0, 1, 2]
-    assert images.test[:, 0, 0, 0].tolist() == [7]
-    assert images.manifest.shape == (5, 6, 1)
-
-
-def test_pictures_of_other_sizes_and_damaged_ones_are_named(tmp_path):
-    folder = tmp_path / "pictures"
-    with pytest.raises(UserError, match="There is no folder"):
-        ImageFolder(str(folder)).load(tmp_path / "data")
-    folder.mkdir()
-    with pytest.raises(UserError, match="at least one of each"):
-        ImageFolder(str(folder)).load(tmp_path / "data")
-    for k in range(3):
-        save_picture(folder / f"{k}.png", (k, 0, 0))
-    save_picture(folder / "1.png", (1, 0, 0), size=(7, 7))
-    with pytest.raises(DamagedData, match=r"1\.png is 7 × 7"):
-        ImageFolder(str(folder)).load(tmp_path / "data")
-    (folder / "1.png").write_bytes(b"\x89PNG nothing")
-    with pytest.raises(DamagedData, match=r"1\.png cannot be decoded.*: save it anew\.$"):
-        ImageFolder(str(folder)).load(tmp_path / "data")
+def test_arrays_that_are_left_out_are_told(tmp_path):
+    np.savez(tmp_path / "a.npz", images=UINT8, labels=np.arange(4))
+    images = ArrayFile(str(tmp_path / "a.npz")).load()
+    assert images.manifest.notes == ("left out: `labels` int64 [4] of a.npz",)
+    np.savez(tmp_path / "b.npz", images=UINT8)
+    other = dataclasses.replace(images.manifest, notes=())
+    assert other.fingerprint == images.fingerprint
 
 
 def test_data_dir_is_the_flag_then_the_environment_then_the_cache(monkeypatch):

@@ -4,12 +4,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from data import lock
 from data.conversion import Conversion, convert
 from data.errors import DamagedData
 from data.sources.array_file import ArrayFile
@@ -111,6 +113,7 @@ SLOW_CONVERSION = """
 import sys, time
 from pathlib import Path
 import numpy as np
+from data import lock
 from data.conversion import Conversion, convert
 
 def block(number):
@@ -150,14 +153,34 @@ def test_conversion_killed_at_random_moments_ends_up_whole(tmp_path):
     assert decoded == sorted(decoded)  # It never went back further than the block in work.
 
 
-def test_two_conversions_of_one_name_do_not_meet(tmp_path):
-    def second():
-        with pytest.raises(UserError, match="Another process is preparing toy"):
-            convert(conversion(numbered_blocks(2, [])), tmp_path)
+def test_a_second_conversion_waits_for_the_first_and_says_so(tmp_path):
+    said, begun = [], threading.Event()
+
+    def slow():
+        begun.set()
+        while not said:
+            time.sleep(0.01)
         return np.zeros((1, *SHAPE), np.uint8)
 
-    convert(conversion([second]), tmp_path)
+    first = threading.Thread(target=convert, args=(conversion([slow]), tmp_path))
+    first.start()
+    begun.wait()
+    convert(conversion([pytest.fail]), tmp_path, said.append)
+    first.join()
     assert is_prepared(tmp_path, "toy")
+    assert said == [
+        f"waiting, up to 60 minutes, for another process that prepares toy in {tmp_path} …"
+    ]
+
+
+def test_a_second_conversion_does_not_wait_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setattr(lock, "LONGEST_WAIT", 0.1)
+    monkeypatch.setattr(lock, "_BETWEEN_LOOKS", 0.01)
+    with (
+        lock.waiting_lock(tmp_path, "toy", pytest.fail),
+        pytest.raises(UserError, match=r"Waited 0 minutes for another .* toy .*--data_dir"),
+    ):
+        convert(conversion(numbered_blocks(2, [])), tmp_path)
 
 
 def test_array_file_is_a_source_of_its_own(tmp_path):

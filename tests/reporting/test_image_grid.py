@@ -34,6 +34,13 @@ def test_large_images_are_not_enlarged():
     assert image_grid(np.zeros((4, 64, 64, 3), np.uint8), levels=256).shape == (131, 131, 3)
 
 
+@pytest.mark.parametrize(("channels", "shown"), [(2, 1), (4, 3), (7, 3)])
+def test_of_other_channels_the_first_are_shown(channels, shown):
+    images = np.random.default_rng(0).integers(0, 17, (3, 8, 8, channels), dtype=np.uint8)
+    expected = image_grid(images[..., :shown], levels=17)
+    np.testing.assert_array_equal(image_grid(images, levels=17), expected)
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_picture_is_written(tmp_path, channels):
     images = np.full((5, 8, 8, channels), 16, np.uint8)
@@ -45,7 +52,7 @@ def test_a_picture_is_written(tmp_path, channels):
 
 
 def test_what_is_no_batch_of_images_is_refused():
-    for shape in ((3, 8, 8), (0, 8, 8, 1), (1, 8, 8, 2)):
+    for shape in ((3, 8, 8), (0, 8, 8, 1), (1, 8, 8, 0)):
         with pytest.raises(ValueError, match="shape"):
             image_grid(np.zeros(shape, np.uint8), levels=17)
     with pytest.raises(ValueError, match="17"):

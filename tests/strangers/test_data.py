@@ -48,6 +48,22 @@ def test_a_folder_of_pngs_goes_all_the_way(folder, tmp_path):
     assert [place.name for place in (tmp_path / "prepared").glob("[!.]*")] == ["icons-20"]
 
 
+def test_images_of_more_channels_than_colours_go_all_the_way(tmp_path):
+    levels = np.random.default_rng(0).integers(0, 4, (20, 4, 4, 5)).astype(np.uint8)
+    np.save(tmp_path / "many.npy", levels)
+    walked = walk(
+        tmp_path,
+        "--exp=tests.strangers.data_npz:stripes_vp",
+        f'--set=data.source=array_file(path="{tmp_path / "many.npy"}", levels=4)',
+        "--set=model.pixels=pixels(shape=(4, 4, 5), levels=4)",
+        "--set=train.pictures_every=2",
+    )
+    assert walked.result["data"]["shape"] == [4, 4, 5]
+    (grid,) = walked.workdir.glob("samples/4/grid.png")
+    with Image.open(grid) as picture:
+        assert picture.mode == "RGB"
+
+
 def test_the_folder_s_images_are_those_that_were_saved(images, folder, tmp_path):
     loaded = Icons(str(folder)).load(tmp_path / "prepared")
     np.testing.assert_array_equal(loaded.test, images[::5])
