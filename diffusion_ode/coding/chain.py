@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffusion_ode.coding.losses import gammas, loss_at
 from diffusion_ode.coding.stack import GridGaussian
 from diffusion_ode.diffusion.model import Model
 from diffusion_ode.errors import UserError
@@ -21,12 +22,15 @@ class Level:
 
     Attributes:
       gamma, alpha, sigma: of it.
+      loss: ℓ, the mean square of an element of ε − ε̂ there, or 0 for the variances of ancestral
+        sampling.
       grid: the distance between two values of z there; both directions code on the same grid.
     """
 
     gamma: float
     alpha: float
     sigma: float
+    loss: float
     grid: float
 
 
@@ -35,31 +39,39 @@ class Chain:
     """q(z_0|x) Π q(z_t|z_s) one way, p(z_T) Π p(z_s|z_t) p(x|z_0) the other.
 
     q(z_t|z_s) = N((α_t/α_s) z_s, σ_t² c), c = −expm1(γ_s − γ_t); p(z_s|z_t) has the mean
-    (α_s/α_t)(z_t − c σ_t ε̂) and the variance c σ_s². It holds for any path and parameterisation.
+    (α_s/α_t)(z_t − c σ_t ε̂) and the variance c σ_s² (1 + r), r = expm1(γ_t − γ_s) ℓ. With ℓ = 0
+    these are the variances of ancestral sampling, those of q(z_s|z_t, x), and a step costs ½Nr;
+    what is added is the variance that the error of ε̂ gives the mean, and the step costs
+    ½N log(1 + r), the least that a Gaussian of one variance can. It holds for any path and
+    parameterisation.
 
     Attributes:
       model: whose noise prediction ε̂ is.
       levels: from the data's end to the noise's, T + 1 of them.
 
-    Source: Kingma et al. 2021, arXiv:2107.00630, appendix A.
+    Source: Kingma et al. 2021, arXiv:2107.00630, appendix A; Bao et al. 2022, arXiv:2201.06503, for
+    the variance.
     """
 
     model: Model
     levels: tuple[Level, ...]
 
     @classmethod
-    def over(cls, model: Model, gammas: np.ndarray, fineness: float) -> "Chain":
-        """The chain through these γ, on grids of a fraction of the narrower of both directions."""
+    def over(cls, model: Model, steps: int, losses: bytes, fineness: float) -> "Chain":
+        """The chain of T steps, on grids of a fraction of the narrower of both directions."""
+        gamma = gammas(model, steps, losses)
         with np.errstate(over="ignore"):
             alpha, sigma = (
-                np.exp(np.asarray(log(jnp.asarray(gammas, jnp.float32)), np.float64))
+                np.exp(np.asarray(log(jnp.asarray(gamma, jnp.float32)), np.float64))
                 for log in (model.path.log_alpha, model.path.log_sigma)
             )
-        root = np.sqrt(-np.expm1(gammas[:-1] - gammas[1:]))  # √c of each step
+        loss = loss_at(model, gamma, losses)
+        root = np.sqrt(-np.expm1(-np.diff(gamma)))  # √c of each step
+        wider = np.sqrt(1.0 + np.expm1(np.diff(gamma)) * loss[1:])
         forward = sigma * np.append(1.0, root)
-        backward = sigma * np.append(root, 1.0)
+        backward = sigma * np.append(root * wider, 1.0)
         grids = fineness * np.minimum(forward, backward)
-        return cls(model, tuple(map(Level, gammas, alpha, sigma, grids)))
+        return cls(model, tuple(map(Level, gamma, alpha, sigma, loss, grids)))
 
     @property
     def steps(self) -> int:
@@ -82,7 +94,8 @@ class Chain:
         s, t = self.levels[step], self.levels[step + 1]
         share = _share(s, t)
         mean = s.alpha / t.alpha * (z - share * t.sigma * noise)
-        return GridGaussian(mean, s.sigma * np.sqrt(share), s.grid)
+        wider = 1.0 + np.expm1(t.gamma - s.gamma) * t.loss
+        return GridGaussian(mean, s.sigma * np.sqrt(share * wider), s.grid)
 
     def prior(self, count: int) -> GridGaussian:
         """p(z_T) of `count` values."""

@@ -2,7 +2,7 @@
 
     magic 4 · checksum of all that follows 4 · checksum of the images 4 · parameters' digest 6 ·
     machine 4 · numbers 4 · then whole numbers of 7 bits a byte: jax 3, jaxlib 3, shape 3, levels,
-    T, fineness, parts of the density · the density, a byte a part · how many runs of equal groups,
+    T, fineness, how many losses · a byte of each · how many runs of equal groups,
     and of each 8 (how many groups − 1) + their kind · payload
 
 Decoding needs the very floats of encoding, so everything that they depend on is compared before it
@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 from diffusion_ode.checkpoints.digest import digest
-from diffusion_ode.coding import times
+from diffusion_ode.coding import losses
 from diffusion_ode.coding.chain import Chain
 from diffusion_ode.coding.codec import LARGEST_GROUP, PLAIN, BitsBackCodec, Coded
 from diffusion_ode.coding.environment import Environment
@@ -50,7 +50,7 @@ class Header:
     levels: int
     steps: int
     fineness: int
-    density: bytes
+    losses: bytes
     groups: bytes
 
 
@@ -89,8 +89,8 @@ def compress(
     if not len(images):
         raise UserError("There are no images to compress: give at least one.")
     parameters = _on_one_device(parameters)
-    density = times.EVEN if settings.even else times.density(model, parameters, images)
-    chain = Chain.over(model, times.levels(model, settings.steps, density), settings.fineness)
+    found = losses.ANCESTRAL if settings.ancestral else losses.measured(model, parameters, images)
+    chain = Chain.over(model, settings.steps, found, settings.fineness)
     coded = BitsBackCodec(chain, parameters).encode(images, report)
     header = Header(
         images=_checksum(images.astype(model.pixels.dtype)),
@@ -101,7 +101,7 @@ def compress(
         levels=model.pixels.levels,
         steps=settings.steps,
         fineness=round(settings.fineness * FINENESS_UNIT),
-        density=density,
+        losses=found,
         groups=coded.groups,
     )
     return Compressed(pack(header, coded.payload), coded)
@@ -138,8 +138,7 @@ def decompress(
             "The file was written with other parameters than these: give the checkpoint that wrote"
             " it."
         )
-    steps = times.levels(model, header.steps, header.density)
-    chain = Chain.over(model, steps, header.fineness / FINENESS_UNIT)
+    chain = Chain.over(model, header.steps, header.losses, header.fineness / FINENESS_UNIT)
     if header.numbers != chain.fingerprint(parameters, max(header.groups)):
         raise UserError(
             "The model computes other numbers here than where the file was written, so its path,"
@@ -160,8 +159,8 @@ def pack(header: Header, payload: bytes) -> bytes:
     here = header.environment
     runs = [(len(list(run)), _kind(group)) for group, run in itertools.groupby(header.groups)]
     numbers = [*here.jax, *here.jaxlib, *header.shape, header.levels, header.steps]
-    numbers += [header.fineness, len(header.density)]
-    rest = b"".join(map(_written, numbers)) + header.density + _written(len(runs))
+    numbers += [header.fineness, len(header.losses)]
+    rest = b"".join(map(_written, numbers)) + header.losses + _written(len(runs))
     rest += b"".join(_written((many - 1) * _KINDS + kind) for many, kind in runs) + payload
     fixed = (header.images, header.parameters, here.machine, header.numbers)
     checked = _FIXED.pack(MAGIC, 0, *fixed)[_CHECKED_FROM:] + rest
@@ -187,18 +186,18 @@ def unpack(data: bytes) -> tuple[Header, bytes]:
     rest = iter(data[_FIXED.size :])
     jax_, jaxlib, shape = (tuple(_read(rest) for _ in range(3)) for _ in range(3))
     levels, steps, fineness, parts = (_read(rest) for _ in range(4))
-    density = bytes(itertools.islice(rest, parts))
+    found = bytes(itertools.islice(rest, parts))
     runs = [divmod(_read(rest), _KINDS) for _ in range(_read(rest))]
     payload = bytes(rest)
     settings_fit = 1 <= steps <= MOST_STEPS and 1 <= fineness <= FINENESS_UNIT
-    if not (settings_fit and runs and times.is_density(density)):
+    if not (settings_fit and runs and losses.are_losses(found)):
         raise UserError(DAMAGED)
     if sum((more + 1) * max(_size(kind), 1) for more, kind in runs) > _PER_BYTE * len(data):
         raise UserError(DAMAGED)
     groups = b"".join(bytes([_size(kind)]) * (more + 1) for more, kind in runs)
     environment = Environment(jax_, jaxlib, machine)
     header = Header(
-        images, parameters, environment, numbers, shape, levels, steps, fineness, density, groups
+        images, parameters, environment, numbers, shape, levels, steps, fineness, found, groups
     )
     return header, payload
 

@@ -18,14 +18,16 @@ class CodecSettings:
 
     Args:
       steps: T. The file's size is that of the T-step bound, time to code grows with T.
-      even: the same step in γ everywhere; else steps are shorter where that shortens the code.
+      ancestral: the same step in γ everywhere and the variances of ancestral sampling, of which the
+        file's size is the bound by `DiscreteTimes(T)`; else places and variances of the steps are
+        those by which the code is shortest.
       fineness: the grid's distance, in standard deviations of the narrower of a level's two
         distributions. A finer grid needs more bits to begin with, and a coarse one adds its
         rounding to the noise; a multiple of 1/64.
     """
 
     steps: int = 200
-    even: bool = False
+    ancestral: bool = False
     fineness: float = 0.25
 
     def __post_init__(self):

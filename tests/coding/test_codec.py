@@ -5,13 +5,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffusion_ode.coding import times
+from diffusion_ode.coding import losses
 from diffusion_ode.coding.chain import Chain
 from diffusion_ode.coding.codec import PLAIN, BitsBackCodec
 from diffusion_ode.coding.stack import BitStack
+from diffusion_ode.diffusion.model import Model
+from diffusion_ode.diffusion.parameterization import VelocityPrediction
+from diffusion_ode.diffusion.pixels import Pixels
+from diffusion_ode.diffusion.schedule import LinearSchedule
 from diffusion_ode.diffusion.time_sampling import DiscreteTimes
 from diffusion_ode.errors import UserError
 from diffusion_ode.inference.variational_bound import VariationalBound
+from tests.gaussian_oracle import ExactNetwork
 from tests.inference.test_whole_alphabet import IMAGES, PATHS, random_model
 
 STEPS, REPEATS = 10, 40
@@ -20,7 +25,7 @@ STEPS, REPEATS = 10, 40
 @pytest.fixture(scope="module", params=PATHS, ids=str)
 def coded(request):
     model, parameters = random_model(request.param)
-    chain = Chain.over(model, times.levels(model, STEPS, times.EVEN), 0.25)
+    chain = Chain.over(model, STEPS, losses.ANCESTRAL, 0.25)
     codec = BitsBackCodec(chain, parameters)
     images = np.random.default_rng(0).permutation(np.repeat(IMAGES, REPEATS, axis=0))
     return codec, images, codec.encode(images)
@@ -84,32 +89,55 @@ def test_draws_of_a_file_are_never_far_out(coded, monkeypatch):
     assert -4 * error < excess < 1 / 192 + 4 * error
 
 
-def test_adaptive_times_shorten_the_bound_and_reach_both_ends():
+def test_measured_losses_shorten_the_bound_and_steps_reach_both_ends():
     model, parameters = random_model(PATHS[0])
     images = np.repeat(IMAGES, REPEATS, axis=0)
-    density = times.density(model, parameters, images)
-    assert times.is_density(density)
-    levels = times.levels(model, STEPS, density)
-    assert (levels[0], levels[-1]) == (model.schedule.gamma_0, model.schedule.gamma_1)
-    assert np.all(np.diff(levels) > 0.0)
-    bounds = [
-        BitsBackCodec(Chain.over(model, gammas, 0.25), parameters).encode(images)
-        for gammas in (levels, times.levels(model, STEPS, times.EVEN))
+    found = losses.measured(model, parameters, images)
+    assert losses.are_losses(found)
+    gammas = losses.gammas(model, STEPS, found)
+    assert (gammas[0], gammas[-1]) == (model.schedule.gamma_0, model.schedule.gamma_1)
+    assert np.all(np.diff(gammas) > 0.0)
+    files = [
+        BitsBackCodec(Chain.over(model, STEPS, each, 0.25), parameters).encode(images)
+        for each in (found, losses.ANCESTRAL)
     ]
-    adaptive, even = (file.bound_nats / file.coded for file in bounds)
-    assert adaptive < even
+    adapted, ancestral = (file.bound_nats / file.coded for file in files)
+    assert adapted < ancestral
+
+
+@pytest.mark.parametrize("path", PATHS, ids=str)
+def test_eight_steps_are_as_good_as_many_where_the_data_are_gaussian(path):
+    """Then p(z_s|z_t) is a Gaussian, and the loss at t gives its variance."""
+    count, levels, std = 500, 64, 0.2
+    schedule = LinearSchedule(-2.0 * np.log(3.0187 * levels))
+    network = ExactNetwork(path, schedule, VelocityPrediction())
+    model = Model(path, schedule, VelocityPrediction(), network, Pixels((1, 4, 1), levels))
+    data = {"weight": 1.0, "mean": np.zeros(4), "variance": np.full(4, std**2)}
+    data = {name: np.float32([value]) for name, value in data.items()}
+    data["rotation"] = np.eye(4, dtype=np.float32)
+    x = np.random.default_rng(0).normal(scale=std, size=(count, 1, 4, 1))
+    images = np.floor((np.clip(x, -0.999, 0.999) + 1.0) * levels / 2.0).astype(int)
+    # Of z_0 by N(0, α²std² + σ²) against q(z_0|x): the network knows nothing of levels.
+    alpha, sigma = (float(part(np.float32(schedule.gamma_0))) for part in (path.alpha, path.sigma))
+    mean, variance = alpha * model.pixels.encode(images), alpha**2 * std**2 + sigma**2
+    square = (np.square(mean) + sigma**2) / variance
+    exact = 0.5 * np.sum(np.log(variance / sigma**2) + square - 1.0) / count
+
+    found = losses.measured(model, data, images)
+    adapted, ancestral = (
+        BitsBackCodec(Chain.over(model, 8, each, 0.25), data).encode(images)
+        for each in (found, losses.ANCESTRAL)
+    )
+    assert adapted.bound_nats / adapted.coded == pytest.approx(exact, rel=0.01)
+    assert ancestral.bound_nats / ancestral.coded > 1.1 * exact
 
 
 def test_as_many_first_bits_are_needed_wherever_the_short_steps_are():
-    """Short steps' latents are lent more finely than longer ones' before them came back."""
+    """The latent of a short step takes more bits than that of a long one before it gave back."""
     model, _ = random_model(PATHS[0])
-    density = bytes([16, 16, 16, 16, 50, 50, 200, 255])
-    there, back, even = (
-        Chain.over(model, times.levels(model, STEPS, each), 0.25).first_bits
-        for each in (density, density[::-1], times.EVEN)
-    )
-    assert there == pytest.approx(back)
-    assert there > even + 0.5
+    late = Chain.over(model, STEPS, bytes([0] * 7 + [64, 128]), 0.25)
+    even = Chain.over(model, STEPS, losses.ANCESTRAL, 0.25)
+    assert late.first_bits > even.first_bits + 0.5
 
 
 def _group_of_each(groups):
