@@ -50,8 +50,8 @@ def test_figures_tell_the_size_of_the_file_and_what_it_is_compared_with(compress
     bits = told["bits_per_dimension"]
     assert told["bytes"] == file.stat().st_size
     assert bits["file"] == 8 * told["bytes"] / (6 * 64)
-    # Of so few steps by a network that knows nothing: what is far out costs an escape, no more.
-    assert 0.0 < bits["payload"] < bits["steps_bound"]
+    # What the coder itself holds counts where so few images share it.
+    assert bits["payload"] == pytest.approx(bits["steps_bound"], rel=0.1)
     codes = {"PNG, one sheet", "WebP, each by itself", "JPEG XL, one sheet"}
     assert {"ode", "ode_error", "bound", "bound_error", "header"} | codes <= bits.keys()
     rows = dict(result.rows)
