@@ -14,7 +14,6 @@ from launch.screen import SCREEN_WIDTH
 
 EPILOG = f"""\
 examples:
-  python launch/run.py --list cifar10
   python launch/run.py --exp=digits_vp                      train; again: resume
   python launch/run.py --exp=digits_vp --describe
   python launch/run.py --exp=digits_vp --set train.num_steps=500
@@ -40,6 +39,7 @@ class Request:
     workdir: Path | None = None
     init_from: str | None = None
     checkpoint: str | None = None
+    continue_with_changes: bool = False
     data_dir: Path | None = None
     peers: Peers | None = None
     wait_for_peers: int = WAIT_FOR_PEERS
@@ -100,6 +100,7 @@ def read(arguments: Sequence[str]) -> Request:
         workdir=given.workdir,
         init_from=given.init_from,
         checkpoint=given.checkpoint,
+        continue_with_changes=given.continue_with_changes,
         data_dir=given.data_dir,
         peers=_peers(given),
         wait_for_peers=given.wait_for_peers,
@@ -145,6 +146,12 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument(
         "--checkpoint", metavar="STEP", help="evaluate, sample: a step or best; default newest"
     )
+    how.add_argument(
+        "--continue_with_changes", action="store_true", help="train: resume under another optimisation"
+    )
+    for entry in tasks.TASKS:
+        for flag, text in entry.flags.items():
+            how.add_argument(f"--{flag}", metavar="VALUE", help=f"{entry.name}: {text}")
     where = parser.add_argument_group("where")
     where.add_argument("--workdir", type=Path, metavar="DIR", help="default runs/NAME")
     where.add_argument(
@@ -170,10 +177,6 @@ def _parser() -> argparse.ArgumentParser:
         metavar="S",
         help=f"seconds to wait for the others; default {WAIT_FOR_PEERS}",
     )
-    only_of_a_task = parser.add_argument_group("of one task")
-    for entry in tasks.TASKS:
-        for flag, text in entry.flags.items():
-            only_of_a_task.add_argument(f"--{flag}", metavar="VALUE", help=f"{entry.name}: {text}")
     return parser
 
 

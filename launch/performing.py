@@ -41,6 +41,7 @@ def prepare(name: str, config: fdl.Config, request: Request, arguments: Sequence
         command=(_script(), *arguments),
         init_from=request.init_from,
         checkpoint=request.checkpoint,
+        continue_with_changes=request.continue_with_changes,
         data_dir=request.data_dir,
         options=request.options,
     )
@@ -67,7 +68,8 @@ def perform(run: Run, task: str) -> int:
             if name != "train":
                 _refuse_other_model(run)
             to_do = tasks.configured(tasks.find(name), run.experiment)
-            with recorded(run.workdir, **_facts(run, name)) as record:
+            facts = {**_facts(run, name), "seed": getattr(to_do, "seed", None)}
+            with recorded(run.workdir, **facts) as record:
                 results.append(to_do.run(dataclasses.replace(run, recorder=record)))
         except UserError:
             raise
@@ -123,7 +125,10 @@ def _several() -> bool:
 
 def _request(run: Run) -> list:
     """What all processes of a run must have been asked alike."""
-    return [run.document, run.init_from, run.checkpoint, dict(run.options)]
+    return [
+        *(run.document, run.init_from, run.checkpoint),
+        *(run.continue_with_changes, dict(run.options)),
+    ]
 
 
 def _facts(run: Run, task: str) -> dict[str, str]:

@@ -40,6 +40,11 @@ def with_error(value: float, standard_error: float, digits: int = 4) -> str:
     return f"{value:.{digits}f} ± {standard_error:.{digits}f}"
 
 
+def counted(number: int, what: str) -> str:
+    """The number of something: `1 step`, `20 steps`."""
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
 def some_images(indices: Sequence[int]) -> str:
     """Names the first few images, and counts the others: `images 3, 7, 12, 40 and 5 more`."""
     few = ", ".join(map(str, indices[:_NAMED]))

@@ -36,6 +36,7 @@ from diffusion_ode.tasks.run import Run
 from diffusion_ode.tasks.subject import Source, Subject
 from diffusion_ode.tasks.task_result import TaskResult
 from diffusion_ode.training.data_identity import DataIdentity, check_data
+from diffusion_ode.workdir.code import running_code
 from diffusion_ode.workdir.lock import workdir_lock
 from diffusion_ode.workdir.result_files import write_json
 
@@ -128,6 +129,11 @@ class Evaluate:
                     **self._judged(folder, loaded, images, console),
                     "quirks": [name for name, on in vars(self.quirks).items() if on],
                     "checkpoint": {"step": loaded.step, "digest": loaded.facts["digest"]},
+                    "code": {
+                        "trained": loaded.facts.get("code"),
+                        "judged": running_code().facts(),
+                    },
+                    "seed": self.seed,
                     "config": run.document,
                     "devices": sorted({device.device_kind for device in jax.devices()}),
                 }

@@ -31,6 +31,7 @@ class Run:
       checkpoint: the step that evaluate and sample use, or "best"; None: the newest.
       data_dir: where prepared data sets lie; None: the default place.
       options: the flags that only this task takes, without dashes.
+      continue_with_changes: whether a training may go on under another optimisation.
       recorder: takes facts about this launch that are worth keeping.
     """
 
@@ -43,6 +44,7 @@ class Run:
     checkpoint: str | None = None
     data_dir: Path | None = None
     options: Mapping[str, str] = field(default_factory=dict)
+    continue_with_changes: bool = False
     recorder: LaunchRecord = field(default_factory=LaunchRecord)
 
     def begin(self, **facts: Any) -> None:
@@ -90,15 +92,18 @@ class Run:
         processes.check_same("The data's fingerprint", images.fingerprint)
         return images
 
-    def config_changes(self) -> list[documents.Change]:
-        """How this launch's config differs from the workdir's; empty if there is none yet.
+    def saved_config(self) -> Document | None:
+        """The workdir's `config.json`; None if there is none yet.
 
         Raises:
-          UserError: `config.json` cannot be read.
+          UserError: it cannot be read.
         """
-        if not self.config_path.exists():
-            return []
-        return documents.difference(documents.read(self.config_path), self.document)
+        return documents.read(self.config_path) if self.config_path.exists() else None
+
+    def config_changes(self) -> list[documents.Change]:
+        """How this launch's config differs from the saved one; empty if there is none yet."""
+        saved = self.saved_config()
+        return [] if saved is None else documents.difference(saved, self.document)
 
     def say_changes(self, task: str, say: Callable[[str], None]) -> None:
         """Says which settings of a task differ from those that the workdir's training was given.

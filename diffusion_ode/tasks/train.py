@@ -4,7 +4,6 @@ import contextlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from diffusion_ode.checking import check_count
@@ -29,8 +28,10 @@ from diffusion_ode.solvers.heun import Heun
 from diffusion_ode.tasks.run import Run
 from diffusion_ode.tasks.subject import Subject
 from diffusion_ode.tasks.task_result import TaskResult
+from diffusion_ode.tasks.train_in_words import introduce, steps_in_words, validated
 from diffusion_ode.training.beginning import begin, check_changes
 from diffusion_ode.training.data_identity import DataIdentity
+from diffusion_ode.training.history import remember
 from diffusion_ode.training.loop import Intervals, TrainLoop, check_in_calls
 from diffusion_ode.training.optimizer import AdamW, Optimizer
 from diffusion_ode.training.profiling import Profiler, Steps
@@ -46,6 +47,7 @@ from diffusion_ode.training.validation import (
     validation_curve,
 )
 from diffusion_ode.training.warm_start import WarmStart
+from diffusion_ode.workdir.code import running_code
 from diffusion_ode.workdir.lock import workdir_lock
 
 
@@ -138,13 +140,19 @@ class Train:
             interruption = stack.enter_context(Interruption(console.print, run.recorder.end))
             stack.enter_context(workdir_lock(run.workdir, run.command_line))
             processes.together(
-                lambda: check_changes(run.config_changes(), run.experiment, console.print)
+                lambda: check_changes(
+                    run.config_changes(),
+                    run.experiment,
+                    console.print,
+                    workdir=run.workdir,
+                    asked_for=run.continue_with_changes,
+                )
             )
 
-            images = run.load_data()
+            images, code = run.load_data(), running_code().facts()
             data = DataIdentity(images.manifest.name, images.fingerprint)
             program = self.program(run.experiment)
-            _introduce(console, run, program, images)
+            introduce(console, run, program, images)
             validation = validation_curve(
                 program,
                 images,
@@ -175,22 +183,28 @@ class Train:
                 beginning = begin(
                     program, checkpoints, self.warm_start, run.init_from, data, console.print
                 )
-                run.begin(
-                    data_fingerprint=images.fingerprint, mesh=dict(program.placement.mesh.shape)
-                )
+                validation.resume(beginning.facts)
+                begun_at = int(beginning.state.step)
+                taken = begun_at - int(beginning.state.first_step)
+                mesh = dict(program.placement.mesh.shape)
+                run.begin(data_fingerprint=images.fingerprint, mesh=mesh, step=begun_at)
                 console.log_to(run.log_path)
+                if taken >= self.num_steps or validation.stops:
+                    why = steps_in_words(taken, 0, self.num_steps, self.batch_size)
+                    return self._result(run, begun_at, why, validation)
+                if processes.is_leader():
+                    remember(run.workdir, begun_at, run.document, code, run.saved_config())
                 run.save_config()
                 console.print(f"{beginning.sentence}; compiling the training step …")
                 step = program.compile_step()
                 console.print(f"compiled in {step.seconds:.1f} s")
 
-            validation.resume(beginning.facts)
             if beginning.data_state is not None:
                 batches.set_state(beginning.data_state)
             leaders = self.writers if processes.is_leader() else ()
             writers = stack.enter_context(MetricWriters(leaders, run.workdir))
             resumed = beginning.data_state is not None
-            writers.resume_at(int(beginning.state.step) if resumed else None)
+            writers.resume_at(begun_at if resumed else None)
             profiler = stack.enter_context(self._profiler(run.workdir, console, beginning.state))
             loop = TrainLoop(
                 program=program,
@@ -202,26 +216,33 @@ class Train:
                 interruption=interruption,
                 intervals=Intervals(self.log_every, self.checkpoint_every, self.pictures_every),
                 document=run.document,
-                facts=data.facts(),
+                facts={**data.facts(), "code": code, "seed": self.seed},
                 draw_picture=lambda ema: self._picture(run.experiment, ema),
                 validation=validation,
                 utilisation=utilisation(program),
                 profiler=profiler,
             )
             state = loop.run(beginning.state)
-            done = int(state.step) - int(state.first_step)
-            return TaskResult(
-                rows=[
-                    ("trained", f"{done} steps of {self.batch_size} images{_early(done, self)}"),
-                    *_validated(validation),
-                    ("time of the loop", duration(loop.seconds)),
-                ],
-                written=[
-                    ("checkpoint", run.workdir / "checkpoints" / str(int(state.step))),
-                    ("curves", run.workdir / "tensorboard"),
-                ],
-                next_flags=["--task=evaluate"],
-            )
+            step_now = int(state.step)
+            trained = steps_in_words(taken, step_now - begun_at, self.num_steps, self.batch_size)
+            return self._result(run, step_now, trained, validation, loop.seconds)
+
+    def _result(
+        self, run: Run, step: int, trained: str, curve: ValidationCurve, seconds: float = 0.0
+    ) -> TaskResult:
+        """What there is at the end of a launch, whatever it has trained."""
+        return TaskResult(
+            rows=[
+                ("trained", trained),
+                *validated(curve),
+                ("time of the loop", duration(seconds)),
+            ],
+            written=[
+                ("checkpoint", run.workdir / "checkpoints" / str(step)),
+                ("curves", run.workdir / "tensorboard"),
+            ],
+            next_flags=["--task=evaluate"],
+        )
 
     def program(self, experiment: Subject, placement: Placement | None = None) -> TrainProgram:
         """The compiled side of this training.
@@ -262,40 +283,3 @@ class Train:
             self.picture_sampler.draw(experiment.model, ema, range(self.num_pictures), key)
         )
         return image_grid(np.stack([s.image for s in drawn]), experiment.model.pixels.levels)
-
-
-def _early(done: int, train: Train) -> str:
-    return f" of {train.num_steps}: stopped early" if done < train.num_steps else ""
-
-
-def _validated(curve: ValidationCurve) -> list[tuple[str, str]]:
-    """The lowest point of the curve, and what may be made of it."""
-    if curve.lowest is None:
-        return []
-    step, bpd, error = curve.lowest
-    if curve.split == TEST:
-        last = curve.points[-1]
-        figure = f"{last.bpd:.3f} ± {last.standard_error:.3f} bpd (bound)"
-        return [("test images, watched", f"{figure} at the end; they choose nothing")]
-    figure = f"{bpd:.3f} ± {error:.3f} bpd (bound) at step {step}"
-    return [("lowest on validation", f"{figure}: --checkpoint=best")]
-
-
-def _introduce(console: Console, run: Run, program: TrainProgram, images) -> None:
-    """What is about to happen, where and on what."""
-    devices = jax.devices()
-    mesh = program.placement.mesh.shape
-    manifest = images.manifest
-    console.print(f"{run.name} in {run.workdir}")
-    console.print(
-        f"  devices     {len(devices)} × {devices[0].device_kind},"
-        f" mesh data {mesh['data']} × fsdp {mesh['fsdp']}"
-    )
-    count = sum(leaf.size for leaf in jax.tree.leaves(program.abstract_state.parameters))
-    console.print(f"  parameters  {count:,}")
-    console.print(
-        f"  data        {manifest.name}, {len(images.train):,} training images"
-        f" {'×'.join(map(str, manifest.shape))}, fingerprint {images.fingerprint}"
-    )
-    for note in manifest.notes:
-        console.print(f"              {note}")

@@ -1,6 +1,7 @@
 """How a run begins: it resumes, else it starts warm, else it starts fresh."""
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -19,6 +20,8 @@ from diffusion_ode.training.warm_start import WarmStart
 
 # Fields that a checkpoint's numbers depend on: with another value it is another run.
 _FIXED = ("model.", "data.", "train.batch_size", "train.seed")
+# Fields that decide what the steps to come do: to change them is a decision, not an accident.
+_OPTIMIZING = ("train.objective.", "train.optimizer.", "train.average.", "train.accumulation.")
 
 
 class Beginning(NamedTuple):
@@ -70,26 +73,50 @@ def begin(
     return Beginning(program.fresh_state(), None, "starting fresh")
 
 
-def check_changes(changes: Sequence[Change], experiment: Any, say: Callable[[str], None]) -> None:
-    """Says what differs from the config that this workdir's run began with.
+def check_changes(
+    changes: Sequence[Change],
+    experiment: Any,
+    say: Callable[[str], None],
+    *,
+    workdir: Path,
+    asked_for: bool,
+) -> None:
+    """Says what differs from the config that this workdir's last training had.
 
     Args:
       changes: from that config to this launch's.
       experiment: this launch's, built.
       say: takes a sentence about each.
+      workdir: of the run.
+      asked_for: whether the optimisation may change within the run.
 
     Raises:
-      UserError: something differs that would make the checkpoints another run's.
+      UserError: something differs that would make the checkpoints another run's, or that changes
+        the optimisation without being asked for.
     """
+    elsewhere = f"begin another run from these parameters by --init_from={workdir} --workdir=NEW"
     for change in changes:
         if makes_another_run(change, experiment):
             raise UserError(
                 f"This workdir's run has {change.path} = {change.before}, not {change.after}: keep"
-                " that, or train in another --workdir (with --init_from to go on from these"
-                " parameters)."
+                f" that, or {elsewhere}."
             )
-        before, after = change.before or "unset", change.after or "unset"
-        say(f"changed since the run began: {change.path}: {before} → {after}")
+    altering = [change for change in changes if _alters_optimization(change, experiment)]
+    if altering and not asked_for:
+        raise UserError(
+            f"The steps to come would be taken otherwise than those before"
+            f" ({'; '.join(map(str, altering))}): add --continue_with_changes if that is meant,"
+            f" keep what was, or {elsewhere}."
+        )
+    for change in changes:
+        say(f"changed since the run began: {change}")
+
+
+def _alters_optimization(change: Change, experiment: Any) -> bool:
+    """Of a field that both sides have; one that only one has is another version's."""
+    known = change.before is not None and change.after is not None
+    touched = f"{change.path}.".startswith(_OPTIMIZING)
+    return known and touched and not keeps_parameters(experiment, change.path)
 
 
 def makes_another_run(change: Change, experiment: Any) -> bool:

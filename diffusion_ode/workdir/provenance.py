@@ -15,6 +15,7 @@ from typing import Any
 
 from diffusion_ode.distributed import processes
 from diffusion_ode.errors import UserError
+from diffusion_ode.workdir.code import running_code
 from diffusion_ode.workdir.files import held
 from diffusion_ode.workdir.result_files import write_json
 
@@ -45,6 +46,8 @@ class LaunchRecord:
         if not self._begun:
             self._begun = True
             self._write()
+            if self._path is not None:
+                running_code().keep_changes(self._path.parent)
 
     def add(self, facts: Mapping[str, Any]) -> None:
         """More facts; they are written once it has begun."""
@@ -69,8 +72,9 @@ class LaunchRecord:
 def recorded(workdir: Path, **facts: Any) -> Iterator[LaunchRecord]:
     """Adds this launch to the workdir's `run.json` when it begins, and how it ended at its end.
 
-    An entry without `stopped` was killed, or still runs. Of a launch that was refused or
-    interrupted before it began nothing is written; of several processes only the leader writes.
+    An entry names the code, whose changes since git's revision are kept beside it. One without
+    `stopped` was killed, or still runs. Of a launch that was refused or interrupted before it began
+    nothing is written; of several processes only the leader writes.
 
     Args:
       workdir: of the launch.
@@ -121,6 +125,7 @@ def _circumstances() -> dict[str, Any]:
         "host": socket.gethostname(),
         "process": os.getpid(),
         "started": _now(),
+        "code": running_code().facts(),
         "versions": {"python": platform.python_version(), **_versions()},
     }
 

@@ -2,18 +2,23 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
 
 from diffusion_ode.checkpoints.checkpoints import Checkpoints
+from diffusion_ode.checkpoints.records import read_records
 from diffusion_ode.checkpoints.stored import StoredCheckpoints
 from diffusion_ode.errors import UserError
 from diffusion_ode.tasks.train import Train
+from diffusion_ode.tasks.train_in_words import steps_in_words
 from diffusion_ode.training.beginning import begin
 from diffusion_ode.training.data_identity import DataIdentity
 from diffusion_ode.training.sharding import Mesh
 from diffusion_ode.training.warm_start import WarmStart
+from diffusion_ode.workdir.code import running_code
+from diffusion_ode.workdir.result_files import read_json
 from tests.tasks.conftest import experiment, run_in
 
 
@@ -43,6 +48,37 @@ def test_checkpoint_knows_the_data_it_was_made_from(trained_workdir):
     checkpoints = StoredCheckpoints(trained_workdir / "checkpoints")
     assert checkpoints.read_document()["call"] == "Experiment"
     assert checkpoints.list_steps() == [2]
+
+
+def test_checkpoint_knows_the_code_and_the_seed_it_was_made_with(trained_workdir):
+    facts = read_records(trained_workdir / "checkpoints" / "2").facts
+    assert (facts["code"], facts["seed"]) == (running_code().facts(), 0)
+    (note,) = read_json(trained_workdir / "history.json")["settings"]
+    assert (note["after_step"], note["code"]) == (0, running_code().facts())
+
+
+def test_a_run_that_has_what_it_is_asked_for_trains_nothing_and_says_so(trained_workdir, tmp_path):
+    shutil.copytree(trained_workdir, tmp_path / "copy")
+    made = experiment()
+    made = dataclasses.replace(made, train=dataclasses.replace(made.train, num_steps=1))
+    files = ("config.json", "metrics.jsonl", "history.json")
+    before = [(tmp_path / "copy" / file).read_bytes() for file in files]
+    result = made.train.run(run_in(tmp_path / "copy", made))
+    assert ("trained", "nothing: 2 steps are there, and 1 are asked for") in result.rows
+    assert [(tmp_path / "copy" / file).read_bytes() for file in files] == before
+
+
+@pytest.mark.parametrize(
+    ("before", "taken", "says"),
+    [
+        (0, 1, "1 step of 8 images"),
+        (20, 10, "10 steps of 8 images, after 20 that were there"),
+        (0, 20, "20 steps of 8 images; stopped early, before 30"),
+    ],
+)
+def test_the_summary_tells_the_steps_of_this_launch(before, taken, says):
+    asked_for = 30 if "early" in says else before + taken
+    assert steps_in_words(before, taken, asked_for, 8) == says
 
 
 def test_batch_that_does_not_fit_the_devices_is_refused_before_anything_is_written(tmp_path):

@@ -1,4 +1,5 @@
 from dataclasses import dataclass, field, make_dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,19 +23,42 @@ EXPERIMENT = make_dataclass("Experiment", ["model"])(
 )
 
 
+def check(changes, say, asked_for=False):
+    check_changes(changes, EXPERIMENT, say, workdir=Path("runs/a"), asked_for=asked_for)
+
+
 @pytest.mark.parametrize(
     "path",
     ["model.path", "model.network.features", "data.source", "train.seed", "train.batch_size"],
 )
 def test_resuming_as_another_run_is_refused(path):
-    with pytest.raises(UserError, match=f"has {path} = 1, not 2: keep that"):
-        check_changes([Change(path, "1", "2")], EXPERIMENT, print)
+    remedy = "keep that, or begin another run .* by --init_from=runs/a --workdir=NEW"
+    with pytest.raises(UserError, match=f"has {path} = 1, not 2: {remedy}"):
+        check([Change(path, "1", "2")], pytest.fail, asked_for=True)
+
+
+OPTIMIZATION = [
+    Change("train.optimizer.learning_rate.peak", "0.1", "0.2"),
+    Change("train.accumulation", "1", "2"),
+]
+
+
+def test_another_optimisation_is_asked_for_and_said():
+    says = (
+        r"learning_rate\.peak: 0\.1 → 0\.2; train\.accumulation: 1 → 2\): add"
+        " --continue_with_changes if that is meant"
+    )
+    with pytest.raises(UserError, match=says):
+        check(OPTIMIZATION, pytest.fail)
+    said = []
+    check(OPTIMIZATION, said.append, asked_for=True)
+    assert said == [f"changed since the run began: {change}" for change in OPTIMIZATION]
 
 
 @pytest.mark.parametrize(("before", "after"), [(None, "0.5"), ("0.5", None)])
 def test_field_that_only_one_version_has_is_said_and_not_refused(before, after):
     said = []
-    check_changes([Change("model.network.scale", before, after)], EXPERIMENT, said.append)
+    check([Change("model.network.scale", before, after)], said.append)
     assert len(said) == 1
     assert "model.network.scale" in said[0]
 
@@ -44,5 +68,5 @@ def test_field_that_only_one_version_has_is_said_and_not_refused(before, after):
 )
 def test_what_a_checkpoint_does_not_depend_on_may_change(path):
     said = []
-    check_changes([Change(path, "10", "20")], EXPERIMENT, said.append)
+    check([Change(path, "10", "20")], said.append)
     assert said == [f"changed since the run began: {path}: 10 → 20"]

@@ -1,0 +1,57 @@
+"""What a training says of itself, at its beginning and at its end."""
+
+from typing import Any
+
+import jax
+
+from diffusion_ode.reporting.console import Console
+from diffusion_ode.reporting.quantities import counted
+from diffusion_ode.tasks.run import Run
+from diffusion_ode.training.program import TrainProgram
+from diffusion_ode.training.validation import TEST, ValidationCurve
+from diffusion_ode.workdir.code import running_code
+
+
+def introduce(console: Console, run: Run, program: TrainProgram, images: Any) -> None:
+    """What is about to happen, where, on what and by which code."""
+    devices = jax.devices()
+    mesh = program.placement.mesh.shape
+    manifest = images.manifest
+    console.print(f"{run.name} in {run.workdir}")
+    console.print(
+        f"  devices     {len(devices)} × {devices[0].device_kind},"
+        f" mesh data {mesh['data']} × fsdp {mesh['fsdp']}"
+    )
+    count = sum(leaf.size for leaf in jax.tree.leaves(program.abstract_state.parameters))
+    console.print(f"  parameters  {count:,}")
+    console.print(
+        f"  data        {manifest.name}, {counted(len(images.train), 'training image')}"
+        f" {'×'.join(map(str, manifest.shape))}, fingerprint {images.fingerprint}"
+    )
+    for note in manifest.notes:
+        console.print(f"              {note}")
+    console.print(f"  code        {running_code()}")
+
+
+def steps_in_words(before: int, taken: int, asked_for: int, batch_size: int) -> str:
+    """How many steps a launch has taken, after those that were there before."""
+    if not taken:
+        return f"nothing: {counted(before, 'step')} are there, and {asked_for:,} are asked for"
+    words = f"{counted(taken, 'step')} of {counted(batch_size, 'image')}"
+    if before:
+        words += f", after {before:,} that were there"
+    early = before + taken < asked_for
+    return words + (f"; stopped early, before {asked_for:,}" if early else "")
+
+
+def validated(curve: ValidationCurve) -> list[tuple[str, str]]:
+    """The lowest point of the curve, and what may be made of it."""
+    if curve.lowest is None:
+        return []
+    step, bpd, error = curve.lowest
+    if curve.split == TEST:
+        last = curve.points[-1]
+        figure = f"{last.bpd:.3f} ± {last.standard_error:.3f} bpd (bound)"
+        return [("test images, watched", f"{figure} at the end; they choose nothing")]
+    figure = f"{bpd:.3f} ± {error:.3f} bpd (bound) at step {step}"
+    return [("lowest on validation", f"{figure}: --checkpoint=best")]
