@@ -147,7 +147,7 @@ def _parser() -> argparse.ArgumentParser:
         "--checkpoint", metavar="STEP", help="evaluate, sample: a step or best; default newest"
     )
     how.add_argument(
-        "--continue_with_changes", action="store_true", help="train: resume under another optimisation"
+        "--continue_with_changes", action="store_true", help="train: resume otherwise optimised"
     )
     for entry in tasks.TASKS:
         for flag, text in entry.flags.items():
