@@ -3,11 +3,11 @@
 import functools
 import hashlib
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import diffusion_ode
 from diffusion_ode.workdir.files import replace_atomically
 
 MAX_DIFF_BYTES = 1 << 20  # of text; more is no longer a change that somebody reads
@@ -64,12 +64,12 @@ class Code:
 @functools.cache
 def running_code() -> Code:
     """The code of this process."""
-    return code_in(Path(diffusion_ode.__file__).parents[1])
+    return code_in(Path(__file__).parents[2])
 
 
 def code_in(root: Path) -> Code:
     """The code of the package in a folder."""
-    version = diffusion_ode.__version__
+    version = sys.modules["diffusion_ode"].__version__  # which stands above this room
     try:
         # An installed package may lie within somebody else's checkout, which knows nothing of it.
         _git(root, "ls-files", "--error-unmatch", "diffusion_ode/__init__.py")
