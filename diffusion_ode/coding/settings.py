@@ -28,7 +28,7 @@ class CodecSettings:
 
     steps: int = 200
     ancestral: bool = False
-    fineness: float = 0.25
+    fineness: float = 1.0
 
     def __post_init__(self):
         check_count("steps", self.steps, "give a number of steps")
