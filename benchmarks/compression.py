@@ -20,6 +20,7 @@ import numpy as np
 from benchmarks.measuring import machine, markdown_table
 from data.prepare import prepare
 from diffusion_ode import units
+from diffusion_ode.coding import losses
 from diffusion_ode.coding.chain import Chain
 from diffusion_ode.coding.container import compress, decompress
 from diffusion_ode.coding.settings import CodecSettings
@@ -82,19 +83,25 @@ def _bound(model: DiffusionModel, images: np.ndarray) -> list[float]:
 
 
 def _point(model: DiffusionModel, images: np.ndarray, settings: CodecSettings, decode: bool):
-    """The figures of one file; the network's time is that of `Chain.noise`, compiled before."""
-    network, noise = 0.0, Chain.noise
+    """The figures of one file; the network's time is that of all its calls, compiled before."""
+    network = 0.0
 
-    def timed(*arguments):
-        nonlocal network
-        start = time.perf_counter()
-        try:
-            return noise(*arguments)
-        finally:
-            network += time.perf_counter() - start
+    def timed(function):
+        def call(*arguments):
+            nonlocal network
+            start = time.perf_counter()
+            try:
+                return function(*arguments)
+            finally:
+                network += time.perf_counter() - start
+
+        return call
 
     compress(model.model, model.parameters, images, CodecSettings(2, settings.ancestral))
-    with mock.patch.object(Chain, "noise", timed):
+    with (
+        mock.patch.object(Chain, "noise", timed(Chain.noise)),
+        mock.patch.object(losses, "measured", timed(losses.measured)),
+    ):
         start, processor = time.perf_counter(), time.process_time()
         file = compress(model.model, model.parameters, images, settings)
         seconds = time.perf_counter() - start

@@ -38,5 +38,5 @@ class CodecSettings:
         if parts != round(parts) or not 0.0 < self.fineness <= _COARSEST:
             raise UserError(
                 f"fineness = {self.fineness} is not a multiple of 1/{FINENESS_UNIT} from"
-                f" 1/{FINENESS_UNIT} to {_COARSEST:g}: give one, such as 0.25."
+                f" 1/{FINENESS_UNIT} to {_COARSEST:g}: give one, such as 0.5."
             )
