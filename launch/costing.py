@@ -12,7 +12,7 @@ from diffusion_ode.costs.memory import StepBytes
 from diffusion_ode.errors import UserError
 from diffusion_ode.networks.network import StatesActivations
 from diffusion_ode.reporting.progress import duration
-from diffusion_ode.reporting.quantities import data_size, hours, operations, short_time
+from diffusion_ode.reporting.quantities import counted, data_size, hours, operations, short_time
 from diffusion_ode.tasks.experiment import Experiment
 from diffusion_ode.tasks.train import Train
 from diffusion_ode.training.program import TrainProgram
@@ -118,11 +118,12 @@ def _compiled(step: target.TargetStep, program: TrainProgram) -> Iterator[str]:
 
 
 def _step(program: TrainProgram, flops: StepFlops, row: Estimate) -> Iterator[str]:
+    step = f"a step of {counted(program.batch_size, 'image')}"
     if flops.forward is None:
-        yield f"a step of {program.batch_size} images, by XLA's count"
+        yield f"{step}, by XLA's count"
         yield f"  {operations(flops.total)}, of every loop one turn"
     else:
-        yield f"a step of {program.batch_size} images, by formula"
+        yield f"{step}, by formula"
         yield (
             f"  {operations(flops.total)}: {operations(flops.model)} in products"
             f" ({flops.forward:g} × forward), {operations(flops.elementwise)} elsewhere"

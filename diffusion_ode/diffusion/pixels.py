@@ -64,9 +64,12 @@ class Pixels:
         """
         images = np.asarray(images)
         if images.ndim < 3 or images.shape[-3:] != tuple(self.shape):
+            remedy = "give images of that size, or set model.pixels.shape"
+            if images.shape[-3:] == (self.shape[-1], *self.shape[:-1]):
+                remedy = "put the channels last, by np.moveaxis(images, -3, -1)"
             raise UserError(
                 f"Images of shape {images.shape} do not end in {tuple(self.shape)}, the model's"
-                " (height, width, channels): give images of that size, or set model.pixels.shape."
+                f" (height, width, channels): {remedy}."
             )
         if images.dtype.kind not in "iu":
             self._refuse_fractions(images)

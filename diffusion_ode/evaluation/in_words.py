@@ -6,7 +6,7 @@ from typing import Any
 from diffusion_ode.evaluation.judged_images import SPLITS
 from diffusion_ode.evaluation.published_figures import in_lines
 from diffusion_ode.reporting.progress import duration
-from diffusion_ode.reporting.quantities import some_images, with_error
+from diffusion_ode.reporting.quantities import counted, some_images, with_error
 
 Row = tuple[str, str]
 
@@ -22,8 +22,8 @@ _SOURCES = {
 def in_words(result: dict[str, Any]) -> list[Row]:
     """The rows of a `result.json`: (what, figure) each."""
     data, ode, bound = result["data"], result["ode"], result["bound"]
-    judged = f"{data['num_images']} {SPLITS[data['split']]} images of {data['name']}"
-    rows = [("data", f"{judged}, {data['fingerprint']}")]
+    judged = counted(data["num_images"], f"{SPLITS[data['split']]} image")
+    rows = [("data", f"{judged} of {data['name']}, {data['fingerprint']}")]
     if ode:
         rows += _ode(ode)
     if bound:
@@ -58,7 +58,7 @@ def _ode(ode: dict[str, Any]) -> Iterator[Row]:
     if not ode["num_images"]:
         yield label, "unknown: no image's solve converged"
     else:
-        yield label, f"{_with_error(ode)}, {_counted(ode['num_images'])}, {ode['trace']}"
+        yield label, f"{_with_error(ode)}, {counted(ode['num_images'], 'image')}, {ode['trace']}"
     label = "  standard error, from"
     for name, part in ode["standard_error_parts"].items():
         if part:
@@ -68,10 +68,10 @@ def _ode(ode: dict[str, Any]) -> Iterator[Row]:
     if solver is not None:
         error = solver["standard_error"]
         mean = f"{solver['mean']:+.5f}" + ("" if error is None else f" ± {error:.5f}")
-        yield "  error of the solver", f"{mean} bpd, from {_counted(solver['num_images'])};"
+        yield "  error of the solver", f"{mean} bpd, from {counted(solver['num_images'], 'image')};"
         yield "", f"of a single image {solver['rms']:.4f} (rms)"
     elif ode["error_images"] and ode["num_images"]:
-        none = f"unknown: none of {_counted(ode['error_images'])} converged"
+        none = f"unknown: none of {counted(ode['error_images'], 'image')} converged"
         yield "  error of the solver", none
         yield "", "at a tenth of the tolerance"
 
@@ -88,12 +88,8 @@ def _warnings(ode: dict[str, Any]) -> Iterator[Row]:
 
 def _part_in_words(part: dict[str, Any]) -> str:
     if part["value"] is None:
-        return f"not resolved by {_counted(part['num_images'])}"
+        return f"not resolved by {counted(part['num_images'], 'image')}"
     return with_error(part["value"], part["standard_error"])
-
-
-def _counted(images: int) -> str:
-    return "1 image" if images == 1 else f"{images} images"
 
 
 def _with_error(figure: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from diffusion_ode.reporting.quantities import counted
 from diffusion_ode.training.data_identity import DataIdentity
 
 SPLITS = {"train": "training", "validation": "validation", "test": "test"}
@@ -48,4 +49,4 @@ class JudgedImages:
         }
 
     def __str__(self) -> str:
-        return f"{len(self)} {SPLITS[self.split]} images of {self.identity}"
+        return f"{counted(len(self), f'{SPLITS[self.split]} image')} of {self.identity}"

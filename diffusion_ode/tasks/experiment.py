@@ -50,8 +50,16 @@ class Experiment:
             raise UserError(
                 f"The model is for images of shape {tuple(pixels.shape)} with {pixels.levels} "
                 f"levels, the data {self.data.name} has {shape} with {levels}: give "
-                f"--set 'model.pixels=pixels(shape={shape}, levels={levels})'."
+                f"--set 'model.pixels=pixels(shape={shape}, levels={levels})'"
+                f"{self._other_levels() if tuple(pixels.shape) == shape else ''}."
             )
         for name in self.after_training:
             if registry.find(name).name == "train":
                 raise UserError("after_training names 'train', which has just ended: leave it out.")
+
+    def _other_levels(self) -> str:
+        """What else may be wrong where only the levels differ: the source may not know better."""
+        levels = self.model.pixels.levels
+        if "levels" not in getattr(getattr(self.data, "source", None), "__dataclass_fields__", ()):
+            return ""
+        return f", or, if all values are below {levels}, --set data.source.levels={levels}"

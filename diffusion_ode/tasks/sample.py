@@ -12,7 +12,7 @@ from diffusion_ode.inference.sampling import Sample as Sampled
 from diffusion_ode.randomness import stream_key
 from diffusion_ode.reporting.image_grid import image_grid, write_picture
 from diffusion_ode.reporting.progress import Progress
-from diffusion_ode.reporting.quantities import some_images
+from diffusion_ode.reporting.quantities import counted, some_images
 from diffusion_ode.reporting.tensorboard_writer import TensorBoardWriter
 from diffusion_ode.tasks.interruptible import interruptible
 from diffusion_ode.tasks.loading import load_model
@@ -52,7 +52,7 @@ class Sample:
             sharding = loaded.lanes_sharding(self.sampler.lanes)
             run.begin(checkpoint=loaded.step)
             console.log_to(run.log_path)
-            console.print(f"drawing {self.num_images} images from step {loaded.step}")
+            console.print(f"drawing {counted(self.num_images, 'image')} from step {loaded.step}")
             progress = Progress(console, "image", self.num_images)
             mine = self.sampler.draw(
                 model,
@@ -81,7 +81,8 @@ class Sample:
                 writer.open(run.workdir)
                 writer.write_image(loaded.step, "samples/final", grid)
                 writer.close()
-        rows = [("sampled", f"{len(images)} images, {nfe.mean():.0f} network evaluations each")]
+        evaluations = f"{nfe.mean():.0f} network evaluations each"
+        rows = [("sampled", f"{counted(len(images), 'image')}, {evaluations}")]
         if not converged.all():
             rows += [
                 ("NOT CONVERGED", some_images(np.flatnonzero(~converged).tolist())),

@@ -8,6 +8,7 @@ import numpy as np
 
 from diffusion_ode.checking import check_count
 from diffusion_ode.checkpoints.checkpoints import Checkpoints
+from diffusion_ode.checkpoints.stored import StoredCheckpoints
 from diffusion_ode.costs.utilisation import utilisation
 from diffusion_ode.distributed import processes
 from diffusion_ode.distributed.interruption import Interruption
@@ -139,15 +140,16 @@ class Train:
             console = stack.enter_context(Console(silent=not processes.is_leader()))
             interruption = stack.enter_context(Interruption(console.print, run.recorder.end))
             stack.enter_context(workdir_lock(run.workdir, run.command_line))
-            processes.together(
-                lambda: check_changes(
-                    run.config_changes(),
-                    run.experiment,
-                    console.print,
-                    workdir=run.workdir,
-                    asked_for=run.continue_with_changes,
+            if StoredCheckpoints(run.workdir / "checkpoints").agreed_steps():
+                processes.together(
+                    lambda: check_changes(
+                        run.config_changes(),
+                        run.experiment,
+                        console.print,
+                        workdir=run.workdir,
+                        asked_for=run.continue_with_changes,
+                    )
                 )
-            )
 
             images, code = run.load_data(), running_code().facts()
             data = DataIdentity(images.manifest.name, images.fingerprint)

@@ -109,7 +109,7 @@ def check_changes(
             f" keep what was, or {elsewhere}."
         )
     for change in changes:
-        say(f"changed since the run began: {change}")
+        say(f"changed since the last training here: {change}")
 
 
 def _alters_optimization(change: Change, experiment: Any) -> bool:

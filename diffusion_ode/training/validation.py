@@ -15,6 +15,7 @@ from diffusion_ode.diffusion.model import Model
 from diffusion_ode.errors import UserError
 from diffusion_ode.inference.variational_bound import VariationalBound
 from diffusion_ode.randomness import image_keys, stream_key
+from diffusion_ode.reporting.quantities import counted
 from diffusion_ode.training.program import TrainProgram
 from diffusion_ode.training.sharding import Placement
 from diffusion_ode.typing import Parameters
@@ -241,7 +242,7 @@ def validation_curve(
             )
         return ValidationCurve(split=split)
     interval = every or chosen_interval(len(chosen), bound, program.batch_size, checkpoint_every)
-    what = f"{len(chosen)} {split} images every {interval} steps"
+    what = f"{counted(len(chosen), f'{split} image')} every {counted(interval, 'step')}"
     choice = "" if every else ", which takes at most 2 % of the time"
     say(f"{'watching' if split == TEST else 'validating on'} {what}{choice}")
     judge = HeldOutBound(program.model, program.placement, chosen, bound, program.seed)

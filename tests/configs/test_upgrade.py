@@ -50,7 +50,7 @@ def test_old_run_goes_on_with_the_metrics_that_the_old_program_wrote(workdir, ca
             assert now[name] == pytest.approx(then[name], rel=ROUNDING), (then["step"], name)
     said = capsys.readouterr().out
     assert "resuming at step 4" in said
-    assert "changed since the run began" not in said
+    assert "changed since the last training here" not in said
 
 
 def test_old_run_is_loaded_with_every_field_that_is_new_since(workdir):

@@ -89,4 +89,13 @@ def test_images_that_are_not_what_the_source_says_are_refused(made, says, images
 def test_a_model_for_other_images_is_refused_with_the_setting_that_fits(capsys):
     flags = ["--exp=tests.strangers.data_npz:stripes_vp", "--set=model.pixels.levels=17"]
     assert main([*flags, "--describe"]) == 2
-    assert "model.pixels=pixels(shape=(4, 4, 1), levels=4)" in capsys.readouterr().err
+    assert "model.pixels=pixels(shape=(4, 4, 1), levels=4)'.\n" in capsys.readouterr().err
+
+
+def test_a_file_whose_levels_nobody_told_may_have_those_of_the_model(npz, capsys):
+    flags = ["--exp=tests.strangers.data_npz:stripes_vp", "--set=data.held_out=0"]
+    source = f'--set=data.source=array_file(path="{npz}")'
+    assert main([*flags, source, "--describe"]) == 2
+    error = capsys.readouterr().err
+    assert "levels=256)', or, if all values are below 4, --set data.source.levels=4." in error
+    assert main([*flags, source, "--set=data.source.levels=4", "--describe"]) == 0

@@ -52,7 +52,7 @@ def test_another_optimisation_is_asked_for_and_said():
         check(OPTIMIZATION, pytest.fail)
     said = []
     check(OPTIMIZATION, said.append, asked_for=True)
-    assert said == [f"changed since the run began: {change}" for change in OPTIMIZATION]
+    assert said == [f"changed since the last training here: {change}" for change in OPTIMIZATION]
 
 
 @pytest.mark.parametrize(("before", "after"), [(None, "0.5"), ("0.5", None)])
@@ -69,4 +69,4 @@ def test_field_that_only_one_version_has_is_said_and_not_refused(before, after):
 def test_what_a_checkpoint_does_not_depend_on_may_change(path):
     said = []
     check([Change(path, "10", "20")], said.append)
-    assert said == [f"changed since the run began: {path}: 10 → 20"]
+    assert said == [f"changed since the last training here: {path}: 10 → 20"]
