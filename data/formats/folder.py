@@ -1,7 +1,7 @@
 """The files below a folder, and how they are divided into splits; what is left out is named."""
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,23 +45,31 @@ class Splits(NamedTuple):
 
 def files_below(root: Path, suffixes: Collection[str]) -> Files:
     """All files of these suffixes (in small letters), links to files and folders followed."""
-    chosen, left_out, seen = [], {}, set()
+    chosen, left_out = [], {}
+    for path, kind in _entries(root, suffixes):
+        (chosen if kind is None else left_out.setdefault(kind, [])).append(path)
+    return Files(sorted(chosen), left_out)
+
+
+def any_file_below(root: Path, suffixes: Collection[str]) -> Path | None:
+    """One of the files that `files_below` chooses, soon found; None if there is none."""
+    return next((path for path, kind in _entries(root, suffixes) if kind is None), None)
+
+
+def _entries(root: Path, suffixes: Collection[str]) -> Iterator[tuple[Path, str | None]]:
+    """Files, and folders that are not looked into, each with what it is if it is not chosen."""
+    seen = set()
     for place, folders, names in os.walk(root, followlinks=True):
         here, real = Path(place), os.path.realpath(place)
         if real in seen:
-            left_out.setdefault("in folders that are there twice, by links", []).append(here)
             folders.clear()
+            yield here, "in folders that are there twice, by links"
             continue
         seen.add(real)
-        folders.sort()
         hidden = [name for name in folders if name.startswith(".")]
-        folders[:] = [name for name in folders if name not in hidden]
-        for name in (*sorted(names), *hidden):
-            if (kind := _left_out(here / name, suffixes)) is None:
-                chosen.append(here / name)
-            else:
-                left_out.setdefault(kind, []).append(here / name)
-    return Files(sorted(chosen), left_out)
+        folders[:] = sorted(set(folders).difference(hidden))
+        for name in sorted([*names, *hidden]):
+            yield here / name, _left_out(here / name, suffixes)
 
 
 def _left_out(file: Path, suffixes: Collection[str]) -> str | None:

@@ -13,7 +13,7 @@ import numpy as np
 from data.checksum import file_checksum
 from data.conversion import converted
 from data.formats.fit import SUFFIXES, Fit, read_header, survey
-from data.formats.folder import SPLIT_FOLDERS, Splits, files_below, split_files
+from data.formats.folder import SPLIT_FOLDERS, Splits, any_file_below, files_below, split_files
 from data.location import resolve_data_dir
 from data.recipe import Block
 from data.source import ImageData
@@ -67,8 +67,8 @@ class ImageFolder:
     def shape(self) -> tuple[int, int, int]:
         if self.crop and self.channels:
             return self.crop, self.crop, self.channels
-        splits, _ = self._files()
-        return self.fit.shape(read_header(splits.train[0]))
+        first = any_file_below(self._root, SUFFIXES) or self._files()[0].all[0]
+        return self.fit.shape(read_header(first))
 
     def load(self, data_dir: Path | None = None) -> ImageData:
         splits, left_out = self._files()
