@@ -12,6 +12,7 @@ PAGES, STRANGERS = ROOT / "docs" / "doors", ROOT / "tests" / "strangers"
 DOORS = (
     "network",
     "objective",
+    "weighting",
     "optimizer",
     "learning_rate",
     "schedule",

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from diffusion_ode.checking import check_finite
-from diffusion_ode.diffusion.calculus import derivative, integral
+from diffusion_ode.diffusion.calculus import derivative, integral, inverse
 from diffusion_ode.errors import UserError
 
 _DIFFERENCE_BELOW = 0.5  # a change of γ under which a difference of two loses digits in float32
@@ -40,6 +40,10 @@ class NoiseSchedule(abc.ABC):
     def derivative(self, time: Float[Array, "..."]) -> Float[Array, "..."]:
         """The rate γ′(t)."""
         return derivative(self.gamma, time)
+
+    def time(self, gamma: Float[Array, "..."]) -> Float[Array, "..."]:
+        """The inverse t(γ)."""
+        return inverse(self.gamma, gamma, 0.0, 1.0)
 
     def change(self, time: Float[Array, "..."], step: float) -> Float[Array, "..."]:
         """The change γ(t) − γ(t − step); a small one not by subtraction, which loses its digits."""
@@ -75,6 +79,9 @@ class LinearSchedule(NoiseSchedule):
 
     def derivative(self, time):
         return jnp.full_like(time, self.gamma_1 - self.gamma_0)
+
+    def time(self, gamma):
+        return (gamma - self.gamma_0) / (self.gamma_1 - self.gamma_0)
 
     def change(self, time, step):
         return jnp.full_like(time, (self.gamma_1 - self.gamma_0) * step)

@@ -1,4 +1,4 @@
-"""First-order flow matching under the likelihood's weighting."""
+"""First-order flow matching."""
 
 from dataclasses import dataclass, field
 
@@ -6,22 +6,25 @@ import jax
 
 from diffusion_ode.diffusion.model import Model, squared_norm
 from diffusion_ode.diffusion.time_sampling import ImportanceSampledTimes, TimeSampler
+from diffusion_ode.diffusion.weighting import LikelihoodWeighting, Weighting
 from diffusion_ode.objectives.objective import Draws, Integrand, LossTerms
+from diffusion_ode.typing import PerImage
 
 
 @dataclass(frozen=True)
 class FlowMatching:
     """The diffusion term of the variational bound, ½∫‖ε − ε̂‖² dγ, one γ per image.
 
-    Per image: (½a²/p) ‖output − target‖² with ε̂ = a · output + b · z, and p the density that γ was
-    drawn from. Its mean is the bound up to the reconstruction and prior terms, which have no
-    gradient while the end points are fixed, and so are left to evaluation.
+    Per image: (w · ½a²/p) ‖output − target‖² with ε̂ = a · output + b · z, p the density that γ was
+    drawn from, and w = 1 by default. Then its mean is the bound up to the reconstruction and prior
+    terms, which have no gradient while the end points are fixed, and so are left to evaluation.
 
     Source: Zheng et al. 2023, arXiv:2305.03935, section 3.2 and equation 15; Kingma et al. 2021,
     arXiv:2107.00630, equation 17.
     """
 
     times: TimeSampler = field(default_factory=ImportanceSampledTimes)
+    weighting: Weighting = field(default_factory=LikelihoodWeighting)
 
     def directions(self, model):
         del model
@@ -36,7 +39,7 @@ class FlowMatching:
         output = model.predict(parameters, z, draws.gamma, flag, dropout_key)
         error = output - model.target(x, draws.gamma, draws.noise)
         diffusion = diffusion_weight(model, draws) * squared_norm(error)
-        return LossTerms(diffusion, {"diffusion": diffusion}, integrand(draws, diffusion))
+        return weighted_terms(self.weighting, model, draws, diffusion)
 
 
 def draw_flow(model: Model, images, key, times_state, times: TimeSampler, probes=()) -> Draws:
@@ -53,6 +56,22 @@ def diffusion_weight(model: Model, draws: Draws):
     return model.likelihood_weight(draws.gamma) / draws.density
 
 
-def integrand(draws: Draws, diffusion) -> Integrand:
-    """The diffusion term's: its estimate f/p, times p."""
-    return Integrand(draws.gamma, diffusion * draws.density)
+def weighted_terms(
+    weighting: Weighting, model: Model, draws: Draws, diffusion: PerImage, loss=None, **parts
+) -> LossTerms:
+    """What came of each image, under a weighting.
+
+    Args:
+      weighting: w.
+      model, draws: whose γ and density they are.
+      diffusion: the bound's term, (½a²/p) ‖output − target‖².
+      loss: what w multiplies; None for the diffusion term alone.
+      parts: of the loss, to be watched beside it.
+    """
+    weight = weighting.weight(model.path, model.schedule, draws.gamma)
+    return LossTerms(
+        loss=weight * (diffusion if loss is None else loss),
+        parts={"diffusion": diffusion, **parts},
+        integrand=Integrand(draws.gamma, diffusion * draws.density, weight),
+        bound=None if weighting.is_bound else diffusion,
+    )

@@ -5,14 +5,22 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from diffusion_ode.diffusion.model import Model
 from diffusion_ode.diffusion.time_sampling import TimeSampler
+from diffusion_ode.diffusion.weighting import Weighting
 from diffusion_ode.typing import Array, Images, Key, Levels, Parameters, PerImage
 
 
 class Integrand(NamedTuple):
-    """What a time sampler learns from: the integrand of the loss at γ, nats per unit of γ."""
+    """What a time sampler learns from: the integrand at γ, nats per unit of γ.
+
+    Attributes:
+      gamma: γ.
+      value: of the bound's diffusion term.
+      weight: what the loss weights it with; None for 1.
+    """
 
     gamma: PerImage
     value: PerImage
+    weight: PerImage | None = None
 
 
 class LossTerms(NamedTuple):
@@ -22,11 +30,14 @@ class LossTerms(NamedTuple):
       loss: in nats; its mean is minimised.
       parts: in nats, by name; those that are worth watching, with images as their first axis.
       integrand: for samplers that learn; None teaches them nothing.
+      bound: in nats, what estimates the bound's diffusion term where the loss does not; it is
+        shown in the loss's place.
     """
 
     loss: PerImage
     parts: Mapping[str, Array]
     integrand: Integrand | None = None
+    bound: PerImage | None = None
 
 
 @runtime_checkable
@@ -63,6 +74,14 @@ class StatesDirections(Protocol):
     def directions(self, model: Model) -> float:
         """Along how many directions the network is differentiated, per image on average."""
         ...
+
+
+@runtime_checkable
+class Weighted(Protocol):
+    """An objective that states its weighting: under any but w = 1 its loss is no bound."""
+
+    @property
+    def weighting(self) -> Weighting: ...
 
 
 class Draws(NamedTuple):

@@ -8,15 +8,15 @@ import jax.numpy as jnp
 from diffusion_ode.checking import check_count, check_finite
 from diffusion_ode.diffusion.model import along_images, squared_norm
 from diffusion_ode.diffusion.time_sampling import ImportanceSampledTimes, TimeSampler
+from diffusion_ode.diffusion.weighting import LikelihoodWeighting, Weighting
 from diffusion_ode.errors import UserError
-from diffusion_ode.objectives.flow_matching import diffusion_weight, draw_flow, integrand
-from diffusion_ode.objectives.objective import LossTerms
+from diffusion_ode.objectives.flow_matching import diffusion_weight, draw_flow, weighted_terms
 from diffusion_ode.objectives.trace_residual import Identity, IndependentProbes, TraceResidual
 
 
 @dataclass(frozen=True)
 class SecondOrderFlowMatching:
-    """First-order loss + λ · (½a²/p) · R²/N per image, for fine-tuning.
+    """First-order loss + λ · (w · ½a²/p) · R²/N per image, for fine-tuning.
 
     At the optimum `σ tr J* = kN − a E‖output − output*‖²` (VP velocity: k = a = α; SP: k = 1/√2,
     a = √2 α). R is the difference of both sides with this batch's error in place of the
@@ -30,6 +30,7 @@ class SecondOrderFlowMatching:
       every: k; the second term is taken on every k-th image and counts k-fold. Its mean stays what
         it is and its variance grows; with one probe a step costs about 1 + 1/k first-order ones
         instead of 2.
+      weighting: w, of both terms; 1 by default.
 
     Source: Zheng et al. 2023, arXiv:2305.03935, theorem 3.3 and appendix D.
     """
@@ -38,6 +39,7 @@ class SecondOrderFlowMatching:
     weight: float = 0.1
     residual: TraceResidual = field(default_factory=IndependentProbes)
     every: int = 1
+    weighting: Weighting = field(default_factory=LikelihoodWeighting)
 
     def __post_init__(self):
         check_count("every", self.every, "1 is the whole batch")
@@ -75,10 +77,9 @@ class SecondOrderFlowMatching:
         weight = diffusion_weight(model, draws)
         diffusion = weight * squared_norm(output - target)
         second = weight * squared / model.pixels.dimensions
-        return LossTerms(
-            loss=diffusion + self.weight * second,
-            parts={"diffusion": diffusion, "second_order": second},
-            integrand=integrand(draws, diffusion),
+        loss = diffusion + self.weight * second
+        return weighted_terms(
+            self.weighting, model, draws, diffusion, loss=loss, second_order=second
         )
 
     def _residual(self, model, parameters, dropout_key, z, target, gamma, flag, probes):

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 
+from diffusion_ode.objectives.objective import Weighted
 from diffusion_ode.reporting.console import Console
 from diffusion_ode.reporting.quantities import counted
 from diffusion_ode.tasks.run import Run
@@ -31,6 +32,12 @@ def introduce(console: Console, run: Run, program: TrainProgram, images: Any) ->
     for note in manifest.notes:
         console.print(f"              {note}")
     console.print(f"  code        {running_code()}")
+    objective = program.objective
+    if isinstance(objective, Weighted) and not objective.weighting.is_bound:
+        console.print(
+            f"  loss        under {type(objective.weighting).__name__}, so no bound: bpd is the"
+            " likelihood's diffusion term of the same draws"
+        )
 
 
 def steps_in_words(before: int, taken: int, asked_for: int, batch_size: int) -> str:

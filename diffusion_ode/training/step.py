@@ -140,4 +140,6 @@ def _taught(objective: Objective, model: Model, times, terms: LossTerms):
     """The time sampler's state after a batch."""
     if terms.integrand is None:
         return times
-    return objective.times.update(times, model.schedule, *terms.integrand)
+    gamma, value, weight = terms.integrand
+    value = value if weight is None else weight * value
+    return objective.times.update(times, model.schedule, gamma, value)

@@ -23,6 +23,8 @@ def step_metrics(
 ) -> dict[str, Array]:
     """Scalars, and `BITS_BY_TIME` where the objective tells its integrand.
 
+    The bits are those of the bound, whatever the loss.
+
     Args:
       model, terms: what came of each image.
       gradients: of the mean loss in nats per dimension.
@@ -30,12 +32,15 @@ def step_metrics(
     """
     dimensions = model.pixels.dimensions
     bits = units.bits_per_dimension(terms.loss, dimensions)
+    bound = bits if terms.bound is None else units.bits_per_dimension(terms.bound, dimensions)
     metrics = {
-        "bpd": jnp.mean(bits),
+        "bpd": jnp.mean(bound),
         "loss_variance": jnp.var(bits),
         "gradient_norm": optax.tree.norm(gradients),
         "update_to_weight": optax.tree.norm(updates) / optax.tree.norm(parameters),
     }
+    if terms.bound is not None:
+        metrics["weighted_loss"] = jnp.mean(terms.loss) / dimensions
     for name, group in _groups(gradients).items():
         metrics[f"gradient_norm/{name}"] = optax.tree.norm(group)
     for name, part in terms.parts.items():

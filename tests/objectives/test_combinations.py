@@ -14,6 +14,12 @@ from diffusion_ode.diffusion.time_sampling import (
     UniformTimes,
 )
 from diffusion_ode.diffusion.uniforms import IndependentUniforms
+from diffusion_ode.diffusion.weighting import (
+    LikelihoodWeighting,
+    MonotoneWeighting,
+    SigmoidWeighting,
+    UnweightedError,
+)
 from diffusion_ode.objectives.flow_matching import FlowMatching
 from diffusion_ode.objectives.second_order_flow_matching import SecondOrderFlowMatching
 from diffusion_ode.objectives.trace_residual import (
@@ -32,10 +38,14 @@ TIMES = [
     DiscreteTimes(7),
     AdaptiveTimes(bins=4),
 ]
+WEIGHTINGS = [LikelihoodWeighting(), UnweightedError(), SigmoidWeighting(), MonotoneWeighting()]
 RESIDUALS = [SingleProbe(), IndependentProbes(), Directional(), ExactTraceResidual(5)]
 OBJECTIVES = [
-    *(FlowMatching(times) for times in TIMES),
-    *(SecondOrderFlowMatching(times=TIMES[1], residual=residual) for residual in RESIDUALS),
+    *(FlowMatching(times, weighting) for times, weighting in zip(TIMES, WEIGHTINGS, strict=True)),
+    *(
+        SecondOrderFlowMatching(times=TIMES[1], residual=residual, weighting=weighting)
+        for residual, weighting in zip(RESIDUALS, WEIGHTINGS[::-1], strict=True)
+    ),
 ]
 
 

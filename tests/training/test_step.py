@@ -14,6 +14,7 @@ from diffusion_ode.diffusion.pixels import Pixels
 from diffusion_ode.diffusion.schedule import LinearSchedule
 from diffusion_ode.diffusion.time_sampling import AdaptiveTimes
 from diffusion_ode.diffusion.variance_preserving import VariancePreserving
+from diffusion_ode.diffusion.weighting import Weighting
 from diffusion_ode.objectives.flow_matching import FlowMatching
 from diffusion_ode.objectives.objective import LossTerms
 from diffusion_ode.objectives.second_order_flow_matching import SecondOrderFlowMatching
@@ -118,10 +119,29 @@ def test_second_order_step_reports_its_parts(batch):
     assert int(state.step) == 1
 
 
+def test_a_weighted_step_minimises_its_loss_and_reports_the_bound_s_bits(batch):
+    _, plain = stepped(batch)
+    _, halved = stepped(batch, objective=FlowMatching(weighting=Half()))
+    assert float(halved["bpd"]) == pytest.approx(float(plain["bpd"]), rel=1e-6)
+    loss = 0.5 * float(plain["bpd"]) * np.log(2.0)
+    assert float(halved["weighted_loss"]) == pytest.approx(loss, rel=1e-6)
+    assert float(halved["gradient_norm"]) == pytest.approx(
+        0.5 * float(plain["gradient_norm"]), rel=1e-4
+    )
+    assert "weighted_loss" not in plain
+
+
 def test_adaptive_times_learn_within_the_step(batch):
     state, _ = stepped(batch, objective=FlowMatching(AdaptiveTimes(bins=4)), steps=2)
     assert float(state.times.count.sum()) > 0.0
     assert bool(jnp.all(jnp.isfinite(state.times.second_moment)))
+
+
+class Half(Weighting):
+    """Half of everything."""
+
+    def weight(self, path, schedule, gamma):
+        return jnp.full_like(gamma, 0.5)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,100 @@
+"""Weightings: their published forms, and that times of any density estimate the same loss."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from diffusion_ode.diffusion.cosine_schedule import CosineSchedule
+from diffusion_ode.diffusion.parameterization import (
+    DataPrediction,
+    NoisePrediction,
+    VelocityPrediction,
+)
+from diffusion_ode.diffusion.time_sampling import (
+    AdaptiveTimes,
+    ImportanceSampledTimes,
+    UniformTimes,
+)
+from diffusion_ode.diffusion.variance_preserving import VariancePreserving
+from diffusion_ode.diffusion.weighting import (
+    EdmWeighting,
+    LikelihoodWeighting,
+    MinSnrWeighting,
+    MonotoneWeighting,
+    SigmoidWeighting,
+    UnweightedError,
+)
+from diffusion_ode.errors import UserError
+from diffusion_ode.objectives.flow_matching import FlowMatching
+from tests.gaussian_oracle import draw_data, exact_model, gaussian, in_float32, name_of
+
+PATH, COSINE, GAMMA = VariancePreserving(), CosineSchedule(-9.0, 5.0), np.linspace(-8.0, 4.0, 25)
+LAMBDA = -GAMMA
+# Kingma and Gao 2023, arXiv:2303.00848, table 1, up to constant factors.
+PUBLISHED = {
+    UnweightedError(NoisePrediction()): 1 / np.cosh(LAMBDA / 2),
+    UnweightedError(VelocityPrediction()): np.exp(-LAMBDA / 2),
+    UnweightedError(DataPrediction()): np.exp(-LAMBDA) / np.cosh(LAMBDA / 2),
+    MinSnrWeighting(): np.minimum(1.0, 5.0 * np.exp(-LAMBDA)) / np.cosh(LAMBDA / 2),
+    EdmWeighting(): np.exp(-0.5 * ((LAMBDA - 2.4) / 2.4) ** 2) * (np.exp(-LAMBDA) + 0.25),
+    SigmoidWeighting(2.0): 1.0 / (1.0 + np.exp(LAMBDA - 2.0)),
+    LikelihoodWeighting(): np.ones_like(LAMBDA),
+}
+
+
+def weight(weighting):
+    return np.asarray(weighting.weight(PATH, COSINE, jnp.asarray(GAMMA, jnp.float32)))
+
+
+@pytest.mark.parametrize("weighting", PUBLISHED, ids=lambda w: f"{w}".replace("()", ""))
+def test_weights_are_proportional_to_the_published_ones(weighting, strict):
+    ratio = weight(weighting) / PUBLISHED[weighting]
+    np.testing.assert_allclose(ratio, ratio[0], rtol=2e-4)
+
+
+def test_only_the_likelihood_s_weighting_is_a_bound():
+    assert [w for w in PUBLISHED if w.is_bound] == [LikelihoodWeighting()]
+
+
+def test_a_monotone_weighting_follows_the_other_up_to_its_peak_and_stays_there(strict):
+    other, monotone = weight(EdmWeighting()), weight(MonotoneWeighting(EdmWeighting()))
+    assert other.argmax() < len(other) - 1, "or nothing would have to be made monotone"
+    np.testing.assert_allclose(monotone, np.maximum.accumulate(other), rtol=5e-3)
+    assert np.all(np.diff(monotone) >= -1e-3 * monotone[1:])  # as fine as its grid
+
+
+@pytest.mark.parametrize("weighting", [SigmoidWeighting(), UnweightedError()], ids=name_of)
+def test_every_sampler_estimates_the_weighted_integral_of_gaussian_data(weighting):
+    data = in_float32(gaussian())
+    model = exact_model(PATH, VelocityPrediction())
+    levels = draw_data(data, 4096).reshape(-1, 2, 2, 1).astype(np.float32)
+    gamma = np.linspace(-6.0, 5.0, 2001)
+    alpha, sigma = (np.asarray(f(jnp.asarray(gamma)))[:, None] for f in (PATH.alpha, PATH.sigma))
+    left = np.sum(alpha**2 * data["variance"] / (alpha**2 * data["variance"] + sigma**2), axis=1)
+    at = np.asarray(weighting.weight(PATH, model.schedule, jnp.asarray(gamma, jnp.float32)))
+    exact, bound = np.trapezoid(0.5 * at * left, gamma), np.trapezoid(0.5 * left, gamma)
+    for times in (UniformTimes(), ImportanceSampledTimes(), AdaptiveTimes(bins=8)):
+        objective = FlowMatching(times, weighting)
+        draws = objective.draw(model, levels, jax.random.key(0), times.init())
+        terms = objective.loss(model, data, levels, jnp.zeros(len(levels)), draws, None)
+        for found, expected in ((terms.loss, exact), (terms.bound, bound)):
+            error = np.std(found) / np.sqrt(len(levels))
+            assert abs(np.mean(found) - expected) < 4.0 * error
+            assert error < 0.05 * expected
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: SigmoidWeighting(float("nan")),
+        lambda: EdmWeighting(log_sigma_deviation=0.0),
+        lambda: MinSnrWeighting(-5.0),
+        lambda: dataclasses.replace(EdmWeighting(), data_deviation=float("inf")),
+    ],
+)
+def test_what_is_no_weight_is_refused(made):
+    with pytest.raises(UserError, match=r"not (finite|positive): give"):
+        made()
