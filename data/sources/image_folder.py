@@ -73,12 +73,11 @@ class ImageFolder:
     def load(self, data_dir: Path | None = None) -> ImageData:
         splits, left_out = self._files()
         folder = resolve_data_dir(data_dir)
-        version = self._version(splits, left_out, folder)
-        notes = []
+        version = self._version(splits, folder)
+        notes = ()
         if not is_prepared(folder, f"{self.name}-{version}"):
-            changed = survey(self.fit, splits.all)
-            notes = [splits.in_words, *self._labels(splits.all)]
-            notes += [*self._counted("converted", changed), *self._counted("left out", left_out)]
+            changed = self._counted("converted", survey(self.fit, splits.all))
+            notes = (splits.in_words, *self._labels(splits.all), *changed)
         images = converted(
             self,
             version,
@@ -88,7 +87,12 @@ class ImageFolder:
             },
             folder,
             origin=str(self._root),
-            notes=tuple(notes),
+            notes=notes,
+        )
+        # Files that are no pictures come and go, and no picture is converted anew for them.
+        notes = (*images.manifest.notes, *self._counted("left out", left_out))
+        images = dataclasses.replace(
+            images, manifest=dataclasses.replace(images.manifest, notes=notes)
         )
         if not splits.validation:
             return images
@@ -113,14 +117,14 @@ class ImageFolder:
             )
         return splits, files.left_out | {"outside the splits' folders": splits.left_out}
 
-    def _version(self, splits: Splits, left_out: Mapping[str, list[Path]], data_dir: Path) -> str:
-        """Text that changes with all pictures' content, and with what else the summary tells.
+    def _version(self, splits: Splits, data_dir: Path) -> str:
+        """Text that changes with all pictures' content, and with what is told of them.
 
         Content is read once: thereafter inodes and times of change, which no program can set, stand
         for it.
         """
         names = [[file.relative_to(self._root).as_posix() for file in part] for part in splits[:3]]
-        facts = (self.fit, names, splits.in_words, sorted(map(str, left_out.items())))
+        facts = (self.fit, names, splits.in_words)
         stats = [file.stat() for file in splits.all]
         known = _digest(facts, [(s.st_dev, s.st_ino, s.st_size, s.st_ctime_ns) for s in stats])
         note = data_dir / ".listings" / known

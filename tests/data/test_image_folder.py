@@ -128,6 +128,18 @@ def test_the_same_pictures_elsewhere_are_converted_no_second_time(load, folder, 
     assert len(list((tmp_path / "data").glob("image_folder-*"))) == 1
 
 
+def test_other_files_come_and_go_and_nothing_is_converted_anew(folder, tmp_path):
+    save_numbered(folder, 3)
+    data_dir = folder / "prepared"  # whose files are other files, too
+    first = ImageFolder(str(folder)).load(data_dir)
+    (folder / "notes.txt").write_text("")
+    again = ImageFolder(str(folder)).load(data_dir)
+    assert len(list(data_dir.glob("image_folder-*"))) == 1
+    assert again.fingerprint == first.fingerprint
+    assert "left out: 1 .txt, such as notes.txt" in again.manifest.notes
+    assert "left out: 1 .txt, such as notes.txt" not in first.manifest.notes
+
+
 def test_pictures_of_every_format_are_taken_whatever_their_suffix(load, folder):
     options = {"png": {}, "JPG": {}, "jpeg": {}, "webp": {"lossless": True}, "bmp": {}}
     options |= {"tif": {}, "TIFF": {"compression": "tiff_lzw"}}
