@@ -20,10 +20,11 @@ from diffusion_ode.diffusion.parameterization import (
 from diffusion_ode.diffusion.pixels import Pixels
 from diffusion_ode.diffusion.schedule import LinearSchedule
 from diffusion_ode.diffusion.straight_path import StraightPath
+from diffusion_ode.diffusion.sub_variance_preserving import SubVariancePreserving
 from diffusion_ode.diffusion.variance_exploding import VarianceExploding
 from diffusion_ode.diffusion.variance_preserving import VariancePreserving
 
-PATHS = [VariancePreserving(), StraightPath(), VarianceExploding()]
+PATHS = [VariancePreserving(), StraightPath(), VarianceExploding(), SubVariancePreserving()]
 PARAMETERIZATIONS = [VelocityPrediction(), NoisePrediction(), DataPrediction()]
 
 
