@@ -64,7 +64,7 @@ class Augmented:
 
 @runtime_checkable
 class Augmentation(Protocol):
-    """A random change of images that the network is told of by a flag."""
+    """A random change of images, of which a flag tells the network what it must know."""
 
     def check(self, shape: tuple[int, int, int]) -> None:
         """Raise a UserError if images of this shape cannot be augmented so."""
@@ -73,6 +73,22 @@ class Augmentation(Protocol):
     def apply(self, images: np.ndarray, keys: Keys) -> Augmented:
         """Augmented copies of images uint8 [b,h,w,c]."""
         ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Flip:
+    """Left to right with probability ½, which the network is not told of: the flag is always 0.
+
+    So what it learns is the density of the images and their mirror images together.
+    """
+
+    def check(self, shape: tuple[int, int, int]) -> None:
+        del shape
+
+    def apply(self, images: np.ndarray, keys: Keys) -> Augmented:
+        flipped = keys.integers(0, 2).astype(bool)[:, None, None, None]
+        images = np.where(flipped, images[:, :, ::-1], images)
+        return Augmented(images, np.zeros(len(images), np.float32))
 
 
 @dataclasses.dataclass(frozen=True)

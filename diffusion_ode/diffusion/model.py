@@ -1,10 +1,11 @@
 """A diffusion ODE on paper: what it is made of."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
 
+from diffusion_ode.diffusion.input_scaling import AsItIs, InputScaling
 from diffusion_ode.diffusion.parameterization import Parameterization
 from diffusion_ode.diffusion.path import Path
 from diffusion_ode.diffusion.pixels import Pixels
@@ -28,6 +29,7 @@ class Model:
     parameterization: Parameterization
     network: Network
     pixels: Pixels
+    input_scaling: InputScaling = field(default_factory=AsItIs)
 
     def init(self, key: Key) -> Parameters:
         """Fresh network parameters."""
@@ -44,12 +46,13 @@ class Model:
     ) -> Images:
         """The network's output at γ; with dropout if a key for it is given."""
         rngs = None if dropout_key is None else {"dropout": dropout_key}
+        scale = self.input_scaling.factor(self.path, gamma)
         return self.network.apply(
             {"params": parameters},
-            z,
+            along_images(scale) * z,
             self.schedule.network_time(gamma),
             flag,
-            self.path.sigma(gamma),
+            scale * self.path.sigma(gamma),
             deterministic=dropout_key is None,
             rngs=rngs,
         )

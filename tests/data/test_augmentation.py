@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from data.augmentation import FlipRotate, Keys
+from data.augmentation import Flip, FlipRotate, Keys
 from diffusion_ode.errors import UserError
 
 
@@ -28,6 +28,15 @@ def test_flag_is_zero_exactly_where_nothing_was_done(augmentation, unchanged):
     np.testing.assert_array_equal(augmented.flag == 0, same)
     assert augmented.flag.dtype == np.float32
     assert abs(same.mean() - unchanged) < 0.01
+
+
+def test_a_flip_comes_every_other_time_and_is_told_to_nobody():
+    images = numbered(20_000)
+    augmented = Flip().apply(images, keys(len(images)))
+    same = (augmented.images == images).all((1, 2, 3))
+    assert abs(same.mean() - 0.5) < 0.02
+    np.testing.assert_array_equal(augmented.images[~same], images[~same][:, :, ::-1])
+    assert not augmented.flag.any()
 
 
 def test_each_change_comes_with_its_published_probability():

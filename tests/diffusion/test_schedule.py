@@ -9,6 +9,8 @@ import pytest
 
 from diffusion_ode.diffusion.cosine_schedule import CosineSchedule
 from diffusion_ode.diffusion.schedule import LinearSchedule, NoiseSchedule
+from diffusion_ode.diffusion.straight_path import StraightPath
+from diffusion_ode.diffusion.straight_schedule import StraightSchedule
 from diffusion_ode.diffusion.time_sampling import (
     AdaptiveTimes,
     DiscreteTimes,
@@ -44,6 +46,20 @@ def test_cosine_schedule_walks_the_quarter_circle_in_equal_steps():
         np.testing.assert_allclose(gamma[jnp.asarray([0, -1])], [-13.3, 5.0], rtol=1e-12)
         angle = VariancePreserving().natural_time(gamma)
         np.testing.assert_allclose(np.diff(angle), np.diff(angle)[0], rtol=1e-9)
+
+
+def test_straight_schedule_walks_the_straight_path_in_equal_steps_in_float32_as_in_float64():
+    schedule = StraightSchedule(-13.3, 13.3)
+    single = np.asarray(schedule.gamma(jnp.asarray(U, jnp.float32)), np.float64)
+    with jax.enable_x64(True):
+        time = jnp.linspace(0.0, 1.0, 11)
+        gamma = schedule.gamma(time)
+        np.testing.assert_allclose(gamma[jnp.asarray([0, -1])], [-13.3, 13.3], rtol=1e-9)
+        sigma = StraightPath().sigma(gamma)
+        np.testing.assert_allclose(np.diff(sigma), np.diff(sigma)[0], rtol=1e-9)
+        rate = jax.vmap(jax.grad(schedule.gamma))(jnp.asarray(U))
+        np.testing.assert_allclose(schedule.derivative(jnp.asarray(U)), rate, rtol=1e-9)
+        np.testing.assert_allclose(single, schedule.gamma(jnp.asarray(U)), atol=2e-4)
 
 
 @pytest.mark.parametrize("times", [UniformTimes(), DiscreteTimes(10)], ids=str)

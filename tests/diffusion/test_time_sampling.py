@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from diffusion_ode.diffusion.normal_times import NormalTimes
 from diffusion_ode.diffusion.schedule import LinearSchedule
 from diffusion_ode.diffusion.straight_path import StraightPath
 from diffusion_ode.diffusion.time_sampling import (
@@ -42,7 +43,9 @@ def bell(gamma):
 
 @pytest.mark.parametrize("path", PATHS, ids=name_of)
 @pytest.mark.parametrize(
-    "times", [UniformTimes(), ImportanceSampledTimes(), AdaptiveTimes(bins=16)], ids=name_of
+    "times",
+    [UniformTimes(), ImportanceSampledTimes(), AdaptiveTimes(bins=16), NormalTimes(-4.0, 4.0)],
+    ids=name_of,
 )
 def test_density_of_the_drawn_gamma_is_the_slope_of_its_distribution(path, times):
     state = times.init()
@@ -84,6 +87,17 @@ def test_discrete_times_weigh_every_step_by_its_own_change_of_signal_to_noise():
         gamma = np.linspace(-13.3, 5.0, 11)
         assert np.allclose(drawn.gamma, gamma[1:])
         assert np.allclose(1 / drawn.density, 10 * np.expm1(np.diff(gamma)))
+
+
+def test_normal_times_are_logit_normal_on_the_straight_path_and_those_of_edm():
+    u = (np.arange(20_000) + 0.5) / 20_000
+    gamma = NormalTimes(0.0, 2.0).sample((), PATHS[1], LinearSchedule(-30.0, 30.0), u).gamma
+    sigma = np.asarray(PATHS[1].sigma(gamma), np.float64)
+    logit = np.log(sigma) - np.log1p(-sigma)
+    assert (logit.mean(), logit.std()) == pytest.approx((0.0, 1.0), abs=2e-3)
+    gamma = NormalTimes(-2.4, 2.4).sample((), PATHS[2], LinearSchedule(-30.0, 30.0), u).gamma
+    log_sigma = np.log(np.asarray(PATHS[2].sigma(gamma), np.float64))  # of x + σε
+    assert (log_sigma.mean(), log_sigma.std()) == pytest.approx((-1.2, 1.2), abs=2e-3)
 
 
 @pytest.mark.parametrize("batch", [1, 3, 7, 49, 100, 128, 1000])
@@ -180,6 +194,7 @@ def test_an_adaptive_sampler_survives_integrands_without_measure(strange):
         (lambda: AdaptiveTimes(bins=0), "bins = 0"),
         (lambda: AdaptiveTimes(uniform_share=0.0), "uniform_share = 0.0"),
         (lambda: AdaptiveTimes(decay=1.0), "decay = 1.0"),
+        (lambda: NormalTimes(deviation=0.0), "deviation = 0.0"),
         (lambda: LinearSchedule(5.0, 5.0), "gamma_0 = 5.0"),
         (lambda: LinearSchedule(float("nan"), 5.0), "gamma_0 = nan"),
     ],

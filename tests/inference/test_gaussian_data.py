@@ -10,6 +10,7 @@ from diffusion_ode.diffusion.integration_variable import (
     LogSnrVariable,
     NaturalVariable,
 )
+from diffusion_ode.diffusion.normal_times import NormalTimes
 from diffusion_ode.diffusion.parameterization import NoisePrediction, VelocityPrediction
 from diffusion_ode.diffusion.time_sampling import (
     AdaptiveTimes,
@@ -207,6 +208,7 @@ def test_bound_of_t_steps_has_its_closed_form_and_tends_to_the_integral(steps):
         UniformTimes(),
         ImportanceSampledTimes(IndependentUniforms()),
         AdaptiveTimes(bins=16),
+        NormalTimes(-0.5, 3.0),
     ],
     ids=str,
 )

@@ -20,12 +20,15 @@ from diffusion_ode.diffusion.dequantization import (
     UniformDequantization,
     VariationalDequantization,
 )
+from diffusion_ode.diffusion.input_scaling import AsItIs, UnitVariance
 from diffusion_ode.diffusion.model import Model
 from diffusion_ode.diffusion.parameterization import VelocityPrediction
 from diffusion_ode.diffusion.pixels import Pixels
 from diffusion_ode.diffusion.schedule import LinearSchedule
 from diffusion_ode.diffusion.straight_path import StraightPath
+from diffusion_ode.diffusion.sub_variance_preserving import SubVariancePreserving
 from diffusion_ode.diffusion.time_sampling import DiscreteTimes
+from diffusion_ode.diffusion.variance_exploding import VarianceExploding
 from diffusion_ode.diffusion.variance_preserving import VariancePreserving
 from diffusion_ode.errors import UserError
 from diffusion_ode.evaluation.reference_quirks import ReferenceQuirks, SummedWeights
@@ -50,6 +53,7 @@ DEQUANTIZATIONS = [
     TruncatedNormalDequantization(),
 ]
 PATHS = [VariancePreserving(), StraightPath()]
+SCORE_ODE = [SubVariancePreserving(), VarianceExploding()]
 
 
 class RandomNetwork(nn.Module):
@@ -76,8 +80,9 @@ class Kept:
 
 
 def random_model(path):
-    schedule = LinearSchedule(GAMMA_0, 5.0)
-    model = Model(path, schedule, VelocityPrediction(), RandomNetwork(), Pixels(SHAPE, LEVELS))
+    schedule, pixels = LinearSchedule(GAMMA_0, 5.0), Pixels(SHAPE, LEVELS)
+    scaling = UnitVariance() if path == VarianceExploding() else AsItIs()
+    model = Model(path, schedule, VelocityPrediction(), RandomNetwork(), pixels, scaling)
     return model, model.init(jax.random.key(7))
 
 
@@ -103,7 +108,11 @@ def log_weights(path, dequantization):
     return np.asarray(kept.log_weights)
 
 
-@pytest.fixture(scope="module", params=itertools.product(PATHS, DEQUANTIZATIONS), ids=str)
+ALPHABETS = [*itertools.product(PATHS, DEQUANTIZATIONS)]
+ALPHABETS += itertools.product(SCORE_ODE, DEQUANTIZATIONS[2:])
+
+
+@pytest.fixture(scope="module", params=ALPHABETS, ids=str)
 def weights(request):
     return log_weights(*request.param)
 
@@ -195,7 +204,7 @@ def test_an_image_is_judged_alike_whatever_others_are_judged_with_it():
 # mean of exp(−bound) over draws may exceed P(k): the diffusion term of a draw is a Monte Carlo
 # estimate of an integral, not minus the logarithm of an unbiased weight.
 @pytest.mark.parametrize("times", [None, DiscreteTimes(20)], ids=["continuous", "20 steps"])
-@pytest.mark.parametrize("path", PATHS, ids=str)
+@pytest.mark.parametrize("path", PATHS + SCORE_ODE, ids=str)
 def test_variational_bound_gives_all_images_together_at_most_one(path, times):
     model, parameters = random_model(path)
     options = {} if times is None else {"times": times}
