@@ -90,7 +90,7 @@ def test_discrete_times_weigh_every_step_by_its_own_change_of_signal_to_noise():
 
 
 def test_normal_times_are_logit_normal_on_the_straight_path_and_those_of_edm():
-    u = (np.arange(20_000) + 0.5) / 20_000
+    u = (jnp.arange(20_000) + 0.5) / 20_000
     gamma = NormalTimes(0.0, 2.0).sample((), PATHS[1], LinearSchedule(-30.0, 30.0), u).gamma
     sigma = np.asarray(PATHS[1].sigma(gamma), np.float64)
     logit = np.log(sigma) - np.log1p(-sigma)

@@ -12,10 +12,10 @@ def test_pieces_of_strangers_are_set_by_their_dotted_names(tmp_path):
         tmp_path,
         "--exp=digits_vp",
         "--set=train.objective=tests.strangers.objective.SimpleLoss()",
-        "--set=model.path=tests.strangers.path.SubVariancePreserving()",
+        "--set=model.path=tests.strangers.path.PowerPath()",
     )
     assert walked.steps == [1, 2, 3, 4]
     with pytest.raises(UserError, match=r"trusted=\('tests\.strangers\.path',\)"):
         DiffusionModel.load(walked.workdir)
     model = DiffusionModel.load(walked.workdir, trusted=("tests.strangers",))
-    assert type(model.model.path).__name__ == "SubVariancePreserving"
+    assert type(model.model.path).__name__ == "PowerPath"

@@ -152,7 +152,8 @@ def test_takes_says_what_a_field_takes(annotation, expected):
 
 def test_takes_names_the_pieces_of_a_protocol_wherever_they_live():
     assert takes(DiffusionPath) == (
-        "a Path, e.g. StraightPath(), VarianceExploding() or VariancePreserving()"
+        "a Path, e.g. StraightPath(), SubVariancePreserving(), VarianceExploding() or"
+        " VariancePreserving()"
     )
     assert takes(Network) == "a Network, e.g. UNet()"
     assert takes(Source).startswith("a Source, e.g. ArrayFile(path=…), Cifar10(), Digits()")
