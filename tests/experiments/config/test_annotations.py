@@ -143,7 +143,7 @@ def test_what_does_not_fit_is_told_apart(value, annotation):
         (Objective, "an Objective, e.g. FlowMatching() or SecondOrderFlowMatching()"),
         (AdamW, "AdamW()"),
         (Data, "Data(source=…)"),
-        (Augmentation | None, "an Augmentation, e.g. FlipRotate(), or None"),
+        (Augmentation | None, "an Augmentation, e.g. Flip() or FlipRotate(), or None"),
     ],
 )
 def test_takes_says_what_a_field_takes(annotation, expected):
