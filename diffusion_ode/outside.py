@@ -1,9 +1,13 @@
 """Modules from outside the repository, which the command line names as `module:name`."""
 
 import importlib
+from pathlib import Path
 from types import ModuleType
 
 from diffusion_ode.errors import UserError
+
+SOURCES: dict[str, bytes] = {}
+"""By module, the files of those that were named, as they were when they were imported."""
 
 
 def outside_module(reference: str, what: str) -> ModuleType:
@@ -20,7 +24,10 @@ def outside_module(reference: str, what: str) -> ModuleType:
     try:
         if not all(map(str.isidentifier, module.split("."))):
             raise ModuleNotFoundError(name=module)
-        return importlib.import_module(module)
+        found = importlib.import_module(module)
+        if found.__file__ is not None:
+            SOURCES.setdefault(module, Path(found.__file__).read_bytes())
+        return found
     except ModuleNotFoundError as error:
         missing = error.name
         if missing and not f"{module}.".startswith(f"{missing}."):

@@ -36,7 +36,7 @@ from diffusion_ode.tasks.run import Run
 from diffusion_ode.tasks.subject import Source, Subject
 from diffusion_ode.tasks.task_result import TaskResult
 from diffusion_ode.training.data_identity import DataIdentity, check_data
-from diffusion_ode.workdir.code import running_code
+from diffusion_ode.workdir.code import code_facts
 from diffusion_ode.workdir.lock import workdir_lock
 from diffusion_ode.workdir.result_files import write_json
 
@@ -131,7 +131,7 @@ class Evaluate:
                     "checkpoint": {"step": loaded.step, "digest": loaded.facts["digest"]},
                     "code": {
                         "trained": loaded.facts.get("code"),
-                        "judged": running_code().facts(),
+                        "judged": code_facts(),
                     },
                     "seed": self.seed,
                     "config": run.document,

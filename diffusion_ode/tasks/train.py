@@ -48,7 +48,7 @@ from diffusion_ode.training.validation import (
     validation_curve,
 )
 from diffusion_ode.training.warm_start import WarmStart
-from diffusion_ode.workdir.code import running_code
+from diffusion_ode.workdir.code import code_facts
 from diffusion_ode.workdir.lock import workdir_lock
 
 
@@ -151,7 +151,7 @@ class Train:
                     )
                 )
 
-            images, code = run.load_data(), running_code().facts()
+            images, code = run.load_data(), code_facts()
             data = DataIdentity(images.manifest.name, images.fingerprint)
             program = self.program(run.experiment)
             introduce(console, run, program, images)

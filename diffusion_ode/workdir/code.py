@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from diffusion_ode.outside import SOURCES
 from diffusion_ode.workdir.files import replace_atomically
 
 MAX_DIFF_BYTES = 1 << 20  # of text; more is no longer a change that somebody reads
@@ -65,6 +66,24 @@ class Code:
 def running_code() -> Code:
     """The code of this process."""
     return code_in(Path(__file__).parents[2])
+
+
+def code_facts() -> dict[str, Any]:
+    """The running code for JSON, with the files in `code/` of what was named from outside it."""
+    outside = {module: _kept(module, source) for module, source in SOURCES.items()}
+    return running_code().facts() | ({"outside": outside} if outside else {})
+
+
+def keep_code(workdir: Path) -> None:
+    """Writes to the workdir what git does not know: changes, and modules named from outside."""
+    running_code().keep_changes(workdir)
+    for module, source in SOURCES.items():
+        with replace_atomically(workdir / _kept(module, source), "wb") as file:
+            file.write(source)
+
+
+def _kept(module: str, source: bytes) -> str:
+    return f"code/{module}-{hashlib.sha256(source).hexdigest()[:_SHORT]}.py"
 
 
 def code_in(root: Path) -> Code:

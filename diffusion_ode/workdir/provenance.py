@@ -15,7 +15,7 @@ from typing import Any
 
 from diffusion_ode.distributed import processes
 from diffusion_ode.errors import UserError
-from diffusion_ode.workdir.code import running_code
+from diffusion_ode.workdir.code import code_facts, keep_code
 from diffusion_ode.workdir.files import held
 from diffusion_ode.workdir.result_files import write_json
 
@@ -47,7 +47,7 @@ class LaunchRecord:
             self._begun = True
             self._write()
             if self._path is not None:
-                running_code().keep_changes(self._path.parent)
+                keep_code(self._path.parent)
 
     def add(self, facts: Mapping[str, Any]) -> None:
         """More facts; they are written once it has begun."""
@@ -125,7 +125,7 @@ def _circumstances() -> dict[str, Any]:
         "host": socket.gethostname(),
         "process": os.getpid(),
         "started": _now(),
-        "code": running_code().facts(),
+        "code": code_facts(),
         "versions": {"python": platform.python_version(), **_versions()},
     }
 

@@ -17,7 +17,7 @@ from diffusion_ode.training.beginning import begin
 from diffusion_ode.training.data_identity import DataIdentity
 from diffusion_ode.training.sharding import Mesh
 from diffusion_ode.training.warm_start import WarmStart
-from diffusion_ode.workdir.code import running_code
+from diffusion_ode.workdir.code import code_facts
 from diffusion_ode.workdir.result_files import read_json
 from tests.tasks.conftest import experiment, run_in
 
@@ -52,9 +52,9 @@ def test_checkpoint_knows_the_data_it_was_made_from(trained_workdir):
 
 def test_checkpoint_knows_the_code_and_the_seed_it_was_made_with(trained_workdir):
     facts = read_records(trained_workdir / "checkpoints" / "2").facts
-    assert (facts["code"], facts["seed"]) == (running_code().facts(), 0)
+    assert (facts["code"], facts["seed"]) == (code_facts(), 0)
     (note,) = read_json(trained_workdir / "history.json")["settings"]
-    assert (note["after_step"], note["code"]) == (0, running_code().facts())
+    assert (note["after_step"], note["code"]) == (0, code_facts())
 
 
 def test_a_run_that_has_what_it_is_asked_for_trains_nothing_and_says_so(trained_workdir, tmp_path):

@@ -4,9 +4,9 @@ import subprocess
 
 import pytest
 
-from diffusion_ode import __version__
+from diffusion_ode import __version__, outside
 from diffusion_ode.workdir import code
-from diffusion_ode.workdir.code import code_in, running_code
+from diffusion_ode.workdir.code import code_facts, code_in
 from diffusion_ode.workdir.provenance import recorded
 from diffusion_ode.workdir.result_files import read_json
 
@@ -74,4 +74,18 @@ def test_a_launch_names_its_code(tmp_path):
     with recorded(tmp_path, task="train"):
         pass
     (launch,) = read_json(tmp_path / "run.json")["launches"]
-    assert launch["code"] == running_code().facts()
+    assert launch["code"] == code_facts()
+
+
+def test_a_module_from_outside_is_kept_as_it_was_when_it_was_imported(tmp_path, monkeypatch):
+    monkeypatch.setattr(code, "SOURCES", {})
+    monkeypatch.setattr(outside, "SOURCES", code.SOURCES)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "of_my_own.py").write_text("a = 1\n")
+    outside.outside_module("of_my_own:a", "piece")
+    (tmp_path / "of_my_own.py").write_text("a = 2\n")
+    with recorded(tmp_path / "run", task="train"):
+        pass
+    (launch,) = read_json(tmp_path / "run" / "run.json")["launches"]
+    kept = launch["code"]["outside"]["of_my_own"]
+    assert (tmp_path / "run" / kept).read_text() == "a = 1\n"
