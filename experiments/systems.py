@@ -16,6 +16,14 @@ I_DODE = "Zheng et al. 2023, arXiv:2305.03935"
 THEOREM = f"{I_DODE}, theorem 3.3"
 
 _NO_CODE_LENGTH = "the figure is a valid code length only without it"
+# What every published system does otherwise when its ODE is solved.
+SOLVED_OTHERWISE = {
+    "evaluate.ode.solver": Departure("RK45", "needs fewer evaluations for the same error"),
+    "evaluate.ode.controller": Departure(
+        "rtol = atol = 1e-5, the whole batch as one state",
+        "each image has its own steps, so that its figure does not depend on the batch",
+    ),
+}
 # What `published` sets otherwise than Zheng et al. and their program.
 DEPARTURES = {
     "train.validate_every": Departure(
@@ -24,11 +32,7 @@ DEPARTURES = {
     "train.validation_images": Departure(
         "100 batches", "always the same images, times and noise: the curve's wiggle is the model's"
     ),
-    "evaluate.ode.solver": Departure("RK45", "needs fewer evaluations for the same error"),
-    "evaluate.ode.controller": Departure(
-        "rtol = atol = 1e-5, the whole batch as one state",
-        "each image has its own steps, so that its figure does not depend on the batch",
-    ),
+    **SOLVED_OTHERWISE,
     "evaluate.quirks.no_log_count": Departure(True, f"K draws without − log K: {_NO_CODE_LENGTH}"),
     "evaluate.quirks.decoder_divides_twice": Departure(
         True, f"the decoder's second division by α0: {_NO_CODE_LENGTH}"
