@@ -1,0 +1,213 @@
+"""The systems that the paper stands on at one budget: the same network, images, batches and steps.
+
+    python -m benchmarks.relatives runs/relatives [--data=digits] [--seeds=0,1,2]
+
+Trains and judges each system under every seed, and writes `DATA.md` into the folder. ScoreODE's
+second and third order go on from a run of the first that has two thirds of the steps. Every run is
+an ordinary workdir in the folder, so that a second call makes only what is missing. Differences
+from i-DODE on the variance-preserving path are paired, image by image and seed by seed; their
+intervals are Student's over the seeds' means, and over the images where there is one seed.
+"""
+
+import argparse
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import fiddle as fdl
+from scipy import stats
+
+from benchmarks.measuring import machine, markdown_table
+from diffusion_ode.evaluation.evaluated import Evaluated, finished
+from experiments.flow_matching import flow_matching
+from experiments.registry import experiment
+from experiments.score_ode import high_order, score_ode
+
+
+class Data(NamedTuple):
+    """Steps, and what a run of them on this data set sets besides."""
+
+    num_steps: int
+    settings: tuple[str, ...]
+
+
+class System(NamedTuple):
+    """What a row of the table is called, its experiment (DATA_…), and the run that it goes on from.
+
+    Without `before` it takes all the steps; with it the last third.
+    """
+
+    title: str
+    experiment: str
+    before: str | None = None
+    share: float = 1.0
+
+
+DATA = {
+    "digits": Data(300, ("model.network.blocks=1", "evaluate.num_images=100")),
+    "photos_16": Data(600, ("model.network.blocks=1", "evaluate.num_images=100")),
+}
+_SHARED = (
+    *("train.pictures_every=None", "train.validation_images=0", "train.log_every=10"),
+    *("evaluate.error_images=0", "evaluate.bound.draws=16", "after_training=('evaluate',)"),
+)
+SYSTEMS = {
+    "vp": System("i-DODE, VP", "vp"),
+    "sp": System("i-DODE, SP", "sp"),
+    "vdm": System("VDM, learned schedule", "vdm"),
+    "flow_matching": System("Flow Matching", "flow_matching"),
+    "score_ode_1": System("ScoreODE, first order", "score_ode_1"),
+    "begun": System("", "score_ode_1", share=2 / 3),
+    "score_ode_2": System("ScoreODE, to the second", "score_ode_2", "begun", 1 / 3),
+    "score_ode_3": System("ScoreODE, to the third", "score_ode_3", "begun", 1 / 3),
+}
+_BASE = "vp"
+FIGURES = ("ode", "bound")
+
+
+@experiment(parent="photos_16_vp")
+def photos_16_flow_matching(config: fdl.Config) -> fdl.Config:
+    """As digits_flow_matching."""
+    return flow_matching(config)
+
+
+@experiment(parent="photos_16_vp")
+def photos_16_score_ode_1(config: fdl.Config) -> fdl.Config:
+    """As digits_score_ode_1."""
+    return score_ode(config)
+
+
+@experiment(parent="photos_16_score_ode_1")
+def photos_16_score_ode_2(config: fdl.Config) -> fdl.Config:
+    """As digits_score_ode_2."""
+    return high_order(config, 2, "photos_16_score_ode_1", 500, 32)
+
+
+@experiment(parent="photos_16_score_ode_1")
+def photos_16_score_ode_3(config: fdl.Config) -> fdl.Config:
+    """As digits_score_ode_3."""
+    return high_order(config, 3, "photos_16_score_ode_1", 500, 32)
+
+
+def main() -> None:
+    """Makes what is missing, and the table anew after every run."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--data", choices=tuple(DATA), default="digits")
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--systems", default=",".join(SYSTEMS), help=f"of {', '.join(SYSTEMS)}")
+    arguments = parser.parse_args()
+    seeds, names = arguments.seeds.split(","), arguments.systems.split(",")
+    for seed in seeds:
+        for name in names:
+            make(arguments.folder, arguments.data, name, seed)
+            written = table(arguments.folder, arguments.data)
+            (arguments.folder / f"{arguments.data}.md").write_text(written, encoding="utf-8")
+    print(written)
+
+
+def make(folder: Path, data: str, name: str, seed: str) -> None:
+    """Trains and judges one run, unless it is there."""
+    system, workdir = SYSTEMS[name], folder / f"{data}-{name}-{seed}"
+    if list(workdir.glob("evaluations/*/result.json")):
+        return
+    registered = f"{data}_{system.experiment}"
+    here = registered in globals()
+    exp = f"benchmarks.relatives:{registered}" if here else registered
+    steps = round(DATA[data].num_steps * system.share)
+    settings = (f"train.seed={seed}", f"train.num_steps={steps}", *_SHARED, *DATA[data].settings)
+    command = [sys.executable, "launch/run.py", f"--exp={exp}", f"--workdir={workdir}"]
+    command += [f"--set={setting}" for setting in settings]
+    if system.before:
+        command += [f"--init_from={folder / f'{data}-{system.before}-{seed}'}"]
+        # So that what was learnt is not shaken up again.
+        command += ["--set=train.optimizer=chain(clip_by_global_norm(1.0), adamw(1e-4))"]
+    before = os.times()
+    subprocess.run(command, check=True)
+    after = os.times()
+    seconds = after.children_user - before.children_user
+    (workdir / "processor_seconds.json").write_text(json.dumps(seconds))
+
+
+def table(folder: Path, data: str) -> str:
+    """A row for each system of which there are runs."""
+    rows = []
+    for name, system in SYSTEMS.items():
+        runs = {
+            workdir.name.rpartition("-")[2]: workdir
+            for workdir in sorted(folder.glob(f"{data}-{name}-*"))
+            if list(workdir.glob("evaluations/*/result.json"))
+        }
+        if not system.title or not runs:
+            continue
+        cells = []
+        for figure in FIGURES:
+            bits = {seed: _bits(workdir, figure) for seed, workdir in runs.items()}
+            cells.append(f"{statistics.fmean(map(_mean, bits.values())):.3f}")
+            base = {s: _bits(folder / f"{data}-{_BASE}-{s}", figure) for s in runs}
+            cells.append("" if name == _BASE else difference(bits, base))
+        metrics = [_metrics(workdir) for workdir in runs.values()]
+        spread, pace, seconds = (statistics.fmean(column) for column in zip(*metrics, strict=True))
+        cells += [f"{spread:.2f}", f"{pace:.2f}", f"{seconds:.0f}", str(len(runs))]
+        rows.append((system.title, *cells))
+    header = (
+        "system",
+        "ODE",
+        "less VP's",
+        "bound",
+        "less VP's",
+        "loss's variance",
+        "seconds a step",
+    )
+    head = f"{data}, {DATA[data].num_steps} steps; {machine()}\n\n"
+    return head + markdown_table((*header, "processor seconds", "seeds"), rows) + "\n"
+
+
+def difference(ours: dict[str, dict], base: dict[str, dict]) -> str:
+    """The paired difference with its interval of 95 %."""
+    pairs = {
+        seed: [ours[seed][i] - base[seed][i] for i in ours[seed] if i in base[seed]]
+        for seed in ours
+    }
+    values = [[v for v in each if not math.isnan(v)] for each in pairs.values()]
+    drawn = [statistics.fmean(each) for each in values] if len(values) > 1 else values[0]
+    error = statistics.stdev(drawn) / math.sqrt(len(drawn))
+    half = float(stats.t.ppf(0.975, len(drawn) - 1)) * error
+    mean = statistics.fmean(drawn)
+    return f"{mean:+.3f} ({mean - half:+.3f} to {mean + half:+.3f})"
+
+
+def _bits(workdir: Path, figure: str) -> dict[int, float]:
+    return Evaluated.read(finished(workdir)[0]).bits(figure)
+
+
+def _mean(bits: dict[int, float]) -> float:
+    return statistics.fmean(value for value in bits.values() if not math.isnan(value))
+
+
+def _metrics(workdir: Path) -> tuple[float, float, float]:
+    """The variance of the loss over its squared mean and seconds a step, of the last lines.
+
+    Processor seconds are of all: training, compiling, judging.
+    """
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    last = [{k.removeprefix("train/"): v for k, v in line.items()} for line in lines[-5:]]
+    bit = math.log(2.0)
+    spread = [
+        line["loss_variance"] / (line.get("weighted_loss", line["bpd"] * bit) / bit) ** 2
+        for line in last
+    ]
+    batch = json.loads((workdir / "config.json").read_text())
+    size = batch["arguments"]["train"]["arguments"]["batch_size"]
+    pace = [size / line["images_per_second"] for line in last]
+    seconds = json.loads((workdir / "processor_seconds.json").read_text())
+    return statistics.fmean(spread), statistics.median(pace), seconds
+
+
+if __name__ == "__main__":
+    main()
