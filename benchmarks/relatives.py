@@ -114,7 +114,7 @@ def main() -> None:
 def make(folder: Path, data: str, name: str, seed: str) -> None:
     """Trains and judges one run, unless it is there."""
     system, workdir = SYSTEMS[name], folder / f"{data}-{name}-{seed}"
-    if list(workdir.glob("evaluations/*/result.json")):
+    if (workdir / "processor_seconds.json").exists():
         return
     registered = f"{data}_{system.experiment}"
     here = registered in globals()
@@ -135,21 +135,18 @@ def make(folder: Path, data: str, name: str, seed: str) -> None:
 
 
 def table(folder: Path, data: str) -> str:
-    """A row for each system of which there are runs."""
-    rows = []
+    """A row for each system of which there are runs, with those seeds of it that the base has."""
+    rows, base_runs = [], _runs(folder, data, _BASE)
     for name, system in SYSTEMS.items():
-        runs = {
-            workdir.name.rpartition("-")[2]: workdir
-            for workdir in sorted(folder.glob(f"{data}-{name}-*"))
-            if list(workdir.glob("evaluations/*/result.json"))
-        }
+        runs = _runs(folder, data, name)
+        runs = {seed: workdir for seed, workdir in runs.items() if seed in base_runs}
         if not system.title or not runs:
             continue
         cells = []
         for figure in FIGURES:
             bits = {seed: _bits(workdir, figure) for seed, workdir in runs.items()}
             cells.append(f"{statistics.fmean(map(_mean, bits.values())):.3f}")
-            base = {s: _bits(folder / f"{data}-{_BASE}-{s}", figure) for s in runs}
+            base = {seed: _bits(base_runs[seed], figure) for seed in runs}
             cells.append("" if name == _BASE else difference(bits, base))
         metrics = [_metrics(workdir) for workdir in runs.values()]
         spread, pace, seconds = (statistics.fmean(column) for column in zip(*metrics, strict=True))
@@ -180,6 +177,15 @@ def difference(ours: dict[str, dict], base: dict[str, dict]) -> str:
     half = float(stats.t.ppf(0.975, len(drawn) - 1)) * error
     mean = statistics.fmean(drawn)
     return f"{mean:+.3f} ({mean - half:+.3f} to {mean + half:+.3f})"
+
+
+def _runs(folder: Path, data: str, name: str) -> dict[str, Path]:
+    """The finished ones, by seed."""
+    return {
+        workdir.name.rpartition("-")[2]: workdir
+        for workdir in sorted(folder.glob(f"{data}-{name}-*"))
+        if (workdir / "processor_seconds.json").exists()
+    }
 
 
 def _bits(workdir: Path, figure: str) -> dict[int, float]:
