@@ -36,19 +36,27 @@ compared, and the two releases of ImageNet32 are two.
 
 def page() -> str:
     """What the page must hold."""
-    rows: dict[tuple[str, ...], list[str]] = {}
+    rows: dict[tuple[str, ...], list[registry.Entry]] = {}
     for entry in (every := [e for e in registry.entries() if registry.departures_of(e)]):
         document = to_document(registry.configuration_of(entry))
         for path, (published, why) in registry.departures_of(entry).items():
             ours = documents.rendered_at(document, path) or "(absent)"
             row = (f"`{path}`", f"`{ours.partition('(')[0]}`", f"{published}", why)
-            rows.setdefault(row, []).append(f"`{entry.name}`")
-    differences = (
-        _row(*row, "all" if len(names) == len(every) else ", ".join(names))
-        for row, names in rows.items()
-    )
+            rows.setdefault(row, []).append(entry)
+    differences = (_row(*row, _named(those, every)) for row, those in rows.items())
     figures = (_row(f.data, f.system, f"{f.bpd:.2f}", f.source) for f in FIGURES)
     return _HEAD + "".join(differences) + _FIGURES + "".join(figures)
+
+
+def _named(those: list[registry.Entry], every: list[registry.Entry]) -> str:
+    """Their names, or whose they are where they are all of somebody's."""
+    papers = {registry.ancestry(entry)[0].source for entry in those}
+    of_papers = [entry for entry in every if registry.ancestry(entry)[0].source in papers]
+    if those == every:
+        return "all"
+    if those == of_papers:
+        return f"all of {' and '.join(sorted(str(paper).partition(',')[0] for paper in papers))}"
+    return ", ".join(f"`{entry.name}`" for entry in those)
 
 
 def _row(*cells: str) -> str:

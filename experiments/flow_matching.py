@@ -57,6 +57,7 @@ def _published(
         down = fdl.Config(optax.polynomial_schedule, peak, 1e-8, 1.0, num_steps - warmup_steps)
         rate = fdl.Config(optax.join_schedules, [up, down], [warmup_steps])
     config.train.optimizer = fdl.Config(AdamW, learning_rate=rate, b2=0.999, weight_decay=0.0)
+    config.model.network.fourier_exponents = ()
     config.evaluate.ode.dequantization = fdl.Config(UniformDequantization)
     return flow_matching(config)
 

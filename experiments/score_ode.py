@@ -96,6 +96,7 @@ def _published(source: fdl.Config, dropout: float) -> fdl.Config:
     rate = fdl.Config(WarmedUp, peak=2e-4, warmup_steps=5000, start=0.0)
     config.train.optimizer = fdl.Config(AdamW, learning_rate=rate, b2=0.999, weight_decay=0.0)
     config.train.average.decay = 0.999
+    config.model.network.fourier_exponents = ()
     config.evaluate.ode.dequantization = fdl.Config(UniformDequantization)
     return score_ode(config)
 

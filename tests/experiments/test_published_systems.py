@@ -49,6 +49,8 @@ PUBLISHED = {
     "cifar10_aug_vp": 2.42,
     "imagenet32_old_vp_finetune": 3.69,
     "imagenet32_new_vp_finetune": 3.43,
+    "cifar10_flow_matching": 2.99,
+    "imagenet32_new_flow_matching": 3.53,
 }
 
 
