@@ -126,7 +126,7 @@ def make(folder: Path, data: str, name: str, seed: str) -> None:
     if system.before:
         command += [f"--init_from={folder / f'{data}-{system.before}-{seed}'}"]
         # So that what was learnt is not shaken up again.
-        command += ["--set=train.optimizer=chain(clip_by_global_norm(1.0), adamw(1e-4))"]
+        command += ["--set=train.optimizer.learning_rate=1e-4"]
     before = os.times()
     subprocess.run(command, check=True)
     after = os.times()

@@ -1,7 +1,6 @@
 """Flow Matching: straight paths, the plain error of the velocity, times uniform along them."""
 
 import fiddle as fdl
-import optax
 
 from experiments.registry import Departure, experiment
 from experiments.systems import SOLVED_OTHERWISE, published
@@ -44,18 +43,13 @@ def _published(
     peak: float,
     warmup_steps: int,
 ) -> fdl.Config:
-    """A published one; without steps to warm up, its learning rate is constant."""
     from diffusion_ode.diffusion.dequantization import UniformDequantization
-    from diffusion_ode.training.optimizer import AdamW
+    from diffusion_ode.training.optimizer import AdamW, WarmedUpThenPolynomial
 
     config = published(
         source, features=features, dropout=0.0, batch_size=batch_size, num_steps=num_steps
     )
-    rate = peak
-    if warmup_steps:
-        up = fdl.Config(optax.linear_schedule, 1e-8, peak, warmup_steps)
-        down = fdl.Config(optax.polynomial_schedule, peak, 1e-8, 1.0, num_steps - warmup_steps)
-        rate = fdl.Config(optax.join_schedules, [up, down], [warmup_steps])
+    rate = fdl.Config(WarmedUpThenPolynomial, peak=peak, warmup_steps=warmup_steps)
     config.train.optimizer = fdl.Config(AdamW, learning_rate=rate, b2=0.999, weight_decay=0.0)
     config.model.network.fourier_exponents = ()
     config.evaluate.ode.dequantization = fdl.Config(UniformDequantization)

@@ -7,7 +7,6 @@ fine-tuning the figures took is not among them.
 import math
 
 import fiddle as fdl
-import optax
 
 from experiments.registry import Departure, Entry, add, experiment
 from experiments.systems import SOLVED_OTHERWISE, published
@@ -39,8 +38,7 @@ def score_ode(config: fdl.Config) -> fdl.Config:
     config.train.objective = fdl.Config(
         FlowMatching, times=fdl.Config(UniformTimes), weighting=fdl.Config(UnweightedError)
     )
-    clip = fdl.Config(optax.clip_by_global_norm, 1.0)
-    config.train.optimizer = fdl.Config(optax.chain, clip, config.train.optimizer)
+    config.train.optimizer.clip_norm = 1.0
     return config
 
 

@@ -96,6 +96,30 @@ class WarmedUpThenCosine:
         return jnp.where(own < self.warmup_steps, self.peak * rising, level)
 
 
+@dataclass(frozen=True)
+class WarmedUpThenPolynomial:
+    """Linear from 0 to `peak` over this run's first `warmup_steps`, then to `end` at its last.
+
+    The distance from `end` falls with the power of the share of steps that remain.
+    """
+
+    peak: float = 5e-4
+    warmup_steps: int = 45_000
+    end: float = 0.0
+    power: float = 1.0
+
+    def at(self, moment):
+        falling = max(moment.num_steps - self.warmup_steps, 1)
+        schedule = optax.join_schedules(
+            [
+                optax.linear_schedule(0.0, self.peak, self.warmup_steps),
+                optax.polynomial_schedule(self.peak, self.end, self.power, falling),
+            ],
+            [self.warmup_steps],
+        )
+        return schedule(moment.step - moment.first_step)
+
+
 class Transformation(optax.GradientTransformationExtraArgs):
     """A config class whose `init` and `update` are an Optax transformation's.
 
@@ -139,6 +163,10 @@ class ScaleByLearningRate(Transformation):
 class AdamW(Transformation):
     """Adam with decoupled weight decay on everything but biases.
 
+    Args:
+      learning_rate, b1, b2, eps, weight_decay: its own.
+      clip_norm: gradients of a larger norm are made this long first; None: as they are.
+
     Source: Loshchilov and Hutter 2017, arXiv:1711.05101; values of Zheng et al. 2023,
     arXiv:2305.03935, appendix H.
     """
@@ -148,6 +176,7 @@ class AdamW(Transformation):
     b2: float = 0.99
     eps: float = 1e-8
     weight_decay: float = 0.01
+    clip_norm: float | None = None
 
     def init(self, params):
         return self._chain().init(params)
@@ -159,7 +188,9 @@ class AdamW(Transformation):
         return ScaleByLearningRate(self.learning_rate).rate(moment)
 
     def _chain(self) -> optax.GradientTransformationExtraArgs:
+        clip = () if self.clip_norm is None else (optax.clip_by_global_norm(self.clip_norm),)
         return optax.chain(
+            *clip,
             optax.scale_by_adam(b1=self.b1, b2=self.b2, eps=self.eps),
             optax.add_decayed_weights(self.weight_decay, mask=NotBiases()),
             ScaleByLearningRate(self.learning_rate),

@@ -23,6 +23,7 @@ from diffusion_ode.training.optimizer import (
     ScaleByLearningRate,
     WarmedUp,
     WarmedUpThenCosine,
+    WarmedUpThenPolynomial,
     known_rate,
     schedules_begun_anew,
     updated,
@@ -91,6 +92,27 @@ def step(optimizer, parameters, state, moment=MOMENT):
     value, gradients = jax.value_and_grad(loss)(parameters)
     updates, state = updated(optimizer, gradients, state, parameters, value=value, moment=moment)
     return optax.apply_updates(parameters, updates), state
+
+
+@pytest.mark.parametrize(
+    ("own", "rate"), [(0, 0.0), (2, 0.05), (4, 0.1), (7, 0.1 * 0.5**2), (10, 0.0), (12, 0.0)]
+)
+def test_polynomial_rate_rises_in_a_line_and_falls_by_its_power_within_this_run(own, rate):
+    schedule = WarmedUpThenPolynomial(peak=0.1, warmup_steps=4, power=2.0)
+    moment = Moment(jnp.int32(100 + own), jnp.int32(100), 10)
+    assert float(schedule.at(moment)) == pytest.approx(rate, abs=1e-7)
+
+
+def test_clipped_adam_takes_the_steps_of_a_chain_with_optax_s_clipping():
+    # With b1 = 0 and a large eps the step is as long as the gradient.
+    settings = {"b1": 0.0, "eps": 1e3, "weight_decay": 0.0}
+    clipped = AdamW(1.0, clip_norm=1e-3, **settings)
+    chained = optax.chain(optax.clip_by_global_norm(1e-3), AdamW(1.0, **settings))
+    after, _ = step(clipped, PARAMETERS, clipped.init(PARAMETERS))
+    expected, _ = step(chained, PARAMETERS, chained.init(PARAMETERS))
+    np.testing.assert_array_equal(after["dense"]["kernel"], expected["dense"]["kernel"])
+    free, _ = step(AdamW(1.0, **settings), PARAMETERS, AdamW().init(PARAMETERS))
+    assert not np.allclose(free["dense"]["kernel"], expected["dense"]["kernel"], atol=1e-7)
 
 
 OFFERED = [(m, n) for m, names in allowed.LIBRARY_CONSTRUCTORS.items() for n in sorted(names)]
