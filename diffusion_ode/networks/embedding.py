@@ -1,7 +1,10 @@
 """Features made of sines: of time, and of the image itself."""
 
 import math
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
+import jax
 import jax.numpy as jnp
 
 from diffusion_ode.typing import Images, PerImage
@@ -53,3 +56,40 @@ def fourier_features(z: Images, exponents: tuple[int, ...], sigma: PerImage | No
             -0.5 * jnp.square(sigma[:, None, None, None, None, None] * frequency)
         )
     return jnp.concatenate([z, waves.reshape(*z.shape[:-1], -1)], axis=-1)
+
+
+@runtime_checkable
+class TimeFeatures(Protocol):
+    """What a network is told of its time or noise, before any layer."""
+
+    def __call__(self, time: PerImage, sigma: PerImage, width: int) -> Any:
+        """Features [b, any] of time ∈ [0, 1] or of σ, for a network so many features wide."""
+        ...
+
+
+@dataclass(frozen=True)
+class SinesOfTime:
+    """`time_embedding`, as wide as the network."""
+
+    def __call__(self, time, sigma, width):
+        del sigma
+        return time_embedding(time, width)
+
+
+@dataclass(frozen=True)
+class RandomSinesOfNoise:
+    """The sines and cosines of 2πw·log σ at random but fixed w ~ N(0, scale²), width of each.
+
+    The w follow from a constant key: they are no parameters.
+
+    Source: Tancik et al. 2020, arXiv:2006.10739; for VE paths Song et al. 2021, arXiv:2011.13456,
+    appendix H.
+    """
+
+    scale: float = 16.0
+
+    def __call__(self, time, sigma, width):
+        del time
+        frequency = self.scale * jax.random.normal(jax.random.key(0), (width,))
+        angle = 2.0 * math.pi * jnp.log(sigma)[:, None] * frequency.astype(sigma.dtype)
+        return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)

@@ -8,6 +8,7 @@ from diffusion_ode.tasks import registry
 from diffusion_ode.tasks.compare import Compare
 from diffusion_ode.tasks.compress import Compress
 from diffusion_ode.tasks.decompress import Decompress
+from diffusion_ode.tasks.dequantizer import Dequantizer
 from diffusion_ode.tasks.run import Task
 from diffusion_ode.tasks.subject import Data
 from diffusion_ode.training.sharding import Mesh
@@ -26,6 +27,7 @@ class Experiment:
       compare: which evaluations are compared.
       compress: which images become a file, and how.
       decompress: which file.
+      dequantizer: how a dequantisation is trained for the model.
       mesh: how the devices are used.
       after_training: the tasks that run when training ends.
       tasks: the settings of other tasks, which `--task=module:Class` runs.
@@ -41,6 +43,7 @@ class Experiment:
     compare: Task = field(default_factory=Compare)
     compress: Task = field(default_factory=Compress)
     decompress: Task = field(default_factory=Decompress)
+    dequantizer: Task = field(default_factory=Dequantizer)
     tasks: tuple[Task, ...] = ()
 
     def __post_init__(self):

@@ -55,6 +55,11 @@ TASKS = (
     TaskEntry(
         "decompress", "diffusion_ode.tasks.decompress:Decompress", "the images of such a file"
     ),
+    TaskEntry(
+        "dequantizer",
+        "diffusion_ode.tasks.dequantizer:Dequantizer",
+        "train a dequantisation for the trained model",
+    ),
 )
 """Of the program; anybody else's task is named `module:Class`."""
 

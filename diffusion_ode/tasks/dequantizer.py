@@ -1,0 +1,123 @@
+"""The task that trains a dequantisation for a trained model, and what an evaluation makes of it."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from diffusion_ode.checkpoints.stored import StoredCheckpoints
+from diffusion_ode.configs import construction
+from diffusion_ode.diffusion.conditional_flow import ConditionalFlow, placed_by_flow
+from diffusion_ode.diffusion.model import Model
+from diffusion_ode.errors import UserError
+from diffusion_ode.objectives.dequantized_bound import DequantizedBound
+from diffusion_ode.tasks.loading import load_model
+from diffusion_ode.tasks.run import Run
+from diffusion_ode.tasks.task_result import TaskResult
+from diffusion_ode.tasks.train import Train
+from diffusion_ode.training.optimizer import AdamW, WarmedUpThenCosine
+from diffusion_ode.training.step import ExponentialAverage
+
+FOLDER = "dequantizer"
+
+
+def _short_training() -> Train:
+    return Train(
+        num_steps=1000,
+        batch_size=32,
+        optimizer=AdamW(WarmedUpThenCosine(peak=2e-3)),
+        average=ExponentialAverage(0.99, warmup=True),
+        checkpoint_every=250,
+        validation_images=0,
+    )
+
+
+@dataclass(frozen=True)
+class Dequantizer:
+    """How a dequantisation is trained for the averaged parameters of a trained model.
+
+    It has a folder of its own in the workdir, with all that a training writes, and is resumed as
+    one. An evaluation takes it by `evaluate.ode.dequantization=learned_dequantization('WORKDIR')`.
+
+    Args:
+      flow: q(u | x).
+      train: how; its objective is the dequantised bound, whatever is set.
+    """
+
+    flow: ConditionalFlow = field(default_factory=ConditionalFlow)
+    train: Train = field(default_factory=_short_training)
+
+    def run(self, run: Run) -> TaskResult:
+        """Trains in `WORKDIR/dequantizer`, from wherever that stands to the end."""
+        loaded = load_model(run, print)
+        density = run.experiment.model
+        model = FlowModel(**{f.name: getattr(density, f.name) for f in dataclasses.fields(Model)})
+        experiment: Any = dataclasses.replace(
+            run.experiment,  # pyright: ignore[reportArgumentType]
+            model=dataclasses.replace(model, network=self.flow),
+        )
+        objective = DequantizedBound(density, jax.device_get(loaded.parameters))
+        inner = dataclasses.replace(
+            run, experiment=experiment, workdir=run.workdir / FOLDER, init_from=None
+        )
+        result = dataclasses.replace(self.train, objective=objective).run(inner)
+        learned = f"learned_dequantization('{run.workdir}')"
+        flags = ["--task=evaluate", f"--set=evaluate.ode.dequantization={learned}"]
+        return dataclasses.replace(result, next_flags=flags)
+
+
+@dataclass(frozen=True)
+class FlowModel(Model):
+    """A density's path, schedule and pixels, with a flow in the network's place."""
+
+    def init(self, key):
+        image = jnp.zeros((1, *self.pixels.shape))
+        return self.network.init(key, image, image)["params"]
+
+
+@dataclass(frozen=True)
+class LearnedDequantization:
+    """A trained flow: log P(k) ≥ log p0(z) − log q(z|k); see `ConditionalFlow`.
+
+    Args:
+      workdir: in which the task `dequantizer` has trained it; its newest checkpoint counts.
+    """
+
+    workdir: Path
+
+    closed_form_entropy: ClassVar[bool] = False
+
+    def gamma(self, model):
+        return model.schedule.gamma_0
+
+    def draw(self, model, key):
+        return jax.random.normal(key, model.pixels.shape)
+
+    def start(self, model, levels, noise):
+        folder = Path(self.workdir).expanduser() / FOLDER / "checkpoints"
+        steps = StoredCheckpoints(folder).list_steps()
+        if not steps:
+            raise UserError(
+                f"{self.workdir} holds no trained dequantisation: train one there with"
+                " --task=dequantizer, or name another folder."
+            )
+        with jax.ensure_compile_time_eval():  # read now, also while something is traced
+            flow, parameters = _trained(folder, steps[-1], tuple(model.pixels.shape))
+        return placed_by_flow(flow, parameters, model, levels, noise)
+
+
+@functools.lru_cache(maxsize=2)
+def _trained(folder: Path, step: int, shape: tuple[int, ...]) -> tuple[ConditionalFlow, Any]:
+    checkpoints = StoredCheckpoints(folder)
+    document = checkpoints.read_document(step)["arguments"]["dequantizer"]["arguments"]["flow"]
+    flow = construction.build(document)
+    init: Callable = flow.init
+    image = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    abstract = jax.eval_shape(init, jax.random.key(0), image, image)["params"]
+    restored = checkpoints.restore_parameters({"ema": abstract}, step)
+    return flow, jax.device_get(restored.state["ema"])
