@@ -89,7 +89,7 @@ def _total(jaxpr: Any, cost: Callable[[Any], float]) -> float:
 
 
 def _product(equation: Any) -> float:
-    (out,), params = equation.outvars, equation.params
+    out, params = equation.outvars[0], equation.params
     if equation.primitive.name == "dot_general":
         (contracted, _), _ = params["dimension_numbers"]
         left = equation.invars[0].aval.shape

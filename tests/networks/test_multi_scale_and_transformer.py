@@ -19,7 +19,7 @@ from diffusion_ode.networks.resampling import BinomialFilter, MeanAndNearest
 from diffusion_ode.training.sharding import Placement
 
 SHAPE = (2, 8, 8, 3)
-ADM = MultiScaleUNet(32, (1, 2), 3, (4,), 32, dropout=0.3, loop=Unrolled())
+ADM = MultiScaleUNet(32, (1, 2), 2, (4,), 32, dropout=0.3, loop=Unrolled())
 NCSN = MultiScaleUNet(
     32,
     (1, 1),
@@ -170,13 +170,9 @@ def test_a_fresh_network_answers_with_zeros_and_one_with_weights_does_not(networ
 def test_parameters_and_values_are_the_same_for_every_way_of_computing(network):
     parameters = random_parameters(network)
     plain = evaluated(network, parameters)
-    for changes in (
-        {"loop": Scanned(), "remat": KeepInputs()},
-        {"loop": Scanned(), "remat": KeepProducts()},
-    ):
-        other = dataclasses.replace(network, **changes)
-        assert shapes_of(other) == shapes_of(network)
-        assert largest_error(evaluated(other, parameters), plain) < 3e-5
+    other = dataclasses.replace(network, loop=Scanned(), remat=KeepProducts())
+    assert shapes_of(other) == shapes_of(network)
+    assert largest_error(evaluated(other, parameters), plain) < 3e-5
     half = dataclasses.replace(network, precision=Bfloat16())
     found = evaluated(half, parameters)
     assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {jnp.dtype(jnp.float32)}
