@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from scipy import stats
+from scipy import special, stats
 
 from diffusion_ode.diffusion.conditional_flow import ConditionalFlow, placed_by_flow
 from diffusion_ode.diffusion.parameterization import NoisePrediction
@@ -56,7 +56,7 @@ def fresh(flow=FLOW, shape=SHAPE):
 def shaken(parameters):
     numbers = np.random.default_rng(3)
     return jax.tree.map(
-        lambda p: p + 0.3 * numbers.normal(size=p.shape).astype(p.dtype), parameters
+        lambda p: p + 0.1 * numbers.normal(size=p.shape).astype(p.dtype), parameters
     )
 
 
@@ -123,9 +123,12 @@ def test_bound_is_below_the_exact_log_likelihood_and_training_raises_it():
 
     alpha = float(model.path.alpha(jnp.asarray(model.schedule.gamma_0)))
     borders = alpha * (2.0 * np.arange(LEVELS + 1) / LEVELS - 1.0)
-    for i, (first, second) in enumerate(IMAGES.reshape(-1, 2)):
-        low = [borders[first], borders[second]]
-        exact = np.log(density.cdf([borders[first + 1], borders[second + 1]], lower_limit=low))
+    points, weights = np.polynomial.legendre.leggauss(64)
+    for i, pair in enumerate(IMAGES.reshape(-1, 2)):
+        low, width = borders[pair], np.diff(borders)[pair]
+        grid = np.stack(np.meshgrid(*(low[:, None] + 0.5 * width[:, None] * (points + 1.0))), -1)
+        shares = np.outer(weights, weights) * np.prod(0.5 * width)
+        exact = special.logsumexp(density.logpdf(grid), b=shares)
         error = after[i].std() / np.sqrt(1000)
         assert after[i].mean() < exact + 3.0 * error
     assert np.sum(np.exp(after.mean(axis=1))) <= 1.0
