@@ -8,6 +8,7 @@ import math
 
 import fiddle as fdl
 
+from experiments.config.conversion import complete
 from experiments.registry import Departure, Entry, add, experiment
 from experiments.systems import SOLVED_OTHERWISE, published
 
@@ -24,6 +25,7 @@ _NOT_STATED = {"train.num_steps": Departure("not stated", "as much as a thirteen
 def score_ode(config: fdl.Config) -> fdl.Config:
     """The same network on the variance-exploding path, under the plain error of the noise."""
     from diffusion_ode.diffusion.input_scaling import UnitVariance
+    from diffusion_ode.diffusion.integration_variable import LogSnrVariable
     from diffusion_ode.diffusion.parameterization import NoisePrediction
     from diffusion_ode.diffusion.schedule import LinearSchedule
     from diffusion_ode.diffusion.time_sampling import UniformTimes
@@ -39,6 +41,9 @@ def score_ode(config: fdl.Config) -> fdl.Config:
         FlowMatching, times=fdl.Config(UniformTimes), weighting=fdl.Config(UnweightedError)
     )
     config.train.optimizer.clip_norm = 1.0
+    # Even steps of σ, the path's natural time, would leave the picture to the last of them.
+    config.train.picture_sampler.variable = fdl.Config(LogSnrVariable)
+    config.sample.sampler.variable = fdl.Config(LogSnrVariable)
     return config
 
 
@@ -96,7 +101,7 @@ def _published(source: fdl.Config, dropout: float) -> fdl.Config:
     config.train.average.decay = 0.999
     config.model.network.fourier_exponents = ()
     config.evaluate.ode.dequantization = fdl.Config(UniformDequantization)
-    return score_ode(config)
+    return score_ode(complete(config))
 
 
 @experiment(data="cifar10", source=SCORE_ODE, differs=_DEPARTURES)
