@@ -5,12 +5,14 @@ from dataclasses import dataclass, field
 import jax
 import jax.numpy as jnp
 
+from diffusion_ode.diffusion.gaussian_base import BASE, GaussianBase, trained
 from diffusion_ode.diffusion.input_scaling import AsItIs, InputScaling
 from diffusion_ode.diffusion.parameterization import Parameterization
 from diffusion_ode.diffusion.path import Path
 from diffusion_ode.diffusion.pixels import Pixels
 from diffusion_ode.diffusion.schedule import NoiseSchedule
 from diffusion_ode.networks.network import Network
+from diffusion_ode.solvers.divergence import ValueAndTrace
 from diffusion_ode.typing import Images, Key, Parameters, PerImage
 
 
@@ -30,11 +32,15 @@ class Model:
     network: Network
     pixels: Pixels
     input_scaling: InputScaling = field(default_factory=AsItIs)
+    base: GaussianBase | None = None
 
     def init(self, key: Key) -> Parameters:
-        """Fresh network parameters."""
+        """Fresh parameters: the network's own tree and, beside it, the statistics of a base."""
         image = jnp.zeros((1, *self.pixels.shape))
-        return self.network.init(key, image, *[jnp.zeros(1)] * 3)["params"]
+        parameters = self.network.init(key, image, *[jnp.zeros(1)] * 3)["params"]
+        if self.base is None:
+            return parameters
+        return {**parameters, BASE: self.base.init(self.pixels.shape)}
 
     def predict(
         self,
@@ -44,11 +50,32 @@ class Model:
         flag: PerImage,
         dropout_key: Key | None = None,
     ) -> Images:
-        """The network's output at γ; with dropout if a key for it is given."""
+        """The output at γ, with a base the sum of its and the network's; dropout if given a key."""
+        output = self.network_output(parameters, z, gamma, flag, dropout_key)
+        if self.base is None:
+            return output
+        return output + self.base_output(parameters, z, gamma).value
+
+    def base_output(self, parameters: Parameters, z: Images, gamma: PerImage) -> ValueAndTrace:
+        """The base's share of the output, and the trace of its Jacobian, in closed form."""
+        assert self.base is not None
+        statistics = jax.lax.stop_gradient(parameters[BASE])
+        at = along_images(gamma)
+        return self.base.output(statistics, self.path, self.parameterization, at, z)
+
+    def network_output(
+        self,
+        parameters: Parameters,
+        z: Images,
+        gamma: PerImage,
+        flag: PerImage,
+        dropout_key: Key | None = None,
+    ) -> Images:
+        """The network's share of the output."""
         rngs = None if dropout_key is None else {"dropout": dropout_key}
         scale = self.input_scaling.factor(self.path, gamma)
         return self.network.apply(
-            {"params": parameters},
+            {"params": trained(parameters)},
             along_images(scale) * z,
             self.schedule.network_time(gamma),
             flag,

@@ -16,8 +16,8 @@ class ProbabilityFlow:
     """The flow dz/ds and, along it, the change of the log-density, in the integration variable s.
 
     dz/dγ = d(γ) z + ½σ a(γ) · output, where the coefficient d of z vanishes for velocities; its
-    share of the divergence, d N, is exact. Following the flow from data to noise,
-    log p0(z0) = log p1(z1) + ∫ div(dz/ds) ds.
+    share of the divergence, d N, is exact, and so is that of a base. Following the flow from data
+    to noise, log p0(z0) = log p1(z1) + ∫ div(dz/ds) ds.
 
     It is a SemilinearField: with the scale σ and the clock α/σ, d(z/σ) = x̂ d(α/σ).
 
@@ -88,11 +88,17 @@ class ProbabilityFlow:
         flag = jnp.zeros_like(gamma)  # likelihoods and samples are of images as they are
 
         def from_output(noised):
-            return along_images(gain) * self.model.predict(parameters, noised, gamma, flag)
+            return along_images(gain) * self.model.network_output(parameters, noised, gamma, flag)
 
         # Exact products everywhere: the error of a likelihood is the solver's, not the hardware's.
         with jax.default_matmul_precision("highest"):
             if self.divergence is None:
-                return from_output(z) + along_images(skip) * z, None
-            both = with_linear_skip(self.divergence, skip, from_output, z, probe)
-            return both.value, both.trace
+                value, trace = from_output(z) + along_images(skip) * z, None
+            else:
+                both = with_linear_skip(self.divergence, skip, from_output, z, probe)
+                value, trace = both.value, both.trace
+            if self.model.base is None:
+                return value, trace
+            known = self.model.base_output(parameters, z, gamma)  # no probe sees it
+            value += along_images(gain) * known.value
+            return value, None if trace is None else trace + gain * known.trace

@@ -55,6 +55,8 @@ class UNet(nn.Module):
       dropout: rate within the blocks.
       fourier_exponents: n of the features sin, cos(2π·2ⁿ·z); () for none.
       fourier_damping: whether they fade where noise hides them; see `fourier_features`.
+      adds_input: whether the output is z plus the rest, as published; a model with a base knows
+        more than z.
       precision: the type it is computed in; parameters and output are float32.
       remat: what of each block is kept for its gradient.
       loop: how the blocks are gone through.
@@ -69,6 +71,7 @@ class UNet(nn.Module):
     dropout: float = 0.1
     fourier_exponents: tuple[int, ...] = (6, 7)
     fourier_damping: bool = False
+    adds_input: bool = True
     precision: Precision = field(default_factory=Float32, metadata=SAME_PARAMETERS)
     remat: Rematerialization = field(default_factory=KeepAll, metadata=SAME_VALUES)
     loop: BlockLoop = field(default_factory=ByPlatform, metadata=SAME_VALUES)
@@ -138,7 +141,7 @@ class UNet(nn.Module):
 
         h = nn.swish(group_norm("GroupNorm_0", z.dtype)(h))
         out = nn.Conv(z.shape[-1], (3, 3), kernel_init=nn.initializers.zeros, name="conv_out")(h)
-        return z + out
+        return z + out if self.adds_input else out
 
     @nn.nowrap
     def forward_flops(self, shape: tuple[int, int, int]) -> ForwardFlops:

@@ -183,7 +183,9 @@ class Train:
             console.print("preparing the state …")
             with interruption.immediately(checkpoints.wait):
                 beginning = begin(
-                    program, checkpoints, self.warm_start, run.init_from, data, console.print
+                    program,
+                    *(checkpoints, self.warm_start, run.init_from, data, console.print),
+                    images.train,
                 )
                 validation.resume(beginning.facts)
                 begun_at = int(beginning.state.step)

@@ -5,6 +5,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from diffusion_ode.checkpoints.checkpoints import Checkpoints
 from diffusion_ode.computation import keeps_parameters
 from diffusion_ode.configs.documents import Change
@@ -43,6 +45,7 @@ def begin(
     init_from: str | None,
     data: DataIdentity,
     say: Callable[[str], None],
+    images: np.ndarray | None = None,
 ) -> Beginning:
     """The moment from which a run goes on.
 
@@ -53,6 +56,7 @@ def begin(
       init_from: as asked for on the command line; comes before the experiment's own source.
       data: that were loaded.
       say: takes a sentence about data that are others than the source's, or known by name only.
+      images: of training, which a fresh model's base is fitted to.
 
     Raises:
       UserError: a checkpoint does not fit, or was made from other data.
@@ -70,7 +74,7 @@ def begin(
         check_data_of_source(taken.facts, data, source, say, asked_for=init_from is not None)
         state = warm_start.state(program, taken)
         return Beginning(state, None, f"starting warm from {source}, step {int(state.step)}")
-    return Beginning(program.fresh_state(), None, "starting fresh")
+    return Beginning(program.fresh_state(images), None, "starting fresh")
 
 
 def check_changes(

@@ -10,9 +10,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.multihost_utils import broadcast_one_to_all
 
 from diffusion_ode.backend import loops_are_fast
+from diffusion_ode.diffusion.gaussian_base import BASE
 from diffusion_ode.diffusion.model import Model
+from diffusion_ode.distributed import processes
 from diffusion_ode.objectives.objective import Objective
 from diffusion_ode.randomness import stream_key
 from diffusion_ode.training.optimizer import Optimizer
@@ -63,9 +66,25 @@ class TrainProgram:
             "flag": jax.ShapeDtypeStruct(shape, jnp.float32, sharding=sharding),
         }
 
-    def fresh_state(self) -> TrainState:
-        """Step 0; made inside jit, where every array gets a buffer of its own."""
-        return TrainState(**self.fresh_fields([f.name for f in dataclasses.fields(TrainState)]))
+    def fresh_state(self, images: np.ndarray | None = None) -> TrainState:
+        """Step 0; made inside jit, where every array gets a buffer of its own.
+
+        Args:
+          images: of training, which the model's base is fitted to, if it has one; without them it
+            stays that of N(0, I).
+        """
+        state = TrainState(**self.fresh_fields([f.name for f in dataclasses.fields(TrainState)]))
+        if self.model.base is None or images is None:
+            return state
+        fitted = self.model.base.fit(images, self.model.pixels.levels)
+        fitted = jax.tree.map(np.float32, fitted)
+        if processes.count() > 1:  # the leader's, as another's library may round otherwise
+            fitted = broadcast_one_to_all(fitted)
+
+        def told(parameters):
+            return {**parameters, BASE: jax.tree.map(_in_place_of, parameters[BASE], dict(fitted))}
+
+        return state.replace(parameters=told(state.parameters), ema=told(state.ema))
 
     def fresh_fields(self, names: Sequence[str]) -> dict[str, Any]:
         """Some fields of the state of step 0; no memory is spent on the others."""
@@ -134,6 +153,11 @@ class TrainProgram:
             return initial_state(self.model, self.objective, self.optimizer, key)
 
         return jax.jit(initial)
+
+
+def _in_place_of(array: jax.Array, values: np.ndarray) -> jax.Array:
+    """The values, where the array was."""
+    return jax.make_array_from_callback(array.shape, array.sharding, lambda index: values[index])
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from diffusion_ode.diffusion.gaussian_base import trained
 from diffusion_ode.diffusion.model import Model
 from diffusion_ode.objectives.objective import Objective
 from diffusion_ode.training.optimizer import Optimizer
@@ -19,7 +20,7 @@ class TrainState:
     Attributes:
       step: optimiser steps done, int32; a warm start may go on from another run's.
       first_step: the step at which this run began, int32.
-      parameters: of the network.
+      parameters: of the network, and what belongs to the model beside it.
       ema: their exponential moving average, which is evaluated.
       optimizer: Optax's state.
       times: the time sampler's state.
@@ -41,6 +42,6 @@ def initial_state(model: Model, objective: Objective, optimizer: Optimizer, key:
         first_step=jnp.zeros((), jnp.int32),
         parameters=parameters,
         ema=jax.tree.map(jnp.copy, parameters),
-        optimizer=optimizer.init(parameters),
+        optimizer=optimizer.init(trained(parameters)),
         times=objective.times.init(),
     )

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from diffusion_ode.backend import loops_are_fast
+from diffusion_ode.diffusion.gaussian_base import trained
 from diffusion_ode.diffusion.model import Model
 from diffusion_ode.errors import UserError
 from diffusion_ode.objectives.objective import LossTerms, Objective
@@ -89,22 +90,24 @@ def make_train_step(
         whole = {"image": images, "flag": batch["flag"], "draws": draws}
         dropout_key = batch_key(stream_key(seed, "dropout", state.step))
         gradients, terms = divide(gradient)(state.parameters, whole, dropout_key)
+        gradients, before = trained(gradients), trained(state.parameters)
 
         moment = Moment(state.step, state.first_step, num_steps)
         value = jnp.mean(terms.loss) / dimensions
         updates, optimizer_state = updated(
-            optimizer, gradients, state.optimizer, state.parameters, value=value, moment=moment
+            optimizer, gradients, state.optimizer, before, value=value, moment=moment
         )
-        parameters: Any = optax.apply_updates(state.parameters, updates)
+        after: Any = optax.apply_updates(before, updates)
+        average_after = average.update(trained(state.ema), after, state.step)
         new_state = TrainState(
             step=state.step + 1,
             first_step=state.first_step,
-            parameters=parameters,
-            ema=average.update(state.ema, parameters, state.step),
+            parameters={**state.parameters, **after},
+            ema={**state.ema, **average_after},
             optimizer=optimizer_state,
             times=_taught(objective, model, state.times, terms),
         )
-        metrics = step_metrics(model, terms, gradients, updates, state.parameters)
+        metrics = step_metrics(model, terms, gradients, updates, before)
         return new_state, metrics | known_rate(optimizer, moment)
 
     return train_step
