@@ -9,6 +9,7 @@ docs/codec.md is drawn from them.
 """
 
 import argparse
+import dataclasses
 import json
 import time
 from pathlib import Path
@@ -30,7 +31,10 @@ from diffusion_ode.inference.variational_bound import VariationalBound
 from diffusion_ode.reporting.picture_codes import picture_codes
 
 PICTURE = Path(__file__).resolve().parents[1] / "docs/figures/compression.png"
-_KINDS = {False: "measured", True: "ancestral"}
+_KINDS = {
+    "measured": CodecSettings(),
+    "ancestral": CodecSettings(ancestral=True, fineness=0.25),  # at which it meets its bound
+}
 _TOGETHER = 64  # images of the bound's batches
 
 
@@ -53,13 +57,12 @@ def main() -> None:
     if "bound" not in points:
         points["bound"] = _bound(model, images)
     for steps in flags.steps:
-        for ancestral, kind in _KINDS.items():
-            if ancestral and flags.measured:
+        for kind, settings in _KINDS.items():
+            if settings.ancestral and flags.measured:
                 continue
             if f"{steps} {kind}" not in points:
-                point = _point(
-                    model, images, CodecSettings(steps, ancestral), steps in flags.decode
-                )
+                some = dataclasses.replace(settings, steps=steps)
+                point = _point(model, images, some, steps in flags.decode)
                 points[f"{steps} {kind}"] = point
                 print(f"{steps} {kind}: {point}", flush=True)
                 kept.write_text(json.dumps(points, indent=1))
@@ -97,7 +100,7 @@ def _point(model: DiffusionModel, images: np.ndarray, settings: CodecSettings, d
 
         return call
 
-    compress(model.model, model.parameters, images, CodecSettings(2, settings.ancestral))
+    compress(model.model, model.parameters, images, dataclasses.replace(settings, steps=2))
     with (
         mock.patch.object(Chain, "noise", timed(Chain.noise)),
         mock.patch.object(losses, "measured", timed(losses.measured)),
@@ -164,8 +167,10 @@ def _draw(points: dict, images: int) -> None:
 
     figure, panel = plt.subplots(figsize=(6, 3.8))
     ticks = sorted({int(name.split()[0]) for name in points if name != "bound"})
-    for kind, colour in zip(_KINDS.values(), ("tab:blue", "tab:orange"), strict=True):
+    for kind, colour in zip(_KINDS, ("tab:blue", "tab:orange"), strict=True):
         own = sorted((int(n.split()[0]), p) for n, p in points.items() if n.endswith(kind))
+        if not own:
+            continue
         steps = [number for number, _ in own]
         panel.plot(
             steps, [p["file"] for _, p in own], "o-", color=colour, label=f"file, {kind} steps"

@@ -22,8 +22,9 @@ class CodecSettings:
         file's size is the bound by `DiscreteTimes(T)`; else places and variances of the steps are
         those by which the code is shortest.
       fineness: the grid's distance, in standard deviations of the narrower of a level's two
-        distributions. A finer grid needs more bits to begin with, and a coarse one adds its
-        rounding to the noise; a multiple of 1/64.
+        distributions, a multiple of 1/64. A finer grid needs more bits to begin with; a coarse one
+        adds its rounding to the noise and widens both, so that the bound of ancestral steps, which
+        are too narrow, is met at 1/4 and undercut at 1.
     """
 
     steps: int = 200
