@@ -9,7 +9,6 @@ FLOW_MATCHING = "Lipman et al. 2023, arXiv:2210.02747"
 _DEPARTURES = {
     **SOLVED_OTHERWISE,
     "model.schedule": Departure("σ from σ_min to 1", "γ is finite at both ends: σ_min, 1 − σ_min"),
-    "model.network": Departure("ADM", "the multi-scale network is not built here"),
 }
 
 
@@ -37,21 +36,28 @@ def flow_matching(config: fdl.Config) -> fdl.Config:
 def _published(
     source: fdl.Config,
     *,
-    features: int,
+    blocks: int,
+    attention_at: tuple[int, ...],
     batch_size: int,
     num_steps: int,
     peak: float,
     warmup_steps: int,
 ) -> fdl.Config:
     from diffusion_ode.diffusion.dequantization import UniformDequantization
+    from diffusion_ode.networks.multi_scale_unet import MultiScaleUNet
     from diffusion_ode.training.optimizer import AdamW, WarmedUpThenPolynomial
 
-    config = published(
-        source, features=features, dropout=0.0, batch_size=batch_size, num_steps=num_steps
+    config = published(source, features=256, batch_size=batch_size, num_steps=num_steps)
+    config.model.network = fdl.Config(
+        MultiScaleUNet,
+        features=256,
+        multipliers=(1, 2, 2, 2),
+        blocks=blocks,
+        attention_at=attention_at,
+        head_width=64,
     )
     rate = fdl.Config(WarmedUpThenPolynomial, peak=peak, warmup_steps=warmup_steps)
     config.train.optimizer = fdl.Config(AdamW, learning_rate=rate, b2=0.999, weight_decay=0.0)
-    config.model.network.fourier_exponents = ()
     config.evaluate.ode.dequantization = fdl.Config(UniformDequantization)
     return flow_matching(config)
 
@@ -65,7 +71,8 @@ def cifar10_flow_matching() -> fdl.Config:
 
     return _published(
         fdl.Config(Cifar10),
-        features=256,
+        blocks=2,
+        attention_at=(16,),
         batch_size=256,
         num_steps=391_000,
         peak=5e-4,
@@ -80,7 +87,8 @@ def imagenet32_new_flow_matching() -> fdl.Config:
 
     return _published(
         fdl.Config(ImageNet32New),
-        features=256,
+        blocks=3,
+        attention_at=(16, 8),
         batch_size=1024,
         num_steps=250_000,
         peak=1e-4,
