@@ -79,7 +79,7 @@ variants("digits_vp", num_steps=500, control=True)
 @experiment(parent="digits_vp")
 def digits_vp_long(config: fdl.Config) -> fdl.Config:
     """Half an hour and some dropout take digits_vp well below the trees' 1.954 bpd, without the
-    1500 training images being learnt by heart.
+    training images being learnt by heart.
     """
     config.model.network.dropout = 0.1
     config.train.num_steps = 6000

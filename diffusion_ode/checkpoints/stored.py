@@ -152,11 +152,15 @@ class StoredCheckpoints:
         if isinstance(step, str):
             chosen = processes.by_leader(lambda: self.best_step(step))
         if chosen is None:
-            watched = step == "best" and processes.by_leader(lambda: self.best_step(BY_TEST))
+            other = BY_TEST if step == "best" else "best"
+            watched = processes.by_leader(lambda: self.best_step(other))
             raise UserError(
                 f"The run of {self.directory} was watched on test images, which choose nothing:"
                 f" choose one of the steps {steps}, or give --checkpoint={BY_TEST} to choose by"
                 " them all the same."
+                if watched and other == BY_TEST
+                else f"The run of {self.directory} was judged on validation images, not on test"
+                " images: give --checkpoint=best."
                 if watched
                 else f"No checkpoint in {self.directory} was judged on held-out images, so none is"
                 f" the best: choose one of the steps {steps}, or leave --checkpoint out."

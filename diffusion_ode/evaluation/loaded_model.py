@@ -1,6 +1,6 @@
 """A model with the parameters of a checkpoint, for whoever judges it or draws from it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -20,6 +20,7 @@ class LoadedModel:
       parameters: the exponential average, on every device of this process.
       step: of the checkpoint.
       facts: that were saved with it, among them `digest` and `data_fingerprint`.
+      document: of the experiment that it was trained in; empty if it came without.
       placement: the mesh they lie on.
     """
 
@@ -28,6 +29,7 @@ class LoadedModel:
     step: int
     facts: dict[str, Any]
     placement: Placement
+    document: dict[str, Any] = field(default_factory=dict)
 
     def lanes_sharding(self, lanes: int) -> jax.sharding.Sharding | None:
         """Lanes over all devices of this process; None on a single one.

@@ -35,7 +35,7 @@ from diffusion_ode.tasks.loading import load_model
 from diffusion_ode.tasks.run import Run
 from diffusion_ode.tasks.subject import Source, Subject
 from diffusion_ode.tasks.task_result import TaskResult
-from diffusion_ode.training.data_identity import DataIdentity, check_data
+from diffusion_ode.training.data_identity import DataIdentity, check_data, check_held_out
 from diffusion_ode.workdir.code import code_facts
 from diffusion_ode.workdir.lock import workdir_lock
 from diffusion_ode.workdir.result_files import write_json
@@ -173,10 +173,16 @@ class Evaluate:
             check_data(loaded.facts, identity, f"checkpoint {loaded.step}", say)
         split = given.split(self.split)
         if not len(split):
+            own = ", or train with some held out by --set data.held_out=…"
             raise UserError(
-                f"{identity.name} has no {self.split} images: give another evaluate.split, or hold"
-                " some training images out for validation by --set data.held_out=…"
+                f"{identity.name} has no {self.split} images: give another evaluate.split"
+                f"{own if self.data is None else ''}."
             )
+        if self.data is None and self.split != "test":
+            remedy = "leave data.held_out at {then}, as it was trained, or judge the test images."
+            held_out = run.experiment.data.held_out
+            what = f"The model of step {loaded.step}"
+            check_held_out(loaded.document, held_out, what, self.split, remedy)
         loaded.model.pixels.check(split[: self.num_images])
         return JudgedImages(split[: self.num_images], identity, self.split, len(split))
 

@@ -13,7 +13,7 @@ from diffusion_ode.errors import UserError
 from diffusion_ode.evaluation.loaded_model import LoadedModel
 from diffusion_ode.tasks.run import Run
 from diffusion_ode.training.beginning import makes_another_run
-from diffusion_ode.training.origins import parse_origin
+from diffusion_ode.training.origins import assumptions, parse_origin
 from diffusion_ode.training.sharding import Mesh
 
 
@@ -35,7 +35,8 @@ def load_model(run: Run, report: Callable[[str], None]) -> LoadedModel:
         shapes,
     )
     restored = (_elsewhere if run.init_from else _in_workdir)(run, {"ema": abstract}, report)
-    return LoadedModel(model, restored.state["ema"], restored.step, restored.facts, placement)
+    parameters, facts = restored.state["ema"], restored.facts
+    return LoadedModel(model, parameters, restored.step, facts, placement, restored.document)
 
 
 def _in_workdir(run: Run, wanted: Mapping[str, Any], report: Callable[[str], None]) -> Restored:
@@ -61,7 +62,8 @@ def _elsewhere(run: Run, wanted: Mapping[str, Any], report: Callable[[str], None
         )
     restored = parse_origin(run.init_from).restore(run.experiment.model, wanted)
     _refuse_other_model(run, restored.document, run.init_from)
-    report(f"the parameters are those of {run.init_from}, step {restored.step}")
+    assumed = assumptions(restored, run.experiment.model)
+    report(f"the parameters are those of {run.init_from}, step {restored.step}{assumed}")
     return restored
 
 

@@ -38,13 +38,13 @@ TASKS = (
     TaskEntry(
         "evaluate",
         "diffusion_ode.tasks.evaluate:Evaluate",
-        "bits per dimension on the test set: variational bound and ODE",
+        "bits per dimension of held-out images: variational bound and ODE",
     ),
     TaskEntry("sample", "diffusion_ode.tasks.sample:Sample", "draw images: samples.npz, a picture"),
     TaskEntry(
         "compare",
         "diffusion_ode.tasks.compare:Compare",
-        "paired difference of two evaluated models",
+        "difference of two evaluations, paired where both are of the same images",
         {"with": "WORKDIR of the other model"},
     ),
     TaskEntry(

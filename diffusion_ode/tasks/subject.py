@@ -35,6 +35,11 @@ class Source(Protocol):
 class Data(Source, Protocol):
     """A source of images and how training sees them: what the tasks need of it."""
 
+    @property
+    def held_out(self) -> int:
+        """How many images at the end of the training set are not trained on but choose."""
+        ...
+
     def train_batches(
         self, images: Any, *, batch_size: int, seed: int, rows: np.ndarray | None = None
     ) -> Any:

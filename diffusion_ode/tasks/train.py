@@ -182,10 +182,12 @@ class Train:
             )
             console.print("preparing the state …")
             with interruption.immediately(checkpoints.wait):
+                choosing = validation.split == VALIDATION and validation.every is not None
                 beginning = begin(
                     program,
                     *(checkpoints, self.warm_start, run.init_from, data, console.print),
                     images.train,
+                    held_out=run.experiment.data.held_out if choosing else 0,
                 )
                 validation.resume(beginning.facts)
                 begun_at = int(beginning.state.step)

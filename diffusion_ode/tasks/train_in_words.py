@@ -9,7 +9,7 @@ from diffusion_ode.reporting.console import Console
 from diffusion_ode.reporting.quantities import counted
 from diffusion_ode.tasks.run import Run
 from diffusion_ode.training.program import TrainProgram
-from diffusion_ode.training.validation import TEST, ValidationCurve
+from diffusion_ode.training.validation import TEST, ValidationCurve, in_bits
 from diffusion_ode.workdir.code import running_code
 
 
@@ -55,10 +55,8 @@ def validated(curve: ValidationCurve) -> list[tuple[str, str]]:
     """The lowest point of the curve, and what may be made of it."""
     if curve.lowest is None:
         return []
-    step, bpd, error = curve.lowest
     if curve.split == TEST:
-        last = curve.points[-1]
-        figure = f"{last.bpd:.3f} ± {last.standard_error:.3f} bpd (bound)"
-        return [("test images, watched", f"{figure} at the end; they choose nothing")]
-    figure = f"{bpd:.3f} ± {error:.3f} bpd (bound) at step {step}"
+        figure = f"{in_bits(curve.points[-1])} (bound) at the end"
+        return [("test images, watched", f"{figure}; they choose nothing")]
+    figure = f"{in_bits(curve.lowest)} (bound) at step {curve.lowest.step}"
     return [("lowest on validation", f"{figure}: --checkpoint=best")]

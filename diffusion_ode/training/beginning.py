@@ -15,7 +15,9 @@ from diffusion_ode.training.data_identity import (
     DataIdentity,
     check_data,
     check_data_of_source,
+    check_held_out,
 )
+from diffusion_ode.training.origins import assumptions
 from diffusion_ode.training.program import TrainProgram
 from diffusion_ode.training.state import TrainState
 from diffusion_ode.training.warm_start import WarmStart
@@ -46,6 +48,8 @@ def begin(
     data: DataIdentity,
     say: Callable[[str], None],
     images: np.ndarray | None = None,
+    *,
+    held_out: int = 0,
 ) -> Beginning:
     """The moment from which a run goes on.
 
@@ -57,9 +61,11 @@ def begin(
       data: that were loaded.
       say: takes a sentence about data that are others than the source's, or known by name only.
       images: of training, which a fresh model's base is fitted to.
+      held_out: images at the end of the training set that shall choose.
 
     Raises:
-      UserError: a checkpoint does not fit, or was made from other data.
+      UserError: a checkpoint does not fit, was made from other data, or was trained on images
+        that shall choose.
     """
     if checkpoints.agreed_steps():
         restored = checkpoints.restore(program.abstract_state)
@@ -72,8 +78,16 @@ def begin(
     if source is not None:
         taken = warm_start.restore(program, source)
         check_data_of_source(taken.facts, data, source, say, asked_for=init_from is not None)
+        made_from = DataIdentity.of_facts(taken.facts)
+        if held_out and made_from is not None and made_from.fits(data):
+            remedy = (
+                "set data.held_out={then} as it was there, or train.validation_images=0 to choose"
+                " nothing by them."
+            )
+            check_held_out(taken.document, held_out, source, "validation", remedy)
         state = warm_start.state(program, taken)
-        return Beginning(state, None, f"starting warm from {source}, step {int(state.step)}")
+        sentence = f"starting warm from {source}, step {int(state.step)}"
+        return Beginning(state, None, sentence + assumptions(taken, program.model))
     return Beginning(program.fresh_state(images), None, "starting fresh")
 
 

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
+from diffusion_ode.configs import documents
+from diffusion_ode.configs.documents import Document
 from diffusion_ode.errors import UserError
 
 # Keys of a checkpoint's facts.
@@ -69,6 +71,29 @@ def check_data(
         )
     if made_from.fingerprint is None:
         say(f"the data of {what} are known by name only: {made_from}")
+
+
+def check_held_out(document: Document, held_out: int, what: str, split: str, remedy: str) -> None:
+    """Refuses to take images for held-out ones that a checkpoint was trained on.
+
+    Args:
+      document: of the experiment that the checkpoint was trained in, on the same data.
+      held_out: images at the end of the training set that are held out now.
+      what: the checkpoint, for the sentence.
+      split: which the images are used as; as "train" those count that it was not trained on.
+      remedy: the sentence's end; it may name the checkpoint's number by {then}.
+
+    Raises:
+      UserError: there are such images.
+    """
+    then = int(documents.rendered_at(document, "data.held_out") or 0)
+    wrong = held_out - then if split != "train" else then - held_out
+    if wrong > 0:
+        was = "was" if split != "train" else "was not"
+        raise UserError(
+            f"{what} {was} trained on {wrong} of the {split} images that data.held_out ="
+            f" {held_out} makes: {remedy.format(then=then)}"
+        )
 
 
 def check_data_of_source(

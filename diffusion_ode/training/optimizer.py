@@ -1,7 +1,7 @@
 """Optimisers: any Optax transformation, AdamW as published, and learning rates of a run."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -215,8 +215,20 @@ def updated(
 
 def known_rate(optimizer: Optimizer, moment: Moment) -> dict[str, Array]:
     """The learning rate, by that name, if the optimiser tells it."""
-    rate = getattr(optimizer, "rate", None)
+    rate = next(_rates(optimizer), None)
     return {} if rate is None else {"learning_rate": rate(moment)}
+
+
+def _rates(optimizer: Any) -> Iterator[Callable[[Moment], Array]]:
+    """Of the optimiser or of a link of its chain, which Optax keeps in a closure only."""
+    if hasattr(optimizer, "rate"):
+        yield optimizer.rate
+    for cell in getattr(getattr(optimizer, "update", None), "__closure__", None) or ():
+        if isinstance(cell.cell_contents, tuple):
+            for link in cell.cell_contents:
+                rate = getattr(getattr(link, "__self__", None), "rate", None)
+                if rate is not None:
+                    yield rate
 
 
 def schedules_begun_anew(state: Any) -> Any:

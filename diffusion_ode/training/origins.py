@@ -57,6 +57,14 @@ def parse_origin(text: str) -> Origin:
     return Workdir(Path(workdir).expanduser(), int(step))
 
 
+def assumptions(restored: Restored, model: Model) -> str:
+    """What a file without a config cannot say of its parameters, for the end of a sentence."""
+    if restored.document:
+        return ""
+    path, parameterization = type(model.path).__name__, type(model.parameterization).__name__
+    return f"; that they are of {path} and {parameterization} is assumed, the file does not say it"
+
+
 @dataclass(frozen=True)
 class Workdir:
     """The newest checkpoint of another run, or that of a step."""

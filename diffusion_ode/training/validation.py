@@ -27,6 +27,7 @@ _LARGEST_SHARE = 0.02  # of the training's time that validating may take
 # the backward pass is cheap.
 _PASSES_PER_TRAINING_IMAGE = 2
 _LARGEST_BATCH = 128
+_FEWEST_POINTS = 4  # of a run whose interval is chosen: fewer images are judged before that
 
 
 class Validation(NamedTuple):
@@ -41,6 +42,12 @@ class Validation(NamedTuple):
     step: int
     bpd: float
     standard_error: float
+
+
+def in_bits(point: Validation) -> str:
+    """The point's bound; without an error where a single image has none."""
+    error = point.standard_error
+    return f"{point.bpd:.3f}{'' if math.isnan(error) else f' ± {error:.3f}'} bpd"
 
 
 @runtime_checkable
@@ -70,8 +77,8 @@ class NoImprovement:
     def stops(self, curve):
         if not curve:
             return False
-        lowest = min(range(len(curve)), key=lambda number: curve[number].bpd)
-        return len(curve) - 1 - lowest >= self.patience
+        bpd = [point.bpd if math.isfinite(point.bpd) else math.inf for point in curve]
+        return len(curve) - 1 - bpd.index(min(bpd)) >= self.patience
 
 
 class HeldOutBound:
@@ -95,8 +102,9 @@ class HeldOutBound:
         bound: VariationalBound,
         seed: int,
     ):
-        devices = placement.mesh.size
-        size = devices * -(-min(len(images), _LARGEST_BATCH) // devices)
+        # Batches of one size, which is as small as their number allows: padding costs time.
+        batches, devices = math.ceil(len(images) / _LARGEST_BATCH), placement.mesh.size
+        size = devices * math.ceil(len(images) / (batches * devices))
         key = stream_key(seed, "validation")
         self._count, self._dimensions = len(images), model.pixels.dimensions
         self._placement = placement
@@ -181,7 +189,9 @@ class ValidationCurve:
 
     def words(self) -> list[str]:
         """For the live line."""
-        return [f"{self.split} {self.points[-1].bpd:.3f}"] if self.points else []
+        if not self.points:
+            return []
+        return [f"{self.split} {in_bits(self.points[-1])}"]
 
 
 def chosen_interval(
@@ -195,6 +205,12 @@ def chosen_interval(
     passes = num_images * bound.draws
     steps = passes / (_LARGEST_SHARE * _PASSES_PER_TRAINING_IMAGE * batch_size)
     return checkpoint_every * math.ceil(steps / checkpoint_every)
+
+
+def affordable_count(bound: VariationalBound, batch_size: int, num_steps: int) -> int:
+    """Images that can be judged a few times in a run within the same share of its time."""
+    passes = _LARGEST_SHARE * _PASSES_PER_TRAINING_IMAGE * batch_size * num_steps
+    return max(1, int(passes / (bound.draws * _FEWEST_POINTS)))
 
 
 def validation_curve(
@@ -226,6 +242,13 @@ def validation_curve(
       UserError: validation was asked for and there is nothing to validate on, or a rule would let
         test images choose.
     """
+    if every is not None and not count:
+        raise UserError(
+            f"train.validate_every = {every}, but train.validation_images = 0 judges none: give a"
+            " number of images, or leave train.validate_every out."
+        )
+    if every is None:
+        count = min(count, affordable_count(bound, program.batch_size, program.num_steps))
     chosen = spread(images.split(split), count)
     if rule is not None and (split == TEST or not len(chosen)):
         why = "test images choose nothing" if split == TEST else "nothing is validated"
@@ -234,7 +257,7 @@ def validation_curve(
             " training images out by --set data.held_out=…"
         )
     if not len(chosen):
-        if every is not None and count:
+        if every is not None:
             raise UserError(
                 f"train.validate_every = {every}, but no images are held out for validation: set"
                 " data.held_out, or train.validate_on=test to watch test images, which then choose"
@@ -243,7 +266,7 @@ def validation_curve(
         return ValidationCurve(split=split)
     interval = every or chosen_interval(len(chosen), bound, program.batch_size, checkpoint_every)
     what = f"{counted(len(chosen), f'{split} image')} every {counted(interval, 'step')}"
-    choice = "" if every else ", which takes at most 2 % of the time"
+    choice = "" if every else ", which takes at most 2 % of the time of the steps"
     say(f"{'watching' if split == TEST else 'validating on'} {what}{choice}")
     judge = HeldOutBound(program.model, program.placement, chosen, bound, program.seed)
     return ValidationCurve(judge, split, interval, rule)

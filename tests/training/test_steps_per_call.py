@@ -1,8 +1,11 @@
 """Several optimiser steps in one call, and what chance gives to each of them."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from data.pipeline import Data
@@ -14,13 +17,13 @@ from diffusion_ode.diffusion.schedule import LinearSchedule
 from diffusion_ode.diffusion.straight_path import StraightPath
 from diffusion_ode.errors import UserError
 from diffusion_ode.objectives.flow_matching import FlowMatching
-from diffusion_ode.objectives.second_order_flow_matching import SecondOrderFlowMatching
-from diffusion_ode.randomness import batch_key, shifted, stream_key
+from diffusion_ode.objectives.objective import LossTerms
 from diffusion_ode.tasks.train import Train
 from diffusion_ode.training.optimizer import AdamW, WarmedUp
 from diffusion_ode.training.program import TrainProgram
 from diffusion_ode.training.sharding import Mesh
-from diffusion_ode.training.step import ExponentialAverage
+from diffusion_ode.training.state import initial_state
+from diffusion_ode.training.step import ExponentialAverage, make_train_step
 from diffusion_ode.training.step_metrics import BITS_BY_TIME, bits_by_time
 from tests.small_network import SmallNetwork
 
@@ -96,30 +99,43 @@ def test_an_interval_that_ends_within_a_call_is_refused(interval):
         Train(steps_per_call=5, **settings)
 
 
-def draws_of(step):
-    objective = SecondOrderFlowMatching()  # which draws probes too
-    images = jnp.asarray(IMAGES[0], jnp.int32)
-    draws = objective.draw(MODEL, images, stream_key(0, "objective", step), ())
-    return {"gamma": draws.gamma, "noise": draws.noise, "probes": draws.probes[0]}
+@dataclasses.dataclass(frozen=True)
+class Tells(FlowMatching):
+    """An objective whose loss is what chance gave to the step: its draws, or its dropout."""
+
+    what: str = "dropout"
+
+    def loss(self, model, parameters, images, flag, draws, dropout_key):
+        told = {
+            "gamma": draws.gamma,
+            "noise": jnp.sum(draws.noise, (1, 2, 3)),
+            "dropout": jax.random.normal(dropout_key, flag.shape),
+        }[self.what]
+        nothing = 0.0 * sum(jnp.sum(leaf) for leaf in jax.tree.leaves(parameters))
+        return LossTerms(flag * told + nothing, {"diffusion": told})
 
 
-def dropout_of(step, start, images):
-    key = shifted(batch_key(stream_key(0, "dropout", step)), start)
-    return jax.random.uniform(key, (images, 16))
+@pytest.mark.parametrize("what", ["gamma", "noise", "dropout"])
+def test_two_steps_and_two_parts_draw_differently_and_again_the_same(what):
+    objective, optimizer = Tells(what=what), optax.sgd(0.1)
+    start = initial_state(MODEL, objective, optimizer, jax.random.key(0))
 
+    def told(signs, step=0, accumulation=1):
+        """The loss of one step, an image's share of it times the sign."""
+        state = dataclasses.replace(start, step=jnp.int32(step))
+        batch = {"image": IMAGES[0], "flag": jnp.asarray(signs, jnp.float32)}
+        take = make_train_step(
+            *(MODEL, objective, optimizer, ExponentialAverage(0.9)),
+            num_steps=9,
+            accumulation=accumulation,
+        )
+        return float(take(state, batch)[1]["bpd"])
 
-def test_two_steps_and_two_parts_draw_differently_and_again_the_same():
-    one, following, again = draws_of(7), draws_of(8), draws_of(7)
-    for name in ("gamma", "noise"):
-        assert not np.any(one[name] == following[name])
-        assert not np.any(one[name][:2] == one[name][2:])
-    assert np.any(one["probes"] != following["probes"])  # signs, half of which agree by chance
-    jax.tree.map(np.testing.assert_array_equal, one, again)
-
-    whole, first, second = (dropout_of(7, *part) for part in ((0, 4), (0, 2), (2, 2)))
-    assert not np.any(first == second)
-    assert not np.any(whole == dropout_of(8, 0, 4))
-    np.testing.assert_array_equal(whole, np.concatenate([first, second]))
+    everyone, halves = (1, 1, 1, 1), (1, 1, -1, -1)
+    assert told(everyone) != told(everyone, step=1)
+    assert told(everyone, step=1) == told(everyone, step=1)
+    assert abs(told(halves, accumulation=2)) > 1e-4  # nothing, if both parts drew the same
+    assert told(halves, accumulation=2) == pytest.approx(told(halves), rel=1e-5)
 
 
 def test_two_epochs_order_the_images_differently_and_again_the_same():

@@ -18,6 +18,7 @@ from diffusion_ode.training.validation import (
     NoImprovement,
     Validation,
     ValidationCurve,
+    affordable_count,
     chosen_interval,
     spread,
 )
@@ -50,6 +51,23 @@ def test_the_interval_keeps_validation_below_a_fiftieth_and_falls_on_checkpoints
     assert chosen_interval(1, bound, batch_size=1024, checkpoint_every=1000) == 1000
 
 
+def test_a_short_run_judges_fewer_images_a_few_times():
+    bound = VariationalBound(draws=2)
+    count = affordable_count(bound, batch_size=32, num_steps=300)
+    assert 4 * chosen_interval(count, bound, batch_size=32, checkpoint_every=1) <= 300
+    assert affordable_count(bound, batch_size=32, num_steps=1000) >= 150  # digits_vp's
+    assert affordable_count(bound, batch_size=1, num_steps=1) == 1
+
+
+@pytest.mark.parametrize("count", [1, 128, 129, 150, 300])
+def test_hardly_an_image_is_judged_for_nothing(count):
+    model = small_model()
+    images = np.zeros((count, *model.pixels.shape), np.uint8)
+    judge = HeldOutBound(model, Mesh(data=1).build(), images, VariationalBound(), 0)
+    sizes = [len(levels) for levels, _ in judge._batches]
+    assert max(sizes) <= 128 and sum(sizes) < count + len(sizes)
+
+
 def test_images_are_spread_over_their_split():
     assert spread(np.arange(10), 5).tolist() == [0, 2, 4, 6, 8]
     assert spread(np.arange(3), 5).tolist() == [0, 1, 2]
@@ -61,6 +79,7 @@ def test_patience_counts_validations_since_the_lowest():
     assert not rule.stops(points())
     assert not rule.stops(points(3.0, 2.0, 2.5))
     assert rule.stops(points(3.0, 2.0, 2.5, 2.1))
+    assert not rule.stops(points(math.nan, 3.0, 2.0, 1.5))
 
 
 def test_a_new_lowest_point_is_saved_even_between_checkpoints():
@@ -126,6 +145,19 @@ def test_a_killed_run_has_the_same_curve_and_best_is_its_minimum(tmp_path, capsy
     lowest = min(curves[0], key=curves[0].__getitem__)
     assert (whole / "checkpoints" / str(lowest)).is_dir()
 
+    # Nothing that was trained on is taken for held out, and nothing held out for trained on.
+    judged = (*flags, f"--workdir={whole}", "--task=evaluate", "--set=evaluate.ode=None")
+    for held_out, split, wrong in (
+        (200, "validation", "50 of the validation"),
+        (100, "train", "50"),
+    ):
+        said = [f"--set=data.held_out={held_out}", f"--set=evaluate.split={split}"]
+        assert main([*judged, *said]) == 2
+        assert wrong in (error := capsys.readouterr().err) and "data.held_out at 150" in error
+    warm = (*flags, f"--init_from={whole}", "--set=data.held_out=200")
+    assert main([*warm, f"--workdir={tmp_path / 'warm'}"]) == 2
+    assert "trained on 50 of the validation images" in capsys.readouterr().err
+
 
 def _curve(workdir):
     lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
@@ -137,6 +169,7 @@ def _curve(workdir):
     [
         (("train.validate_every=5", "data.held_out=0"), "no images are held out"),
         (("train.validate_every=0",), "train.validation_images=0"),
+        (("train.validate_every=5", "train.validation_images=0"), "judges none"),
         (("train.validate_on=training",), "not a split to validate on"),
         (("data.held_out=1500",), "cannot be held out"),
         (("train.stop_when=no_improvement()", "train.validate_on=test"), "choose nothing"),
