@@ -1,28 +1,244 @@
-"""The rules that many settings share."""
+"""Whether a value fits the annotation of the field it is for, and what that field takes.
 
-import math
+A config class whose fields declare ranges (`diffusion_ode.ranges`) or choices checks them by
+
+    __post_init__ = check_fields
+"""
+
+import collections.abc
+import enum
+import functools
+import inspect
+import numbers
+import types
+import typing
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from diffusion_ode.conformance import annotations_of, constructor_of, is_protocol, lacking, makes
 from diffusion_ode.errors import UserError
+from diffusion_ode.ranges import Within
+from diffusion_ode.suggestions import either, with_article
 
 
-def check_count(name: str, value: Any, remedy: str = "give a whole number of at least 1") -> None:
-    """Refuses what is no whole number of at least 1: fractions, NaN and truth values too.
-
-    Raises:
-      UserError: with value, rule and remedy.
-    """
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if not whole or value < 1:
-        rule = "is below 1" if whole else "is not a whole number"
-        raise UserError(f"{name} = {value} {rule}: {remedy}.")
-
-
-def check_finite(name: str, value: float, remedy: str = "give a finite number") -> None:
-    """Refuses NaN and infinity.
+def check_fields(piece: Any) -> None:
+    """Refuses what is outside of the range, or none of the choices, that its field declares.
 
     Raises:
       UserError: with value, rule and remedy.
     """
-    if not math.isfinite(value):
-        raise UserError(f"{name} = {value} is not finite: {remedy}.")
+    for name, annotation in _declared(type(piece)).items():
+        check(name, getattr(piece, name), annotation)
+
+
+def check(name: str, value: Any, annotation: Any) -> None:
+    """Refuses a value that does not fit its annotation.
+
+    Raises:
+      UserError: with value, rule and remedy.
+    """
+    try:
+        fit(value, annotation)
+    except Misfit:
+        raise UserError(f"{name} = {value!r:.99} is not {takes(annotation)}: give one.") from None
+
+
+class Misfit(Exception):
+    """The value is none of those that the annotation takes."""
+
+
+def fit(value: Any, annotation: Any) -> Any:
+    """The value as the annotation wants it: an int as float, a list as tuple, a str as Path.
+
+    Args:
+      value: a literal, a container of values, an enum member, a library function, or a config.
+      annotation: of the field that it is for.
+
+    Raises:
+      Misfit: it does not fit.
+    """
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if _takes_anything(annotation):
+        return value
+    if origin is typing.Annotated:
+        fitted = fit(value, arguments[0])
+        within = (rule for rule in arguments[1:] if isinstance(rule, Within))
+        return _keep_if(all(fitted in rule for rule in within), fitted)
+    if origin in (typing.Union, types.UnionType):
+        return _fit_one_of(value, arguments)
+    if origin is typing.Literal:
+        if any(value == choice and type(value) is type(choice) for choice in arguments):
+            return value
+        raise Misfit
+    if annotation is None or annotation is type(None):
+        return _keep_if(value is None, value)
+    kind = origin or annotation
+    if kind in (tuple, list, collections.abc.Sequence, collections.abc.Iterable):
+        return _fit_items(value, kind, arguments)
+    if kind in (dict, collections.abc.Mapping):
+        return _keep_if(isinstance(value, dict), value)
+    if kind in (collections.abc.Callable, Callable):
+        return _keep_if(_is_callable(value), value)
+    return _fit_class(value, kind)
+
+
+def _named(kind: type) -> str:
+    return with_article(kind.__name__.rpartition(".")[2])
+
+
+def takes(annotation: Any, named: Callable[[type], str] = _named) -> str:
+    """What a field of this annotation takes, to end the sentence 'it takes …'.
+
+    Args:
+      annotation: of the field.
+      named: says it of a class or protocol.
+    """
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if _takes_anything(annotation):
+        return "anything"
+    if origin is typing.Annotated:
+        ranges = (f" {rule}" for rule in arguments[1:] if isinstance(rule, Within))
+        return takes(arguments[0], named) + "".join(ranges)
+    if origin in (typing.Union, types.UnionType):
+        return _either_of(list(dict.fromkeys(takes(choice, named) for choice in arguments)))
+    if origin is typing.Literal:
+        return either(map(repr, arguments))
+    if annotation is None or annotation is type(None):
+        return "None"
+    kind = origin or annotation
+    if kind is tuple and arguments and arguments[-1] is not Ellipsis:
+        return f"({', '.join(map(_short, arguments))}){_each(arguments)}"
+    if kind in _CONTAINERS:
+        items = ", ".join(_short(a) for a in arguments if a is not Ellipsis)
+        return f"a {kind.__name__.lower()}" + (f" of {items}{_each(arguments)}" if items else "")
+    if kind in _LITERALS:
+        return _LITERALS[kind]
+    if not isinstance(kind, type):
+        return str(annotation)
+    if issubclass(kind, enum.Enum):
+        return either(member.name for member in kind)
+    return named(kind)
+
+
+def _either_of(kinds: list[str]) -> str:
+    """As `either`; a comma keeps apart what has commas inside."""
+    *most, last = kinds
+    return f"{', '.join(most)}, or {last}" if most and ", " in "".join(most) else either(kinds)
+
+
+_NUMBERS = {int: numbers.Integral, float: numbers.Real}
+_LITERALS = {
+    int: "an int",
+    float: "a float",
+    bool: "True or False",
+    str: "a text",
+    Path: "a path",
+    collections.abc.Callable: "a function",
+}
+_SEQUENCES = (tuple, list, collections.abc.Sequence, collections.abc.Iterable)
+_CONTAINERS = (*_SEQUENCES, dict, collections.abc.Mapping)
+
+
+def _takes_anything(annotation: Any) -> bool:
+    return annotation in (Any, object, inspect.Parameter.empty) or isinstance(
+        annotation, typing.TypeVar | str | typing.ForwardRef
+    )
+
+
+def _fit_one_of(value: Any, choices: tuple) -> Any:
+    fitting = []
+    for choice in choices:
+        try:
+            fitting.append(fit(value, choice))
+        except Misfit:
+            continue
+    for fitted in fitting:  # 1 stays 1 for float | int
+        if type(fitted) is type(value):
+            return fitted
+    if not fitting:
+        raise Misfit
+    return fitting[0]
+
+
+def _fit_items(value: Any, kind: Any, arguments: tuple) -> Any:
+    if not isinstance(value, tuple | list):
+        raise Misfit
+    container = list if kind is list else tuple
+    if not arguments:
+        return container(value)
+    if kind is not tuple or arguments[-1] is Ellipsis:
+        return container(fit(item, arguments[0]) for item in value)
+    if len(value) != len(arguments):
+        raise Misfit
+    return tuple(fit(item, argument) for item, argument in zip(value, arguments, strict=True))
+
+
+def _fit_number(value: Any, kind: type) -> Any:
+    if isinstance(value, bool) or not isinstance(value, _NUMBERS[kind]):
+        raise Misfit
+    try:
+        return float(value) if kind is float and isinstance(value, int) else value
+    except OverflowError as error:  # of hundreds of digits
+        raise Misfit from error
+
+
+def _fit_class(value: Any, kind: Any) -> Any:
+    if not isinstance(kind, type):
+        return value  # a form of annotation that is not understood decides nothing
+    if kind in _NUMBERS:
+        return _fit_number(value, kind)
+    if issubclass(kind, Path) and isinstance(value, str):
+        return kind(value)
+    if issubclass(kind, enum.Enum) and isinstance(value, str) and value in kind.__members__:
+        return kind[value]
+    if isinstance(value, bool) and kind is not bool:
+        raise Misfit
+    if (made := constructor_of(value)) is not None:
+        if not makes(made, kind):
+            raise Misfit(lacking(made, kind))
+        return value
+    if is_protocol(kind):
+        raise Misfit  # a literal is no piece
+    return _keep_if(isinstance(value, kind), value)
+
+
+def _is_callable(value: Any) -> bool:
+    made = constructor_of(value)
+    if made is None or made is type(value):
+        return callable(value)
+    if isinstance(made, type):
+        return any("__call__" in vars(base) for base in made.__mro__)
+    return not isinstance(annotations_of(made).get("return"), type)
+
+
+def _keep_if(fits: bool, value: Any) -> Any:
+    if not fits:
+        raise Misfit
+    return value
+
+
+def _short(annotation: Any) -> str:
+    if typing.get_origin(annotation) is typing.Annotated:
+        annotation = typing.get_args(annotation)[0]
+    return getattr(annotation, "__name__", str(annotation))
+
+
+def _each(items: tuple) -> str:
+    """The range that all items of a container have, if it is one."""
+    found = {rule for item in items for rule in typing.get_args(item)[1:]}
+    return f", each {found.pop()}" if len(found) == 1 else ""
+
+
+@functools.cache
+def _declared(kind: type) -> dict[str, Any]:
+    """The fields that declare more than a class."""
+    return {name: found for name, found in annotations_of(kind).items() if _is_declared(found)}
+
+
+def _is_declared(annotation: Any) -> bool:
+    if typing.get_origin(annotation) is typing.Literal or isinstance(annotation, Within):
+        return True
+    return any(
+        map(_is_declared, (*typing.get_args(annotation), *getattr(annotation, "__metadata__", ())))
+    )

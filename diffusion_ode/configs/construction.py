@@ -6,11 +6,11 @@ What a document may name is listed in `allowed`.
 import dataclasses
 import functools
 import inspect
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from diffusion_ode.configs import allowed
+from diffusion_ode.conformance import is_linen_module
 from diffusion_ode.errors import UserError
 from diffusion_ode.suggestions import suggestion
 
@@ -87,16 +87,6 @@ def defaults_of(constructor: Callable) -> dict[str, Any]:
             if field.name in known and field.default_factory is not dataclasses.MISSING:
                 defaults[field.name] = field.default_factory()
     return defaults
-
-
-def is_linen_module(constructor: Callable) -> bool:
-    """Whether it makes a Flax module; imports nothing."""
-    linen = sys.modules.get("flax.linen")
-    return (
-        linen is not None
-        and isinstance(constructor, type)
-        and issubclass(constructor, linen.Module)
-    )
 
 
 def check_size(document: Document) -> None:

@@ -13,12 +13,14 @@ from typing import Any
 
 import fiddle as fdl
 
+from diffusion_ode.checking import Misfit, fit
 from diffusion_ode.configs import construction
 from diffusion_ode.configs.documents import render
+from diffusion_ode.conformance import annotations_of
 from diffusion_ode.errors import UserError
 from diffusion_ode.suggestions import either, nearest, suggestion
 from experiments.config import catalogue
-from experiments.config.annotations import Misfit, annotations_of, fit, takes
+from experiments.config.annotations import takes
 from experiments.config.conversion import arguments_of, config_of, explicit, to_document
 
 # `module:Class(…)`, as --exp and --task name what is outside.
