@@ -14,7 +14,9 @@ import numpy as np
 
 from data.augmentation import Augmentation, Keys
 from data.source import ImageData, Source
+from diffusion_ode.checking import check_fields
 from diffusion_ode.errors import UserError
+from diffusion_ode.ranges import CountFromZero
 
 Batch = dict[str, np.ndarray]
 
@@ -39,7 +41,9 @@ class Data:
 
     source: Source
     augmentation: Augmentation | None = None
-    held_out: int = 0
+    held_out: CountFromZero = 0
+
+    __post_init__ = check_fields
 
     @property
     def name(self) -> str:

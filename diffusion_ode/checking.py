@@ -41,7 +41,15 @@ def check(name: str, value: Any, annotation: Any) -> None:
     try:
         fit(value, annotation)
     except Misfit:
-        raise UserError(f"{name} = {value!r:.99} is not {takes(annotation)}: give one.") from None
+        raise UserError(f"{name} = {shown(value)} is not {takes(annotation)}: give one.") from None
+
+
+def shown(value: Any) -> str:
+    """As in a sentence, however long."""
+    try:
+        return f"{value!r:.99}"
+    except ValueError:  # Python prints no numbers of thousands of digits
+        return "a number of thousands of digits"
 
 
 class Misfit(Exception):
@@ -239,6 +247,4 @@ def _declared(kind: type) -> dict[str, Any]:
 def _is_declared(annotation: Any) -> bool:
     if typing.get_origin(annotation) is typing.Literal or isinstance(annotation, Within):
         return True
-    return any(
-        map(_is_declared, (*typing.get_args(annotation), *getattr(annotation, "__metadata__", ())))
-    )
+    return any(map(_is_declared, typing.get_args(annotation)))

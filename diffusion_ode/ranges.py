@@ -43,7 +43,7 @@ Count = Annotated[int, Within(1, _MOST)]
 CountFromZero = Annotated[int, Within(0, _MOST)]
 Seed = Annotated[int, Within(0, 2**32 - 1)]
 """JAX and Grain take 32 bits."""
-Levels = Annotated[int, Within(2, 2**16)]
+LevelCount = Annotated[int, Within(2, 2**16)]
 """How many values a channel of an image has."""
 
 Share = Annotated[float, Within(0, 1)]

@@ -8,7 +8,9 @@ import numpy as np
 from data.errors import damaged, remedied
 from data.formats.numpy_file import ArrayKind, npz_kinds, open_npy, read_npz
 from data.source import ImageData, describe_images
+from diffusion_ode.checking import check_fields
 from diffusion_ode.errors import UserError
+from diffusion_ode.ranges import Count, LevelCount
 
 # One image in ten is enough to test on where nobody said how many.
 TEST_FRACTION = 0.1
@@ -37,8 +39,10 @@ class ArrayFile:
 
     path: str
     test_path: str | None = None
-    num_test: int | None = None
-    levels: int = 256
+    num_test: Count | None = None
+    levels: LevelCount = 256
+
+    __post_init__ = check_fields
 
     @property
     def name(self) -> str:

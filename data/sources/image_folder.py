@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
@@ -18,7 +19,9 @@ from data.location import resolve_data_dir
 from data.recipe import Block
 from data.source import ImageData
 from data.store import is_prepared
+from diffusion_ode.checking import check_fields
 from diffusion_ode.errors import UserError
+from diffusion_ode.ranges import Count, Seed, Within
 
 PICTURES_PER_BLOCK = 1024
 
@@ -40,17 +43,18 @@ class ImageFolder:
     """
 
     path: str
-    resize: int | None = None
-    crop: int | None = None
-    channels: int | None = None
+    resize: Count | None = None
+    crop: Count | None = None
+    channels: Count | None = None
     eight_bits: bool = False
     first_frame: bool = False
-    test_fraction: float = 0.1
-    seed: int | None = None
+    test_fraction: Annotated[float, Within(0, 1, "()")] = 0.1
+    seed: Seed | None = None
     name = "image_folder"
     levels = 256
 
     def __post_init__(self):
+        check_fields(self)
         if not 0 < self.test_fraction <= 0.5:
             raise UserError(
                 f"test_fraction = {self.test_fraction} leaves too few images to train or to test"

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from data.location import resolve_data_dir
 from data.report import Report, say
 from data.source import ImageData
 from data.store import is_prepared, open_prepared
+from diffusion_ode.checking import check_fields
 from diffusion_ode.errors import UserError
 
 PATCH_SIZES = (16, 32)
@@ -48,14 +50,10 @@ class Photos:
     photographs; test patches do not overlap and come from two others.
     """
 
-    patch_size: int = DEFAULT_PATCH_SIZE
+    patch_size: Literal[16, 32] = DEFAULT_PATCH_SIZE
     levels = 256
 
-    def __post_init__(self):
-        if self.patch_size not in PATCH_SIZES:
-            raise UserError(
-                f"Photos(patch_size={self.patch_size!r}) is not cut: choose one of {PATCH_SIZES}."
-            )
+    __post_init__ = check_fields
 
     @property
     def name(self) -> str:

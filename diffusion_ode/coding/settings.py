@@ -1,15 +1,16 @@
 """What one chooses about a code."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from diffusion_ode.checking import check_count
+from diffusion_ode.checking import check_fields
 from diffusion_ode.errors import UserError
+from diffusion_ode.ranges import Within
 
 MOST_STEPS = 10_000
 """More than anybody needs: so a forged file cannot ask for endless work."""
 FINENESS_UNIT = 64
 """A file says the fineness in parts of this."""
-_COARSEST = 1.0
 
 
 @dataclass(frozen=True)
@@ -27,17 +28,15 @@ class CodecSettings:
         are too narrow, is met at 1/4 and undercut at 1.
     """
 
-    steps: int = 200
+    steps: Annotated[int, Within(1, MOST_STEPS)] = 200
     ancestral: bool = False
-    fineness: float = 1.0
+    fineness: Annotated[float, Within(0, 1, "(]")] = 1.0
 
     def __post_init__(self):
-        check_count("steps", self.steps, "give a number of steps")
-        if self.steps > MOST_STEPS:
-            raise UserError(f"steps = {self.steps} is more than {MOST_STEPS}: give fewer.")
+        check_fields(self)
         parts = self.fineness * FINENESS_UNIT
-        if parts != round(parts) or not 0.0 < self.fineness <= _COARSEST:
+        if parts != round(parts):
             raise UserError(
                 f"fineness = {self.fineness} is not a multiple of 1/{FINENESS_UNIT} from"
-                f" 1/{FINENESS_UNIT} to {_COARSEST:g}: give one, such as 0.5."
+                f" 1/{FINENESS_UNIT} to 1: give one, such as 0.5."
             )

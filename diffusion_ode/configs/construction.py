@@ -9,8 +9,9 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from diffusion_ode.checking import Misfit, fit, shown, takes
 from diffusion_ode.configs import allowed
-from diffusion_ode.conformance import is_linen_module
+from diffusion_ode.conformance import annotations_of, is_linen_module
 from diffusion_ode.errors import UserError
 from diffusion_ode.suggestions import suggestion
 
@@ -145,10 +146,27 @@ def _construct(reference: str, arguments: dict, where: str, trusted: Sequence[st
         if parameter.default is parameter.empty and name not in arguments and name[0] != "*":
             raise UserError(f"{where}: {reference} lacks its field {name!r}: {_RESTORE}.")
     values = {name: _build(value, f"{where}.{name}", trusted) for name, value in arguments.items()}
+    _check_types(constructor, values, where)
     several = values.pop(next((name for name in values if name[0] == "*"), ""), ())
     if not isinstance(several, tuple):
         raise UserError(f"{where}: {reference} takes any number of arguments: {_RESTORE}.")
     return constructor(*several, **values)
+
+
+def _check_types(constructor: Callable, values: Mapping[str, Any], where: str) -> None:
+    """By the constructor's annotations; its own defaults are right, whatever those say."""
+    hints = annotations_of(constructor)
+    for name, value in values.items():
+        hint = hints.get(name, Any)
+        default = _parameters(constructor)[name].default
+        if value is default or (type(value) is type(default) and value == default):
+            continue
+        try:
+            fit(value, tuple[hints.get(name[1:], Any), ...] if name[0] == "*" else hint)
+        except Misfit as misfit:
+            raise UserError(
+                f"{where}.{name} = {shown(value)} is not {takes(hint)}: {_RESTORE}."
+            ) from misfit
 
 
 @functools.cache

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 
 from diffusion_ode.diffusion.schedule import NoiseSchedule
+from diffusion_ode.ranges import Gamma
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,8 @@ class CosineSchedule(NoiseSchedule):
     arXiv:2303.00848, for its form in γ (there λ = −γ).
     """
 
-    gamma_0: float = -13.3
-    gamma_1: float = 5.0
+    gamma_0: Gamma = -13.3
+    gamma_1: Gamma = 5.0
 
     def gamma(self, time):
         # tan θ = sin θ / sin(π/2 − θ): either sine keeps its digits where its angle is small.

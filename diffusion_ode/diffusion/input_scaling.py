@@ -6,9 +6,9 @@ from typing import Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 
-from diffusion_ode.checking import check_finite
+from diffusion_ode.checking import check_fields
 from diffusion_ode.diffusion.path import Path
-from diffusion_ode.errors import UserError
+from diffusion_ode.ranges import Positive
 from diffusion_ode.typing import PerImage
 
 
@@ -40,15 +40,9 @@ class UnitVariance:
     Source: Karras et al. 2022, arXiv:2206.00364, table 1.
     """
 
-    data_deviation: float = 0.5
+    data_deviation: Positive = 0.5
 
-    def __post_init__(self):
-        check_finite("data_deviation", self.data_deviation)
-        if not self.data_deviation > 0.0:
-            raise UserError(
-                f"data_deviation = {self.data_deviation} is not positive: give that of the encoded"
-                " data, about 0.5."
-            )
+    __post_init__ = check_fields
 
     def factor(self, path, gamma):
         return jax.lax.rsqrt(

@@ -9,6 +9,7 @@ import numpy as np
 
 from diffusion_ode.diffusion.schedule import LinearSchedule, NoiseSchedule
 from diffusion_ode.errors import UserError
+from diffusion_ode.ranges import Gamma
 
 _FEATURES = 1024  # of the published network, which also divides its sum
 _NUMBERS = 2 + 3 * _FEATURES
@@ -24,8 +25,8 @@ class LearnedLinearSchedule(LinearSchedule):
     Source: Kingma et al. 2021, arXiv:2107.00630, and its program.
     """
 
-    time_0: float = -13.3
-    time_1: float = 5.0
+    time_0: Gamma = -13.3
+    time_1: Gamma = 5.0
 
     def network_time(self, gamma):
         return (gamma - self.time_0) / (self.time_1 - self.time_0)
@@ -43,8 +44,8 @@ class MonotoneNetworkSchedule(NoiseSchedule):
     """
 
     numbers: str
-    time_0: float = -13.3
-    time_1: float = 5.0
+    time_0: Gamma = -13.3
+    time_1: Gamma = 5.0
 
     def __post_init__(self):
         try:

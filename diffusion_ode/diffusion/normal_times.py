@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 import jax.numpy as jnp
 from jax.scipy.special import ndtr, ndtri
 
-from diffusion_ode.checking import check_finite
+from diffusion_ode.checking import check_fields
 from diffusion_ode.diffusion.time_sampling import Times, TimeSampler
 from diffusion_ode.diffusion.uniforms import LowDiscrepancyUniforms, Uniforms
-from diffusion_ode.errors import UserError
+from diffusion_ode.ranges import Gamma, Positive
 
 
 @dataclass(frozen=True)
@@ -26,15 +26,11 @@ class NormalTimes(TimeSampler):
     section 5.
     """
 
-    mean: float = 0.0
-    deviation: float = 2.0
+    mean: Gamma = 0.0
+    deviation: Positive = 2.0
     uniforms: Uniforms = field(default_factory=LowDiscrepancyUniforms)
 
-    def __post_init__(self):
-        check_finite("mean", self.mean)
-        check_finite("deviation", self.deviation)
-        if not self.deviation > 0.0:
-            raise UserError(f"deviation = {self.deviation} is not positive: give 2.0.")
+    __post_init__ = check_fields
 
     def sample(self, state, path, schedule, u):
         del state, path

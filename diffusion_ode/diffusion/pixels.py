@@ -3,13 +3,17 @@
 import functools
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffusion_ode.checking import check_count
+from diffusion_ode.checking import check_fields
 from diffusion_ode.errors import UserError
+from diffusion_ode.ranges import LevelCount, Within
+
+_Size = Annotated[int, Within(1, 2**15)]
 
 
 @dataclass(frozen=True)
@@ -25,19 +29,10 @@ class Pixels:
     Source: Kingma et al. 2021, arXiv:2107.00630, appendix C.
     """
 
-    shape: tuple[int, int, int] = (32, 32, 3)
-    levels: int = 256
+    shape: tuple[_Size, _Size, _Size] = (32, 32, 3)
+    levels: LevelCount = 256
 
-    def __post_init__(self):
-        if len(self.shape) != 3:
-            raise UserError(
-                f"shape = {self.shape} is not (height, width, channels): give three numbers."
-            )
-        check_count("levels", self.levels)
-        for size in self.shape:
-            check_count("a size in shape", size)
-        if self.levels < 2:
-            raise UserError(f"levels = {self.levels} is below 2: give V for values 0 to V − 1.")
+    __post_init__ = check_fields
 
     @property
     def dimensions(self) -> int:

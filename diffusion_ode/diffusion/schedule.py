@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from diffusion_ode.checking import check_finite
+from diffusion_ode.checking import check_fields
 from diffusion_ode.diffusion.calculus import derivative, integral, inverse
 from diffusion_ode.errors import UserError
+from diffusion_ode.ranges import Gamma
 
 _DIFFERENCE_BELOW = 0.5  # a change of γ under which a difference of two loses digits in float32
 
@@ -22,12 +23,11 @@ class NoiseSchedule(abc.ABC):
     follow, and one that knows a closed form gives it in the place of the method.
     """
 
-    gamma_0: float
-    gamma_1: float
+    gamma_0: Gamma
+    gamma_1: Gamma
 
     def __post_init__(self):
-        check_finite("gamma_0", self.gamma_0)
-        check_finite("gamma_1", self.gamma_1)
+        check_fields(self)
         if not self.gamma_0 < self.gamma_1:
             raise UserError(
                 f"gamma_0 = {self.gamma_0} is not below gamma_1 = {self.gamma_1}: γ grows from data"
@@ -71,8 +71,8 @@ class LinearSchedule(NoiseSchedule):
     Source: Zheng et al. 2023, arXiv:2305.03935, appendix H.
     """
 
-    gamma_0: float = -13.3
-    gamma_1: float = 5.0
+    gamma_0: Gamma = -13.3
+    gamma_1: Gamma = 5.0
 
     def gamma(self, time):
         return self.gamma_0 + (self.gamma_1 - self.gamma_0) * time

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 
 from diffusion_ode.diffusion.schedule import NoiseSchedule
+from diffusion_ode.ranges import Gamma
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,8 @@ class StraightSchedule(NoiseSchedule):
     Source: Lipman et al. 2022, arXiv:2210.02747, equations 20 to 23.
     """
 
-    gamma_0: float = -13.3
-    gamma_1: float = 13.3
+    gamma_0: Gamma = -13.3
+    gamma_1: Gamma = 13.3
 
     def gamma(self, time):
         sigma, alpha = self._walked(time)

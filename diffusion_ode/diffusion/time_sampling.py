@@ -1,15 +1,15 @@
 """Which γ a training step looks at."""
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Annotated, Any, NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 
-from diffusion_ode.checking import check_count
+from diffusion_ode.checking import check_fields
 from diffusion_ode.diffusion.path import Path
 from diffusion_ode.diffusion.schedule import NoiseSchedule
 from diffusion_ode.diffusion.uniforms import LowDiscrepancyUniforms, Uniforms
-from diffusion_ode.errors import UserError
+from diffusion_ode.ranges import Count, Within
 from diffusion_ode.typing import PerImage
 
 
@@ -97,11 +97,10 @@ class DiscreteTimes(TimeSampler):
     Source: Kingma et al. 2021, arXiv:2107.00630, section 4.2 and equation 13.
     """
 
-    steps: int = 1000
+    steps: Count = 1000
     uniforms: Uniforms = field(default_factory=LowDiscrepancyUniforms)
 
-    def __post_init__(self):
-        check_count("steps", self.steps, "give T ≥ 1 steps")
+    __post_init__ = check_fields
 
     def sample(self, state, path, schedule, u):
         del state, path
@@ -141,20 +140,12 @@ class AdaptiveTimes(TimeSampler):
     diffusion losses Nichol and Dhariwal 2021, arXiv:2102.09672, section 3.3.
     """
 
-    bins: int = 64
-    decay: float = 0.99
-    uniform_share: float = 0.1
+    bins: Annotated[int, Within(1, 2**16)] = 64
+    decay: Annotated[float, Within(0, 1, "()")] = 0.99
+    uniform_share: Annotated[float, Within(0, 1, "(]")] = 0.1
     uniforms: Uniforms = field(default_factory=LowDiscrepancyUniforms)
 
-    def __post_init__(self):
-        check_count("bins", self.bins, "give the γ grid at least one bin")
-        if not 0.0 < self.uniform_share <= 1.0:
-            raise UserError(
-                f"uniform_share = {self.uniform_share} is not in (0, 1], so that a γ that was once"
-                " easy would never be drawn again: give 0.1."
-            )
-        if not 0.0 < self.decay < 1.0:
-            raise UserError(f"decay = {self.decay} is not in (0, 1): give a number between.")
+    __post_init__ = check_fields
 
     def init(self):
         return AdaptiveState(jnp.zeros(self.bins), jnp.zeros(self.bins))

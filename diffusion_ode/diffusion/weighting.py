@@ -8,11 +8,11 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from diffusion_ode.checking import check_finite
+from diffusion_ode.checking import check_fields
 from diffusion_ode.diffusion.parameterization import NoisePrediction, Parameterization
 from diffusion_ode.diffusion.path import Path
 from diffusion_ode.diffusion.schedule import NoiseSchedule
-from diffusion_ode.errors import UserError
+from diffusion_ode.ranges import Gamma, Positive
 from diffusion_ode.typing import PerImage
 
 
@@ -71,10 +71,9 @@ class SigmoidWeighting(Weighting):
     Source: Kingma and Gao 2023, arXiv:2303.00848, section 5.
     """
 
-    bias: float = 2.0
+    bias: Gamma = 2.0
 
-    def __post_init__(self):
-        check_finite("bias", self.bias)
+    __post_init__ = check_fields
 
     def weight(self, path, schedule, gamma):
         return jax.nn.sigmoid(gamma + self.bias)
@@ -91,14 +90,11 @@ class EdmWeighting(Weighting):
     Source: Karras et al. 2022, arXiv:2206.00364, section 5 and table 1.
     """
 
-    log_sigma_mean: float = -1.2
-    log_sigma_deviation: float = 1.2
-    data_deviation: float = 0.5
+    log_sigma_mean: Gamma = -1.2
+    log_sigma_deviation: Positive = 1.2
+    data_deviation: Positive = 0.5
 
-    def __post_init__(self):
-        check_finite("log_sigma_mean", self.log_sigma_mean)
-        _check_positive("log_sigma_deviation", self.log_sigma_deviation)
-        _check_positive("data_deviation", self.data_deviation)
+    __post_init__ = check_fields
 
     def weight(self, path, schedule, gamma):
         from_mean = (0.5 * gamma - self.log_sigma_mean) / self.log_sigma_deviation
@@ -120,10 +116,9 @@ class MinSnrWeighting(Weighting):
     Source: Hang et al. 2023, arXiv:2303.09556, section 3.4.
     """
 
-    most: float = 5.0
+    most: Positive = 5.0
 
-    def __post_init__(self):
-        _check_positive("most", self.most)
+    __post_init__ = check_fields
 
     def weight(self, path, schedule, gamma):
         rate = schedule.derivative(schedule.time(gamma))
@@ -149,9 +144,3 @@ class MonotoneWeighting(Weighting):
         share = jnp.linspace(0.0, 1.0, _GRID).reshape(-1, *(1,) * jnp.ndim(gamma))
         at = schedule.gamma_0 + (gamma[None] - schedule.gamma_0) * share
         return jnp.max(self.of.weight(path, schedule, at), axis=0)
-
-
-def _check_positive(name: str, value: float) -> None:
-    check_finite(name, value)
-    if not value > 0.0:
-        raise UserError(f"{name} = {value} is not positive: give a number above 0.")

@@ -1,13 +1,14 @@
 """Which images a model is judged on."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from diffusion_ode.reporting.quantities import counted
 from diffusion_ode.training.data_identity import DataIdentity
 
+Split = Literal["train", "validation", "test"]
 SPLITS = {"train": "training", "validation": "validation", "test": "test"}
 """The splits, and what their images are called."""
 

@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffusion_ode.backend import loops_are_fast
-from diffusion_ode.checking import check_count
+from diffusion_ode.checking import check_fields
 from diffusion_ode.diffusion.model import Model, along_images
 from diffusion_ode.inference.decoding import Decoder, DrawnLevel
 from diffusion_ode.inference.sampling import Sample
 from diffusion_ode.randomness import image_keys
+from diffusion_ode.ranges import Count
 from diffusion_ode.typing import Images, Key, Parameters, PerImage
 
 
@@ -33,13 +34,11 @@ class AncestralSampler:
     Source: Kingma et al. 2021, arXiv:2107.00630, section 3.5 and appendix A.4.
     """
 
-    steps: int = 1000
+    steps: Count = 1000
     decoder: Decoder = field(default_factory=DrawnLevel)
-    lanes: int = 64
+    lanes: Count = 64
 
-    def __post_init__(self):
-        check_count("steps", self.steps)
-        check_count("lanes", self.lanes)
+    __post_init__ = check_fields
 
     def draw(self, model, parameters, indices, key, sharding=None):
         source = iter(indices)

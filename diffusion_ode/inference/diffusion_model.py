@@ -12,13 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffusion_ode import units
-from diffusion_ode.checking import check_count
+from diffusion_ode.checking import check
 from diffusion_ode.checkpoints.stored import Step, StoredCheckpoints
 from diffusion_ode.configs import construction
 from diffusion_ode.diffusion.model import Model
 from diffusion_ode.errors import UserError
 from diffusion_ode.inference.likelihood import OdeLikelihood
 from diffusion_ode.inference.sampling import OdeSampler, Sampler, drawn_in_order
+from diffusion_ode.ranges import Count
 from diffusion_ode.typing import Key, Parameters
 
 if TYPE_CHECKING:
@@ -248,7 +249,7 @@ class DiffusionModel:
           with_log_prob: also judge the drawn images, by `log_prob`.
           sampler: another one than the model's own.
         """
-        check_count("num_images", num_images, "ask for at least one image")
+        check("num_images", num_images, Count)
         numbers: Iterable[int] = range(num_images)
         drawn = drawn_in_order(
             (sampler or self.sampler).draw(self.model, self.parameters, numbers, _key(key))

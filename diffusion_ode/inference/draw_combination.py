@@ -5,9 +5,10 @@ from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
-from diffusion_ode.checking import check_count
+from diffusion_ode.checking import check
 from diffusion_ode.diffusion.dequantization import Dequantization
 from diffusion_ode.errors import UserError
+from diffusion_ode.ranges import Count
 
 
 @runtime_checkable
@@ -47,7 +48,7 @@ def check_draws(
     dequantization: Dequantization, combination: DrawCombination, num_importance: int
 ) -> None:
     """Refuses numbers and kinds of draws of which no bound could be made."""
-    check_count("num_importance", num_importance, "a bound needs at least one draw, so give K ≥ 1")
+    check("num_importance", num_importance, Count)
     weighted = num_importance > 1 and combination.exponentiates
     if weighted and dequantization.closed_form_entropy:
         raise UserError(

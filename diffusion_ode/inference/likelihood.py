@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffusion_ode.checking import check_count
+from diffusion_ode.checking import check_fields
 from diffusion_ode.computation import SAME_VALUES
 from diffusion_ode.diffusion.dequantization import Dequantization, TruncatedNormalDequantization
 from diffusion_ode.diffusion.integration_variable import IntegrationVariable, LogSnrVariable
@@ -24,6 +24,7 @@ from diffusion_ode.inference.draw_combination import (
 )
 from diffusion_ode.inference.probability_flow import ProbabilityFlow
 from diffusion_ode.randomness import image_keys
+from diffusion_ode.ranges import Count
 from diffusion_ode.solvers.adams import Adams
 from diffusion_ode.solvers.divergence import Divergence, draw_probes
 from diffusion_ode.solvers.hutchinson_trace import HutchinsonTrace
@@ -107,11 +108,11 @@ class OdeLikelihood:
     controller: StepController = field(default_factory=likelihood_controller)
     variable: IntegrationVariable = field(default_factory=LogSnrVariable)
     divergence: Divergence = field(default_factory=HutchinsonTrace)
-    lanes: int = field(default=32, metadata=SAME_VALUES)  # it moves a solve within its tolerance
+    lanes: Count = field(default=32, metadata=SAME_VALUES)  # it moves a solve within its tolerance
     combination: DrawCombination = field(default_factory=ImportanceWeighted)
 
     def __post_init__(self):
-        check_count("lanes", self.lanes)
+        check_fields(self)
         if self.divergence is None:
             raise UserError(
                 "divergence = None leaves the log-density unknown: give HutchinsonTrace() or"

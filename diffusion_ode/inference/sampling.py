@@ -9,11 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffusion_ode.checking import check_count
+from diffusion_ode.checking import check_fields
 from diffusion_ode.diffusion.integration_variable import IntegrationVariable, NaturalVariable
 from diffusion_ode.diffusion.model import Model
 from diffusion_ode.inference.decoding import Decoder, NearestLevel
 from diffusion_ode.inference.probability_flow import ProbabilityFlow
+from diffusion_ode.ranges import Count
 from diffusion_ode.solvers.adams import Adams
 from diffusion_ode.solvers.lanes import Item, solve_lanes
 from diffusion_ode.solvers.pi_controller import PIController
@@ -77,10 +78,10 @@ class OdeSampler:
     controller: StepController = field(default_factory=sampling_controller)
     variable: IntegrationVariable = field(default_factory=NaturalVariable)
     decoder: Decoder = field(default_factory=NearestLevel)
-    lanes: int = 64
+    lanes: Count = 64
 
     def __post_init__(self):
-        check_count("lanes", self.lanes)
+        check_fields(self)
         self.controller.check(self.solver, np.dtype(np.float64))
 
     def draw(self, model, parameters, indices, key, sharding=None):

@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 
 from diffusion_ode.backend import loops_are_fast
-from diffusion_ode.checking import check_count
+from diffusion_ode.checking import check_fields
 from diffusion_ode.diffusion.model import Model, squared_norm
 from diffusion_ode.diffusion.time_sampling import ImportanceSampledTimes, TimeSampler
 from diffusion_ode.errors import UserError
+from diffusion_ode.ranges import Count
 from diffusion_ode.typing import Images, Key, Levels, Parameters, PerImage
 
 
@@ -69,12 +70,12 @@ class VariationalBound:
     Source: Kingma et al. 2021, arXiv:2107.00630, equations 11 to 18.
     """
 
-    draws: int = 32
+    draws: Count = 32
     times: TimeSampler = field(default_factory=ImportanceSampledTimes)
     ends: EndTerms = field(default_factory=GaussianEnds)
 
     def __post_init__(self):
-        check_count("draws", self.draws, "give a number of draws per image")
+        check_fields(self)
         if jax.tree.leaves(self.times.init()):
             raise UserError(
                 f"times = {self.times} learns while training, which a bound does not do: give"

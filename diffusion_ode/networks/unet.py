@@ -2,15 +2,14 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import field
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from diffusion_ode.checking import check_count
+from diffusion_ode.checking import check_fields
 from diffusion_ode.computation import SAME_PARAMETERS, SAME_VALUES
-from diffusion_ode.errors import UserError
 from diffusion_ode.networks import unet_costs, unet_sizes
 from diffusion_ode.networks.block_loop import BlockLoop, ByPlatform, Unrolled
 from diffusion_ode.networks.embedding import fourier_features, time_embedding
@@ -23,6 +22,7 @@ from diffusion_ode.networks.residual_block import (
     ResidualBlock,
     group_norm,
 )
+from diffusion_ode.ranges import Fraction, Within
 from diffusion_ode.typing import Images, Key, Parameters, PerImage
 
 
@@ -65,11 +65,11 @@ class UNet(nn.Module):
     appendix H.
     """
 
-    features: int = 128
-    blocks: int = 32
+    features: Annotated[int, Within(32, 2**16, multiple_of=NORM_GROUPS)] = 128
+    blocks: Annotated[int, Within(1, 1000)] = 32
     attention: bool = False
-    dropout: float = 0.1
-    fourier_exponents: tuple[int, ...] = (6, 7)
+    dropout: Fraction = 0.1
+    fourier_exponents: tuple[Annotated[int, Within(-20, 20)], ...] = (6, 7)
     fourier_damping: bool = False
     adds_input: bool = True
     precision: Precision = field(default_factory=Float32, metadata=SAME_PARAMETERS)
@@ -77,14 +77,7 @@ class UNet(nn.Module):
     loop: BlockLoop = field(default_factory=ByPlatform, metadata=SAME_VALUES)
 
     def __post_init__(self):
-        if self.features % NORM_GROUPS:
-            raise UserError(
-                f"features = {self.features} is not a multiple of {NORM_GROUPS}, the number of"
-                " normalisation groups: choose 32, 64, 96, …"
-            )
-        check_count("blocks", self.blocks, "give the U-Net at least one")
-        if not 0.0 <= self.dropout < 1.0:
-            raise UserError(f"dropout = {self.dropout} is not in [0, 1): give a rate below one.")
+        check_fields(self)
         super().__post_init__()
 
     @nn.compact

@@ -6,10 +6,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from diffusion_ode.checking import check_finite
+from diffusion_ode.checking import check_fields
 from diffusion_ode.diffusion.model import along_images, squared_norm
 from diffusion_ode.errors import UserError
 from diffusion_ode.objectives.trace_residual import Identity, Residual
+from diffusion_ode.ranges import NonNegative
 from diffusion_ode.typing import Images
 
 
@@ -44,17 +45,12 @@ class HighOrderDirectional:
     Source: Lu et al. 2022, arXiv:2206.08265, equations 11 to 16 and their released `losses.py`.
     """
 
-    trace: float = 1.0
-    frobenius: float = 1.0
-    third_order: float = 0.0
+    trace: NonNegative = 1.0
+    frobenius: NonNegative = 1.0
+    third_order: NonNegative = 0.0
 
     def __post_init__(self):
-        for name in ("trace", "frobenius", "third_order"):
-            check_finite(name, weight := getattr(self, name))
-            if weight < 0.0:
-                raise UserError(
-                    f"{name} = {weight} is negative, but it weighs a square: give 0 or more."
-                )
+        check_fields(self)
         if self.third_order and not self.frobenius:
             raise UserError(
                 f"third_order = {self.third_order} with frobenius = 0: the trace by a single probe"

@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 import jax
 import jax.numpy as jnp
 
-from diffusion_ode.checking import check_count, check_finite
+from diffusion_ode.checking import check_fields
 from diffusion_ode.diffusion.model import along_images, squared_norm
 from diffusion_ode.diffusion.time_sampling import ImportanceSampledTimes, TimeSampler
 from diffusion_ode.diffusion.weighting import LikelihoodWeighting, Weighting
 from diffusion_ode.errors import UserError
 from diffusion_ode.objectives.flow_matching import diffusion_weight, draw_flow, weighted_terms
 from diffusion_ode.objectives.trace_residual import Identity, IndependentProbes, TraceResidual
+from diffusion_ode.ranges import Count, NonNegative
 
 
 @dataclass(frozen=True)
@@ -36,18 +37,12 @@ class SecondOrderFlowMatching:
     """
 
     times: TimeSampler = field(default_factory=ImportanceSampledTimes)
-    weight: float = 0.1
+    weight: NonNegative = 0.1
     residual: TraceResidual = field(default_factory=IndependentProbes)
-    every: int = 1
+    every: Count = 1
     weighting: Weighting = field(default_factory=LikelihoodWeighting)
 
-    def __post_init__(self):
-        check_count("every", self.every, "1 is the whole batch")
-        check_finite("weight", self.weight)
-        if not self.weight >= 0.0:
-            raise UserError(
-                f"weight = {self.weight} is negative, but it weighs a square: give 0 or more."
-            )
+    __post_init__ = check_fields
 
     def directions(self, model):
         shape = (1, *model.pixels.shape)

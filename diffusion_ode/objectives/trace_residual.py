@@ -7,8 +7,9 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 
-from diffusion_ode.checking import check_count
+from diffusion_ode.checking import check_fields
 from diffusion_ode.diffusion.model import squared_norm
+from diffusion_ode.ranges import Count
 from diffusion_ode.typing import Array, Images, Key, PerImage
 
 
@@ -119,10 +120,9 @@ class Directional:
 class ExactTraceResidual:
     """The square R² with the exact trace, by N directions, `chunk` at a time: for small images."""
 
-    chunk: int = 16
+    chunk: Count = 16
 
-    def __post_init__(self):
-        check_count("chunk", self.chunk, "give a number of directions")
+    __post_init__ = check_fields
 
     def draw_probes(self, key, shape):
         del key, shape

@@ -1,12 +1,13 @@
 """Adams' multistep method, predicting and correcting, at one evaluation a step."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 
-from diffusion_ode.errors import UserError
+from diffusion_ode.checking import check_fields
+from diffusion_ode.ranges import Within
 from diffusion_ode.solvers.arrays import (
     Count,
     Mask,
@@ -54,13 +55,9 @@ class Adams:
       order: k, of the predictor.
     """
 
-    order: int = 4
+    order: Annotated[int, Within(1, _MOST_SLOPES)] = 4
 
-    def __post_init__(self) -> None:
-        if not 1 <= self.order <= _MOST_SLOPES:
-            raise UserError(
-                f"order is {self.order}, but Adams takes 1 to {_MOST_SLOPES}: give 3 or 4."
-            )
+    __post_init__ = check_fields
 
     @property
     def name(self) -> str:

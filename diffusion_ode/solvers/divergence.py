@@ -7,7 +7,6 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 
-from diffusion_ode.checking import check_count
 from diffusion_ode.solvers.arrays import PerLane, State
 
 Field = Callable[[jax.Array], jax.Array]
@@ -70,11 +69,6 @@ def with_linear_skip(
     return ValueAndTrace(
         inner.value + slope.reshape(-1, *[1] * (z.ndim - 1)) * z, inner.trace + slope * dimensions
     )
-
-
-def check_probes(probes: int) -> None:
-    """Raises UserError unless there is at least one probe."""
-    check_count("probes", probes, "an estimate needs at least one, so give more, or ExactTrace()")
 
 
 def inner(left: State, right: State) -> PerLane:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from diffusion_ode.errors import UserError
+from diffusion_ode.checking import check_fields
+from diffusion_ode.ranges import Count
 from diffusion_ode.solvers.arrays import State
 from diffusion_ode.solvers.divergence import Field, ValueAndTrace
 
@@ -19,14 +20,9 @@ class ExactTrace:
     There is nothing to draw: the probe of one example is an empty array.
     """
 
-    chunk: int | None = None
+    chunk: Count | None = None
 
-    def __post_init__(self) -> None:
-        if self.chunk is not None and self.chunk < 1:
-            raise UserError(
-                f"chunk is {self.chunk}, but at least one direction is taken at a time: give a "
-                "positive number, or None for all."
-            )
+    __post_init__ = check_fields
 
     @property
     def exact(self) -> bool:

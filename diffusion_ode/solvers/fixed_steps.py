@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from diffusion_ode.errors import UserError
+from diffusion_ode.checking import check_fields
+from diffusion_ode.ranges import Count
 from diffusion_ode.solvers.arrays import traced_fields
 from diffusion_ode.solvers.solver import Solver
 
@@ -19,11 +20,9 @@ from diffusion_ode.solvers.solver import Solver
 class FixedSteps:
     """Equal steps, as many as are asked for, whatever the error."""
 
-    steps: int
+    steps: Count
 
-    def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise UserError(f"steps is {self.steps}, but must be at least 1: give FixedSteps more.")
+    __post_init__ = check_fields
 
     def tightened(self, factor: float, order: int) -> "FixedSteps":
         """More steps: the error falls as their number to the power of the order."""

@@ -2,11 +2,14 @@
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 
+from diffusion_ode.checking import check_fields
 from diffusion_ode.errors import UserError
+from diffusion_ode.ranges import Within
 from diffusion_ode.solvers.arrays import State
 from diffusion_ode.solvers.divergence import Field, ValueAndTrace, inner
 from diffusion_ode.solvers.probes import Rademacher
@@ -24,14 +27,9 @@ class HutchPlusPlus:
     The probe of one example is an array [2, r, *shape]: S, normal, and the vectors g of signs.
     """
 
-    probes: int = 3
+    probes: Annotated[int, Within(3, 3 * 2**20, multiple_of=3)] = 3
 
-    def __post_init__(self) -> None:
-        if self.probes < 3 or self.probes % 3:
-            raise UserError(
-                f"probes is {self.probes}, but Hutch++ divides them in three equal parts: give a "
-                "positive multiple of 3, or take HutchinsonTrace."
-            )
+    __post_init__ = check_fields
 
     @property
     def exact(self) -> bool:

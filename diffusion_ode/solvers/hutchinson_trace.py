@@ -5,8 +5,10 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
+from diffusion_ode.checking import check_fields
+from diffusion_ode.ranges import Count
 from diffusion_ode.solvers.arrays import State
-from diffusion_ode.solvers.divergence import Field, ValueAndTrace, check_probes, inner
+from diffusion_ode.solvers.divergence import Field, ValueAndTrace, inner
 from diffusion_ode.solvers.probes import ProbeDistribution, Rademacher
 
 _RADEMACHER = Rademacher()
@@ -21,11 +23,10 @@ class HutchinsonTrace:
     The probe of one example is an array [probes, *shape].
     """
 
-    probes: int = 1
+    probes: Count = 1
     distribution: ProbeDistribution = _RADEMACHER
 
-    def __post_init__(self) -> None:
-        check_probes(self.probes)
+    __post_init__ = check_fields
 
     @property
     def exact(self) -> bool:

@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffusion_ode.checking import check_count
+from diffusion_ode import ranges
+from diffusion_ode.checking import check
 from diffusion_ode.errors import UserError
 from diffusion_ode.solvers.drivers import Driver, default_driver
 from diffusion_ode.solvers.integrator import Integrator
@@ -78,7 +79,7 @@ def solve_lanes(
       expected: lanes are kept for at least so many items, however few there are.
     """
     check_span(span)
-    check_count("lanes", lanes)
+    check("lanes", lanes, ranges.Count)
     _check_divisible(lanes, sharding)
     integrator = solver.integrator(vector_field, controller, sharding)
     pool = _Pool(integrator, args, driver or default_driver(), lanes, span)

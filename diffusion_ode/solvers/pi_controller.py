@@ -6,11 +6,14 @@ Tolerances are inputs of compiled code: changing them compiles nothing.
 import dataclasses
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 
+from diffusion_ode.checking import check_fields
 from diffusion_ode.errors import UserError
+from diffusion_ode.ranges import Count, NonNegative, Positive, Share, Within
 from diffusion_ode.solvers.arrays import (
     Mask,
     PerLane,
@@ -62,43 +65,23 @@ class PIController:
       stabilization: 0 forgets the error before.
     """
 
-    rtol: float = 1e-5
-    atol: float = 1e-5
-    log_density_tolerance: float = 1e-5
-    max_steps: int = 1000
-    initial_step: float | None = None
-    safety: float = 0.9
-    factor_min: float = 0.2
-    factor_max: float = 10.0
-    stabilization: float = 0.2
-    unit_tolerance: float = 0.0
+    rtol: NonNegative = 1e-5
+    atol: NonNegative = 1e-5
+    log_density_tolerance: Positive = 1e-5
+    max_steps: Count = 1000
+    initial_step: Positive | None = None
+    safety: Annotated[float, Within(0, 1, "(]")] = 0.9
+    factor_min: Annotated[float, Within(0, 1, "(]")] = 0.2
+    factor_max: Annotated[float, Within(1, 10**6, "(]")] = 10.0
+    stabilization: Share = 0.2
+    unit_tolerance: NonNegative = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("rtol", "atol", "unit_tolerance", "log_density_tolerance"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise UserError(f"{name} is {value}, but a tolerance must not be negative.")
+        check_fields(self)
         if self.rtol + self.atol + self.unit_tolerance == 0:
             raise UserError(
                 "rtol, atol and unit_tolerance are all 0, but every step has some error: make"
                 " one of them positive."
-            )
-        if self.log_density_tolerance == 0:
-            raise UserError(
-                "log_density_tolerance is 0, but every step has some error: make it positive."
-            )
-        if self.max_steps < 1:
-            raise UserError(f"max_steps is {self.max_steps}, but must be at least 1: raise it.")
-        if not 0 < self.safety <= 1 or not 0 < self.factor_min <= 1 < self.factor_max:
-            raise UserError(
-                f"safety is {self.safety}, factor_min {self.factor_min} and factor_max"
-                f" {self.factor_max}, but steps must be able to shrink and to grow: give safety and"
-                " factor_min in (0, 1], and factor_max above 1."
-            )
-        if self.initial_step is not None and not self.initial_step > 0:
-            raise UserError(
-                f"initial_step is {self.initial_step}, but must be positive in either direction: "
-                "give its size without a sign, or None to look for one."
             )
 
     @property

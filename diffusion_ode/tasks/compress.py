@@ -9,24 +9,24 @@ from typing import Any
 import numpy as np
 
 from diffusion_ode import units
-from diffusion_ode.checking import check_count
+from diffusion_ode.checking import check_fields
 from diffusion_ode.coding.codec import Coded
 from diffusion_ode.coding.container import compress, decompress
 from diffusion_ode.coding.settings import CodecSettings
 from diffusion_ode.distributed import processes
 from diffusion_ode.errors import UserError
-from diffusion_ode.evaluation.judged_images import SPLITS, JudgedImages
+from diffusion_ode.evaluation.judged_images import JudgedImages, Split
 from diffusion_ode.evaluation.loaded_model import LoadedModel
 from diffusion_ode.evaluation.passes import fill
 from diffusion_ode.evaluation.per_example import PerExampleTable
 from diffusion_ode.evaluation.reference_quirks import ReferenceQuirks
 from diffusion_ode.evaluation.uncertainty import standard_error
+from diffusion_ode.ranges import Count
 from diffusion_ode.reporting.compilation_time import CompilationTime
 from diffusion_ode.reporting.console import Console
 from diffusion_ode.reporting.picture_codes import picture_codes
 from diffusion_ode.reporting.progress import Progress
 from diffusion_ode.reporting.quantities import data_size, with_error
-from diffusion_ode.suggestions import either
 from diffusion_ode.tasks.evaluate import Evaluate
 from diffusion_ode.tasks.interruptible import interruptible
 from diffusion_ode.tasks.loading import load_model
@@ -51,20 +51,11 @@ class Compress:
       codec: steps and grid.
     """
 
-    num_images: int | None = None
-    split: str = "test"
+    num_images: Count | None = None
+    split: Split = "test"
     codec: CodecSettings = field(default_factory=CodecSettings)
 
-    def __post_init__(self):
-        if self.num_images is not None:
-            check_count(
-                "compress.num_images", self.num_images, "give a number of images, or None for all"
-            )
-        if self.split not in SPLITS:
-            raise UserError(
-                f"compress.split = {self.split!r} is not a split of the images: give"
-                f" {either(SPLITS)}."
-            )
+    __post_init__ = check_fields
 
     def run(self, run: Run) -> TaskResult:
         """Writes `compressed/STEP-SPLIT.ode` once it has been decoded again, and its figures."""

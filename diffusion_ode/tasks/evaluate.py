@@ -9,14 +9,14 @@ from typing import Any
 
 import jax
 
-from diffusion_ode.checking import check_count
+from diffusion_ode.checking import check_fields
 from diffusion_ode.distributed import processes
 from diffusion_ode.errors import UserError
 from diffusion_ode.evaluation import result as figures
 from diffusion_ode.evaluation.bound_pass import BoundPass
 from diffusion_ode.evaluation.earlier_result import earlier_result, kept_parts, kept_times
 from diffusion_ode.evaluation.in_words import in_words
-from diffusion_ode.evaluation.judged_images import SPLITS, JudgedImages
+from diffusion_ode.evaluation.judged_images import JudgedImages, Split
 from diffusion_ode.evaluation.loaded_model import LoadedModel
 from diffusion_ode.evaluation.ode_pass import OdePass
 from diffusion_ode.evaluation.passes import fill
@@ -27,9 +27,9 @@ from diffusion_ode.inference.draw_combination import check_draws
 from diffusion_ode.inference.likelihood import OdeLikelihood
 from diffusion_ode.inference.variational_bound import VariationalBound
 from diffusion_ode.randomness import stream_key
+from diffusion_ode.ranges import Count, CountFromZero, Seed
 from diffusion_ode.reporting.compilation_time import CompilationTime
 from diffusion_ode.reporting.console import Console
-from diffusion_ode.suggestions import either
 from diffusion_ode.tasks.interruptible import interruptible
 from diffusion_ode.tasks.loading import load_model
 from diffusion_ode.tasks.run import Run
@@ -60,32 +60,23 @@ class Evaluate:
         experiment's own.
     """
 
-    num_images: int | None = None
-    num_importance: int = 1
+    num_images: Count | None = None
+    num_importance: Count = 1
     ode: OdeLikelihood | None = field(default_factory=OdeLikelihood)
     bound: VariationalBound | None = field(default_factory=VariationalBound)
-    error_images: int = 32
+    error_images: CountFromZero = 32
     quirks: ReferenceQuirks = field(default_factory=ReferenceQuirks)
     name: str | None = None
-    seed: int = 0
-    split: str = "test"
+    seed: Seed = 0
+    split: Split = "test"
     data: Source | None = None
 
     def __post_init__(self):
-        if self.num_images is not None:
-            check_count(
-                "evaluate.num_images", self.num_images, "give a number of images, or None for all"
-            )
-        check_count("evaluate.num_importance", self.num_importance, "give draws per image")
-        if self.name is not None and not re.fullmatch(r"[\w.-]+", self.name):
+        check_fields(self)
+        if self.name is not None and not re.fullmatch(r"[\w.-]{1,50}", self.name):
             raise UserError(
-                f"evaluate.name = {self.name!r} cannot name a folder: use letters, digits, '.', '-'"
-                " and '_'."
-            )
-        if self.split not in SPLITS:
-            raise UserError(
-                f"evaluate.split = {self.split!r} is not a split of the images: give"
-                f" {either(SPLITS)}."
+                f"evaluate.name = {self.name!r:.60} cannot name a folder: use at most 50"
+                " letters, digits, '.', '-' and '_'."
             )
         if self.ode is None and self.bound is None:
             raise UserError(
@@ -94,11 +85,6 @@ class Evaluate:
             )
         if self.ode is not None:
             check_draws(self.ode.dequantization, self.ode.combination, self.num_importance)
-        if self.error_images < 0:
-            raise UserError(
-                f"evaluate.error_images = {self.error_images} is negative: give a number of"
-                " images, or 0 for no parts of the standard error."
-            )
         if self.quirks.single_probe:
             raise UserError(
                 "evaluate.quirks.single_probe is True, but it is a quirk of training: set"

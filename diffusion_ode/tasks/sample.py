@@ -4,12 +4,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from diffusion_ode.checking import check_count
+from diffusion_ode.checking import check_fields
 from diffusion_ode.diffusion.model import Model
 from diffusion_ode.distributed import processes
 from diffusion_ode.inference.sampling import OdeSampler, Sampler, drawn_in_order
 from diffusion_ode.inference.sampling import Sample as Sampled
 from diffusion_ode.randomness import stream_key
+from diffusion_ode.ranges import Count, Seed
 from diffusion_ode.reporting.image_grid import image_grid, write_picture
 from diffusion_ode.reporting.progress import Progress
 from diffusion_ode.reporting.quantities import counted, some_images
@@ -33,12 +34,11 @@ class Sample:
       seed: image i of a seed is the same however many are drawn, on any number of devices.
     """
 
-    num_images: int = 64
+    num_images: Count = 64
     sampler: Sampler = field(default_factory=OdeSampler)
-    seed: int = 0
+    seed: Seed = 0
 
-    def __post_init__(self):
-        check_count("sample.num_images", self.num_images)
+    __post_init__ = check_fields
 
     def run(self, run: Run) -> TaskResult:
         """Writes `samples/STEP/samples.npz` and `grid.png`, and the grid to TensorBoard.

@@ -3,21 +3,22 @@
 import contextlib
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from diffusion_ode.checking import check_count
+from diffusion_ode.checking import check_fields
 from diffusion_ode.checkpoints.checkpoints import Checkpoints
 from diffusion_ode.checkpoints.stored import StoredCheckpoints
 from diffusion_ode.costs.utilisation import utilisation
 from diffusion_ode.distributed import processes
 from diffusion_ode.distributed.interruption import Interruption
-from diffusion_ode.errors import UserError
 from diffusion_ode.inference.sampling import OdeSampler, Sampler, drawn_in_order
 from diffusion_ode.inference.variational_bound import VariationalBound
 from diffusion_ode.objectives.flow_matching import FlowMatching
 from diffusion_ode.objectives.objective import Objective
 from diffusion_ode.randomness import stream_key
+from diffusion_ode.ranges import Count, CountFromZero, Seed
 from diffusion_ode.reporting.console import Console
 from diffusion_ode.reporting.image_grid import image_grid
 from diffusion_ode.reporting.jsonl_writer import JsonlWriter
@@ -41,7 +42,6 @@ from diffusion_ode.training.sharding import Placement
 from diffusion_ode.training.state import TrainState
 from diffusion_ode.training.step import ExponentialAverage
 from diffusion_ode.training.validation import (
-    TEST,
     VALIDATION,
     StopRule,
     ValidationCurve,
@@ -84,51 +84,33 @@ class Train:
       profile: steps that are recorded for TensorBoard's profile, such as `Steps(100, 110)`.
     """
 
-    num_steps: int = 1000
-    batch_size: int = 128
-    accumulation: int = 1
-    steps_per_call: int = 1
+    num_steps: Count = 1000
+    batch_size: Count = 128
+    accumulation: Count = 1
+    steps_per_call: Count = 1
     objective: Objective = field(default_factory=FlowMatching)
     optimizer: Optimizer = field(default_factory=AdamW)
     average: ExponentialAverage = field(default_factory=ExponentialAverage)
     warm_start: WarmStart = field(default_factory=WarmStart)
-    seed: int = 0
-    log_every: int = 100
-    checkpoint_every: int = 1000
-    keep_checkpoints: int = 3
-    validate_every: int | None = None
-    validation_images: int = 1000
-    validate_on: str = VALIDATION
+    seed: Seed = 0
+    log_every: Count = 100
+    checkpoint_every: Count = 1000
+    keep_checkpoints: Count = 3
+    validate_every: Count | None = None
+    validation_images: CountFromZero = 1000
+    validate_on: Literal["validation", "test"] = VALIDATION
     validation_bound: VariationalBound = field(default_factory=lambda: VariationalBound(draws=2))
     stop_when: StopRule | None = None
-    pictures_every: int | None = None
+    pictures_every: Count | None = None
     picture_sampler: Sampler = field(default_factory=_quick_sampler)
-    num_pictures: int = 16
+    num_pictures: Count = 16
     writers: tuple[MetricWriter, ...] = field(
         default_factory=lambda: (JsonlWriter(), TensorBoardWriter())
     )
     profile: Steps | None = None
 
     def __post_init__(self):
-        names = ("num_steps", "batch_size", "accumulation", "log_every", "checkpoint_every")
-        for name in (*names, "keep_checkpoints", "num_pictures", "steps_per_call"):
-            check_count(f"train.{name}", getattr(self, name))
-        for name, otherwise in (
-            ("pictures_every", "None for no pictures"),
-            ("validate_every", "None to have it chosen; train.validation_images=0 is none at all"),
-        ):
-            if (every := getattr(self, name)) is not None:
-                check_count(f"train.{name}", every, f"give a number of steps, or {otherwise}")
-        if self.validation_images < 0:
-            raise UserError(
-                f"train.validation_images = {self.validation_images} is negative: give a number of"
-                " images, or 0 for no validation."
-            )
-        if self.validate_on not in (VALIDATION, TEST):
-            raise UserError(
-                f"train.validate_on = {self.validate_on!r} is not a split to validate on: give"
-                f" {VALIDATION} or {TEST}."
-            )
+        check_fields(self)
         every = ("num_steps", "log_every", "checkpoint_every", "validate_every", "pictures_every")
         check_in_calls(self.steps_per_call, {name: getattr(self, name) for name in every})
         if self.profile is not None:

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from diffusion_ode.checking import check_fields
+from diffusion_ode.ranges import CountFromZero, Fraction, NonNegative, Positive
 from diffusion_ode.typing import Array, Parameters
 
 
@@ -61,9 +63,11 @@ class WarmedUp:
     Source: Zheng et al. 2023, arXiv:2305.03935, appendix H.
     """
 
-    peak: float = 2e-4
-    warmup_steps: int = 100
-    start: float = 1e-8
+    peak: NonNegative = 2e-4
+    warmup_steps: CountFromZero = 100
+    start: NonNegative = 1e-8
+
+    __post_init__ = check_fields
 
     def at(self, moment):
         return self(moment.step)
@@ -83,9 +87,11 @@ class WarmedUpThenCosine:
     Source: Loshchilov and Hutter 2016, arXiv:1608.03983, equation 5.
     """
 
-    peak: float = 1e-3
-    warmup_steps: int = 100
-    end: float = 0.0
+    peak: NonNegative = 1e-3
+    warmup_steps: CountFromZero = 100
+    end: NonNegative = 0.0
+
+    __post_init__ = check_fields
 
     def at(self, moment):
         own = (moment.step - moment.first_step).astype(jnp.float32)
@@ -142,7 +148,9 @@ class ScaleByLearningRate(Transformation):
     `chain(clip_by_global_norm(1.0), scale_by_lion(), ScaleByLearningRate(WarmedUpThenCosine()))`.
     """
 
-    learning_rate: float | LearningRate | Schedule
+    learning_rate: NonNegative | LearningRate | Schedule
+
+    __post_init__ = check_fields
 
     def init(self, params):
         return optax.EmptyState()
@@ -171,12 +179,14 @@ class AdamW(Transformation):
     arXiv:2305.03935, appendix H.
     """
 
-    learning_rate: float | LearningRate | Schedule = field(default_factory=WarmedUp)
-    b1: float = 0.9
-    b2: float = 0.99
-    eps: float = 1e-8
-    weight_decay: float = 0.01
-    clip_norm: float | None = None
+    learning_rate: NonNegative | LearningRate | Schedule = field(default_factory=WarmedUp)
+    b1: Fraction = 0.9
+    b2: Fraction = 0.99
+    eps: Positive = 1e-8
+    weight_decay: NonNegative = 0.01
+    clip_norm: Positive | None = None
+
+    __post_init__ = check_fields
 
     def init(self, params):
         return self._chain().init(params)

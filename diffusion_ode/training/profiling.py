@@ -6,20 +6,20 @@ from pathlib import Path
 
 import jax
 
-from diffusion_ode.checking import check_count
+from diffusion_ode.checking import check_fields
 from diffusion_ode.errors import UserError
+from diffusion_ode.ranges import Count
 
 
 @dataclass(frozen=True)
 class Steps:
     """Steps of a run, counted from 1 as the screen shows them; both ends are included."""
 
-    first: int
-    last: int
+    first: Count
+    last: Count
 
     def __post_init__(self):
-        for name in ("first", "last"):
-            check_count(f"train.profile.{name}", getattr(self, name), "steps are counted from 1")
+        check_fields(self)
         if self.last < self.first:
             raise UserError(
                 f"train.profile = {self} ends before it begins: give the first step, then the last."

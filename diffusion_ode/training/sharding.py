@@ -9,9 +9,10 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from diffusion_ode.checking import check_count
+from diffusion_ode.checking import check_fields
 from diffusion_ode.errors import UserError
 from diffusion_ode.randomness import shifted
+from diffusion_ode.ranges import Count
 
 _SMALLEST_SHARDED = 2**14  # elements; below it a gather costs more than the memory it saves
 _AXES, _AUTO = ("data", "fsdp"), (AxisType.Auto,) * 2
@@ -29,13 +30,10 @@ class Mesh:
       fsdp: devices that share one copy of the state.
     """
 
-    data: int | None = None
-    fsdp: int = 1
+    data: Count | None = None
+    fsdp: Count = 1
 
-    def __post_init__(self):
-        for name, size in (("mesh.fsdp", self.fsdp), ("mesh.data", self.data)):
-            if size is not None:
-                check_count(name, size, "give a number of devices")
+    __post_init__ = check_fields
 
     def build(self, over: Sequence[Any] | None = None) -> "Placement":
         """The mesh over some devices; all that there are by default.

@@ -10,11 +10,12 @@ import jax.numpy as jnp
 import optax
 
 from diffusion_ode.backend import loops_are_fast
+from diffusion_ode.checking import check_fields
 from diffusion_ode.diffusion.gaussian_base import trained
 from diffusion_ode.diffusion.model import Model
-from diffusion_ode.errors import UserError
 from diffusion_ode.objectives.objective import LossTerms, Objective
 from diffusion_ode.randomness import batch_key, shifted, stream_key
+from diffusion_ode.ranges import Fraction
 from diffusion_ode.training.optimizer import Moment, Optimizer, known_rate, updated
 from diffusion_ode.training.state import TrainState
 from diffusion_ode.training.step_metrics import step_metrics
@@ -34,12 +35,10 @@ class ExponentialAverage:
         forget their beginning.
     """
 
-    decay: float = 0.9999
+    decay: Fraction = 0.9999
     warmup: bool = False
 
-    def __post_init__(self):
-        if not 0.0 <= self.decay < 1.0:
-            raise UserError(f"decay = {self.decay} is not in [0, 1): give a number below 1.")
+    __post_init__ = check_fields
 
     def update(self, ema, parameters, step):
         decay = jnp.asarray(self.decay)

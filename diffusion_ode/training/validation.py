@@ -10,11 +10,12 @@ import jax
 import numpy as np
 
 from diffusion_ode import units
-from diffusion_ode.checking import check_count
+from diffusion_ode.checking import check_fields
 from diffusion_ode.diffusion.model import Model
 from diffusion_ode.errors import UserError
 from diffusion_ode.inference.variational_bound import VariationalBound
 from diffusion_ode.randomness import image_keys, stream_key
+from diffusion_ode.ranges import Count
 from diffusion_ode.reporting.quantities import counted
 from diffusion_ode.training.program import TrainProgram
 from diffusion_ode.training.sharding import Placement
@@ -69,10 +70,9 @@ class NoImprovement:
     Source: Prechelt 1998, "Early stopping — but when?", the criterion UP in its simplest form.
     """
 
-    patience: int = 5
+    patience: Count = 5
 
-    def __post_init__(self):
-        check_count("patience", self.patience, "give a number of validations")
+    __post_init__ = check_fields
 
     def stops(self, curve):
         if not curve:

@@ -90,7 +90,7 @@ def _value(path: str, text: str, annotation: Any) -> Any:
         if annotation is Any or nearest(unknown.name, catalogue.piece_names()):
             raise
         raise UserError(
-            f"{path} cannot be {text!r}: there is no piece {unknown.name!r}; it takes"
+            f"{path} cannot be {text!r:.200}: there is no piece {unknown.name!r}; it takes"
             f" {takes(annotation)}."
         ) from unknown
     except (_NotAValue, Misfit) as error:
@@ -98,7 +98,7 @@ def _value(path: str, text: str, annotation: Any) -> Any:
             return fit(text, annotation)  # bare text, where the field takes text
         except Misfit:
             reason = f" ({error})" if str(error) else ""
-    raise UserError(f"{path} cannot be {text!r}{reason}; it takes {takes(annotation)}.")
+    raise UserError(f"{path} cannot be {text!r:.200}{reason}; it takes {takes(annotation)}.")
 
 
 class _NotAValue(Exception):

@@ -1,0 +1,94 @@
+"""Every field of every registered experiment, given what makes no sense."""
+
+import typing
+from typing import Any
+
+import fiddle as fdl
+import pytest
+
+from diffusion_ode.conformance import annotations_of
+from diffusion_ode.errors import UserError
+from experiments import registry
+from experiments.config.building import build
+from experiments.config.conversion import arguments_of
+from experiments.config.overrides import override
+
+NEVER = ("nan", "inf", "-inf", "1e30", "9" * 400, "-1e400", "0.0001j")
+# Where a number may be negative or zero for a reason: γ and exponents of two have both signs; no
+# images are held out, judged or solved again; no noise, rate, weight or tolerance of that kind.
+NEGATIVE = {"gamma_0", "gamma_1", "bias", "log_sigma_mean", "mean"}
+ZERO = {
+    *NEGATIVE,
+    *("seed", "held_out", "validation_images", "error_images", "warmup_steps", "dropout"),
+    *("peak", "start", "end", "b1", "b2", "weight_decay", "decay", "learning_rate"),
+    *("rtol", "atol", "unit_tolerance", "stabilization", "weight", "trace", "frobenius"),
+    *("third_order",),
+}
+
+
+def fields():
+    """A config, a path in it, and the annotation there: each field of each class once."""
+    found = {}
+    for entry in registry.entries():
+        if entry.function.__module__.startswith("experiments."):
+            root = registry.configuration_of(entry)
+            found |= {key: (root, *rest) for key, rest in _fields(root, "").items()}
+    return found
+
+
+def _fields(config, prefix) -> dict[tuple, tuple[str, Any]]:
+    found = {}
+    constructor = fdl.get_callable(config)
+    for name, value in arguments_of(config).items():
+        annotation = annotations_of(constructor).get(name, Any)
+        found[constructor, name] = (prefix + name, annotation)
+        if isinstance(value, fdl.Config):
+            found |= _fields(value, f"{prefix}{name}.")
+    return found
+
+
+def accepted(root, path, text) -> bool:
+    try:
+        build(override(root, [f"{path}={text}"]))
+    except UserError as refusal:
+        assert len(str(refusal)) < 1000
+        return False
+    return True
+
+
+def kinds_of(annotation) -> set:
+    """The classes that an annotation is made of, whether one of several or annotated."""
+    if typing.get_origin(annotation) in (None, tuple, typing.Literal):
+        return {typing.get_origin(annotation) or annotation}
+    return set().union(*map(kinds_of, typing.get_args(annotation)))
+
+
+FIELDS = fields()
+every_field = pytest.mark.parametrize(
+    ("root", "path", "annotation"), FIELDS.values(), ids=[where[1] for where in FIELDS.values()]
+)
+
+
+@every_field
+def test_field_refuses_what_makes_no_sense_in_a_sentence(root, path, annotation):
+    name, kinds = path.rpartition(".")[2], kinds_of(annotation)
+    assert [text for text in NEVER if accepted(root, path, text) and str not in kinds] == []
+    assert name in NEGATIVE or not accepted(root, path, "-1") or str in kinds
+    assert name in ZERO or not accepted(root, path, "0") or str in kinds
+    assert bool in kinds or not accepted(root, path, "True") or str in kinds
+    assert type(None) in kinds or not accepted(root, path, "None") or str in kinds
+    assert tuple in kinds or not accepted(root, path, "[]") or str in kinds
+    assert str in kinds or not accepted(root, path, "")
+
+
+def test_numbers_of_experiments_all_declare_a_range():
+    bare = [path for _, path, annotation in FIELDS.values() if {int, float} & _bare(annotation)]
+    assert bare == []
+
+
+def _bare(annotation) -> set:
+    """The classes in an annotation that stand outside of `Annotated`."""
+    if typing.get_origin(annotation) is typing.Annotated:
+        return set()
+    inner = [_bare(argument) for argument in typing.get_args(annotation)]
+    return set().union(*inner) if inner else {annotation if isinstance(annotation, type) else None}
