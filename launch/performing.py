@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from diffusion_ode.distributed.interruption import Interrupted
 from diffusion_ode.errors import UserError
 from diffusion_ode.exit_statuses import DONE, FAILED, INTERRUPTED
 from diffusion_ode.tasks import registry as tasks
-from diffusion_ode.tasks.run import Run
+from diffusion_ode.tasks.run import ChecksFirst, Run
 from diffusion_ode.training.beginning import makes_another_run
 from diffusion_ode.workdir.provenance import log_failure, recorded
 from experiments.config.building import build
@@ -54,13 +55,17 @@ def perform(run: Run, task: str) -> int:
       UserError: the user can mend it.
       Interrupted: asked to stop, everything is saved; it carries its exit status.
     """
+    following = run.experiment.after_training if task == "train" else ()
     try:
+        for name in following:
+            to_do = tasks.configured(tasks.find(name), run.experiment)
+            if isinstance(to_do, ChecksFirst):
+                to_do.check(run.experiment)
         processes.check_same("The request", json.dumps([task, *_request(run)]))
     except UserError:
         raise
     except Exception as error:
         return _failed(run, task, error)
-    following = run.experiment.after_training if task == "train" else ()
     logging.captureWarnings(True)  # a task's console keeps what is logged off the screen
     results = []
     for name in (task, *following):
@@ -93,12 +98,18 @@ def _failed(run: Run, task: str, error: Exception) -> int:
     """
     elsewhere = processes.ended_elsewhere()
     log = _failure_log(run)
-    log_failure(log, error)
+    where = f"the traceback is in {log}"
+    try:
+        log_failure(log, error)
+    except OSError as unwritable:
+        where = f"the traceback follows, as {log} cannot be written ({unwritable.strerror})"
     if elsewhere is None:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         who = f"{task} failed" + (f" in process {processes.index()}" if _several() else "")
         remedy = "; if another process has ended, run all of them again" if _several() else ""
-        print(f"{who}: {reason}; the traceback is in {log}{remedy}.", file=sys.stderr)
+        print(f"{who}: {reason}; {where}{remedy}.", file=sys.stderr)
+        if "follows" in where:
+            traceback.print_exception(error)
         return FAILED
     number, status = elsewhere
     if status == INTERRUPTED:

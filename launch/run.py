@@ -5,8 +5,8 @@ task. Nothing slow is imported before it is needed; see `--help` for the flags.
 """
 
 import gc
-import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,12 +16,17 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
     sys.path.append(str(Path.cwd()))
 
+    from launch.leaving import leave_at_once
+
+    leave_at_once()
+
 from diffusion_ode.distributed import joining
 from diffusion_ode.errors import UserError
-from diffusion_ode.exit_statuses import INTERRUPTED, REFUSED
+from diffusion_ode.exit_statuses import FAILED, INTERRUPTED, REFUSED
 from diffusion_ode.streams import LastingStream
 from launch import flags
 from launch.compilation_cache import keep_compilations
+from launch.leaving import leave_in_order
 from launch.screen import show
 
 
@@ -44,6 +49,15 @@ def main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("Interrupted; run the same command to go on.", file=sys.stderr)
         return INTERRUPTED
+    except Exception as error:  # of a task it would be in the log; nothing has begun
+        reason = str(error).partition("\n")[0][:200]
+        print(
+            f"{type(error).__name__}: {reason}; the program should not have come to this: report it"
+            " with the traceback that follows.",
+            file=sys.stderr,
+        )
+        traceback.print_exception(error)
+        return FAILED
 
 
 def launch_experiment(name: str, request: flags.Request, arguments: Sequence[str]) -> int:
@@ -62,6 +76,7 @@ def launch_experiment(name: str, request: flags.Request, arguments: Sequence[str
 
     run = prepare(entry.name, config, request, arguments)
     collect_garbage_again()
+    leave_in_order()  # from here on other processes may have to be told
     joining.join(request.peers, request.wait_for_peers)
     return perform(run, request.task)
 
@@ -76,8 +91,6 @@ if __name__ == "__main__":
     # To search what is being imported for garbage, of which there is none, would take an eighth of
     # the time to the first step.
     gc.disable()
-    # Until a task watches the signals itself there is nothing to save: leave at once.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.stdout, sys.stderr = LastingStream(sys.stdout), LastingStream(sys.stderr)
     keep_compilations()
     try:

@@ -65,7 +65,10 @@ def write(document: Document, path: Path) -> None:
 
 def is_call(document: Document) -> bool:
     """Whether the node is a constructor call, something with fields."""
-    return isinstance(document, dict) and "call" in document
+    match document:
+        case {"call": str(), "arguments": dict()}:
+            return True
+    return False
 
 
 def has_fields(document: Document) -> bool:
@@ -76,18 +79,18 @@ def has_fields(document: Document) -> bool:
 def render(document: Document) -> str:
     """The node on one line, as one types it after `--set PATH=`."""
     match document:
-        case {"call": target, "arguments": arguments}:
+        case {"call": str(target), "arguments": dict(arguments)}:
             inner = (_argument(name, value) for name, value in arguments.items())
             # A library's function with its module: ours may bear the same name.
             called = _short(target) if _short(target)[0].isupper() else target.replace(":", ".")
             return f"{called}({', '.join(inner)})"
-        case {"name": target}:
+        case {"name": str(target)}:
             return _short(target)
         case {"tuple": [only]}:
             return f"({render(only)},)"
-        case {"tuple": items}:
+        case {"tuple": list(items)}:
             return f"({', '.join(map(render, items))})"
-        case {"dict": items}:
+        case {"dict": dict(items)}:
             return "{" + ", ".join(f"{key!r}: {render(item)}" for key, item in items.items()) + "}"
         case list():
             return f"[{', '.join(map(render, document))}]"
@@ -105,8 +108,9 @@ def rendered_at(document: Document, path: str) -> str | None:
 
 
 def _argument(name: str, value: Document) -> str:
-    if name.startswith("*"):
-        return ", ".join(map(render, value["tuple"]))
+    match value:
+        case {"tuple": list(several)} if name.startswith("*"):
+            return ", ".join(map(render, several))
     return f"{name}={render(value)}"
 
 

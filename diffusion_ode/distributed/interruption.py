@@ -132,7 +132,7 @@ class Interruption:
         self._undo.callback(watcher.join)
         self._undo.callback(writer.send, bytes([_STOP_WATCHING]))
         self._undo.callback(signal.set_wakeup_fd, previous)
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (*_WATCHED, *_lost()):
             self._undo.callback(signal.signal, number, signal.signal(number, self._handle))
         watcher.start()
         return self
@@ -151,7 +151,7 @@ class Interruption:
             for number in reader.recv(64):
                 if number == _STOP_WATCHING:
                     return
-                if number in (signal.SIGTERM, signal.SIGINT):
+                if number in (*_WATCHED, signal.SIGHUP):
                     self._note(signal.Signals(number))
 
     def _note(self, number: signal.Signals) -> None:
@@ -203,3 +203,11 @@ class Interruption:
         if status == ABORTED:
             os._exit(status)
         self._end(status)
+
+
+_WATCHED = (signal.SIGTERM, signal.SIGINT)
+
+
+def _lost() -> tuple[signal.Signals, ...]:
+    """A lost terminal's signal, unless it is ignored, as after `nohup`."""
+    return () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)

@@ -30,6 +30,8 @@ class Evaluated:
     @classmethod
     def read(cls, folder: Path) -> "Evaluated":
         result = read_json(folder / "result.json")
+        if not isinstance(result, dict):
+            raise UserError(f"{folder / 'result.json'} is no result: evaluate anew.")
         return cls(folder, {**result, "config": upgraded(result.get("config"))})
 
     def is_of_same_model(self, other: "Evaluated") -> bool:

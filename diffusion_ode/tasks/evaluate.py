@@ -10,6 +10,7 @@ from typing import Any
 import jax
 
 from diffusion_ode.checking import check_fields
+from diffusion_ode.costs.lanes import check_lanes
 from diffusion_ode.distributed import processes
 from diffusion_ode.errors import UserError
 from diffusion_ode.evaluation import result as figures
@@ -94,7 +95,7 @@ class Evaluate:
     def run(self, run: Run) -> TaskResult:
         """Judges every image once, and writes `result.json` and `per_example.csv`."""
         with interruptible(run) as console:
-            self._check(run.experiment)
+            self.check(run.experiment)
             loaded = load_model(run, console.print)
             images = self._images(run, loaded, console.print)
             if self.ode is not None:
@@ -134,7 +135,7 @@ class Evaluate:
             next_flags=["--task=sample"],
         )
 
-    def _check(self, experiment: Subject) -> None:
+    def check(self, experiment: Subject) -> None:
         """Refuses what does not go with the model, before anything is read or compiled."""
         model, data = experiment.model, self.data or experiment.data
         shape, levels = tuple(model.pixels.shape), model.pixels.levels
@@ -146,6 +147,7 @@ class Evaluate:
             )
         if self.ode is not None:
             self.ode.check(model)
+            check_lanes("evaluate.ode.lanes", model, self.ode.lanes)
 
     def _images(self, run: Run, loaded: LoadedModel, say: Callable[[str], None]) -> JudgedImages:
         """The images that are asked for.

@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 from diffusion_ode.configs import documents
 from diffusion_ode.configs.documents import Document
 from diffusion_ode.distributed import processes
+from diffusion_ode.errors import UserError
 from diffusion_ode.tasks import registry
 from diffusion_ode.tasks.subject import Source, Subject
 from diffusion_ode.tasks.task_result import TaskResult
@@ -98,7 +99,15 @@ class Run:
         Raises:
           UserError: it cannot be read.
         """
-        return documents.read(self.config_path) if self.config_path.exists() else None
+        if not self.config_path.exists():
+            return None
+        document = documents.read(self.config_path)
+        if not documents.is_call(document) or document["call"] != self.document["call"]:
+            raise UserError(
+                f"{self.config_path} is not the config of such a run: restore it from a checkpoint"
+                " of its run, or give another --workdir."
+            )
+        return document
 
     def config_changes(self) -> list[documents.Change]:
         """How this launch's config differs from the saved one; empty if there is none yet."""
@@ -148,6 +157,15 @@ def _flags(words: Sequence[str]) -> list[tuple[str, str]]:
             value = rest.pop(0)
         found.append((flag, value))
     return found
+
+
+@runtime_checkable
+class ChecksFirst(Protocol):
+    """A task that can tell before a training, after which it is to run, what it would refuse."""
+
+    def check(self, experiment: Subject) -> None:
+        """Reads no data and compiles nothing; raises UserError."""
+        ...
 
 
 @runtime_checkable

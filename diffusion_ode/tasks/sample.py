@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from diffusion_ode.checking import check_fields
+from diffusion_ode.costs.lanes import check_lanes
 from diffusion_ode.diffusion.model import Model
 from diffusion_ode.distributed import processes
 from diffusion_ode.inference.sampling import OdeSampler, Sampler, drawn_in_order
@@ -18,6 +19,7 @@ from diffusion_ode.reporting.tensorboard_writer import TensorBoardWriter
 from diffusion_ode.tasks.interruptible import interruptible
 from diffusion_ode.tasks.loading import load_model
 from diffusion_ode.tasks.run import Run
+from diffusion_ode.tasks.subject import Subject
 from diffusion_ode.tasks.task_result import TaskResult
 from diffusion_ode.workdir.files import replace_atomically
 
@@ -39,6 +41,10 @@ class Sample:
     seed: Seed = 0
 
     __post_init__ = check_fields
+
+    def check(self, experiment: Subject) -> None:
+        """Refuses what does not fit into memory."""
+        check_lanes("sample.sampler.lanes", experiment.model, self.sampler.lanes)
 
     def run(self, run: Run) -> TaskResult:
         """Writes `samples/STEP/samples.npz` and `grid.png`, and the grid to TensorBoard.

@@ -125,5 +125,5 @@ def test_a_run_told_to_start_from_other_data_does_and_says_so(trained_workdir, t
 
 @pytest.mark.parametrize("field", ["num_steps", "accumulation", "log_every", "num_pictures"])
 def test_numbers_below_one_are_refused(field):
-    with pytest.raises(UserError, match=f"train.{field} = 0 is below 1"):
+    with pytest.raises(UserError, match=rf"{field} = 0 is not an int in \[1, "):
         Train(**{field: 0})

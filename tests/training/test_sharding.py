@@ -26,7 +26,7 @@ def test_mesh_that_does_not_fit_the_devices_is_refused_in_one_sentence():
         Mesh(data=3, fsdp=devices).build()
     with pytest.raises(UserError, match=r"mesh.fsdp = 3 does not divide the 1 device there is"):
         Mesh(fsdp=3).imagine(1)
-    with pytest.raises(UserError, match=r"fsdp = 0 is below 1"):
+    with pytest.raises(UserError, match=r"fsdp = 0 is not an int in \[1, "):
         Mesh(fsdp=0)
 
 

@@ -11,6 +11,8 @@ import pytest
 from data.augmentation import Augmentation
 from data.pipeline import Data
 from data.source import Source
+from diffusion_ode.checking import Misfit, fit
+from diffusion_ode.conformance import annotations_of
 from diffusion_ode.diffusion.dequantization import UniformDequantization
 from diffusion_ode.diffusion.model import Network
 from diffusion_ode.diffusion.path import Path as DiffusionPath
@@ -23,7 +25,7 @@ from diffusion_ode.networks.residual_block import ResidualBlock
 from diffusion_ode.networks.unet import UNet
 from diffusion_ode.objectives.objective import Objective
 from diffusion_ode.training.optimizer import AdamW, LearningRate
-from experiments.config.annotations import Misfit, annotations_of, fit, pieces_for, takes
+from experiments.config.annotations import pieces_for, takes
 
 
 class Colour(enum.Enum):
@@ -169,5 +171,5 @@ def test_pieces_that_do_not_fit_are_not_suggested(kind):
 
 
 def test_annotations_of_flax_modules_and_dataclasses_are_resolved():
-    assert annotations_of(UNet)["features"] is int
+    assert annotations_of(UNet)["attention"] is bool
     assert annotations_of(Box)["size"] is int

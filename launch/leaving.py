@@ -1,0 +1,30 @@
+"""What an interruption does while there is nothing to save and nobody to tell: it ends at once.
+
+Libraries that are being imported would make of a KeyboardInterrupt what they like.
+"""
+
+import os
+import signal
+
+from diffusion_ode.exit_statuses import INTERRUPTED
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def leave_at_once() -> None:
+    """From now on an interruption is a sentence and the end."""
+    for one in _SIGNALS:
+        if signal.getsignal(one) is not signal.SIG_IGN:
+            signal.signal(one, _leave)
+
+
+def leave_in_order() -> None:
+    """From now on it is a KeyboardInterrupt again."""
+    for one in _SIGNALS:
+        if signal.getsignal(one) is _leave:
+            signal.signal(one, signal.default_int_handler)
+
+
+def _leave(*_: object) -> None:
+    os.write(2, b"Interrupted; run the same command to go on.\n")
+    os._exit(INTERRUPTED)
