@@ -52,3 +52,10 @@ Positive = Annotated[float, Within(0, _LARGEST, "(]")]
 NonNegative = Annotated[float, Within(0, _LARGEST)]
 Gamma = Annotated[float, Within(-80, 80)]
 """Minus the logarithm of a signal-to-noise ratio that float32 still holds."""
+
+Blocks = Annotated[int, Within(1, 1000)]
+"""Of a network; each is traced."""
+Width = Annotated[int, Within(1, 2**16)]
+"""Of a network's layer."""
+Exponent = Annotated[int, Within(-20, 20)]
+"""Of a Fourier feature, of which float32 holds the phase."""

@@ -6,9 +6,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from diffusion_ode.checking import check_count
+from diffusion_ode.checking import check_fields
 from diffusion_ode.diffusion.dequantization import Start, UniformDequantization
 from diffusion_ode.diffusion.model import Model, squared_norm
+from diffusion_ode.ranges import Blocks, Width
 from diffusion_ode.typing import Images, Levels, Parameters, PerImage
 
 _SHARPEST = 3.0  # bound of a component's log-sharpness, so that no step of training runs away
@@ -30,13 +31,12 @@ class ConditionalFlow(nn.Module):
     Source: Ho et al. 2019 (Flow++), arXiv:1902.00275, sections 3.1 and 3.2; smaller than theirs.
     """
 
-    features: int = 32
-    couplings: int = 4
-    components: int = 4
+    features: Width = 32
+    couplings: Blocks = 4
+    components: Width = 4
 
     def __post_init__(self):
-        for name in ("features", "couplings", "components"):
-            check_count(name, getattr(self, name))
+        check_fields(self)
         super().__post_init__()
 
     @nn.compact

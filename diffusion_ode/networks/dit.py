@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from diffusion_ode.checking import check_count
+from diffusion_ode.checking import check_fields
 from diffusion_ode.computation import SAME_PARAMETERS, SAME_VALUES
 from diffusion_ode.errors import UserError
 from diffusion_ode.networks.attention import self_attention
@@ -19,6 +19,7 @@ from diffusion_ode.networks.embedding import fourier_features, time_embedding
 from diffusion_ode.networks.network import ForwardFlops
 from diffusion_ode.networks.precision import Float32, Precision
 from diffusion_ode.networks.rematerialization import KeepAll, Rematerialization, product
+from diffusion_ode.ranges import Blocks, Exponent, Width
 from diffusion_ode.typing import Images, PerImage
 
 _TIME_WIDTH = 256  # features of the time's sines, whatever the width: as published
@@ -69,19 +70,18 @@ class DiT(nn.Module):
     Source: Peebles and Xie 2023, arXiv:2212.09748.
     """
 
-    width: int = 384
-    blocks: int = 12
-    heads: int = 6
-    patch: int = 2
-    fourier_exponents: tuple[int, ...] = ()
+    width: Width = 384
+    blocks: Blocks = 12
+    heads: Width = 6
+    patch: Width = 2
+    fourier_exponents: tuple[Exponent, ...] = ()
     fourier_damping: bool = False
     precision: Precision = field(default_factory=Float32, metadata=SAME_PARAMETERS)
     remat: Rematerialization = field(default_factory=KeepAll, metadata=SAME_VALUES)
     loop: BlockLoop = field(default_factory=ByPlatform, metadata=SAME_VALUES)
 
     def __post_init__(self):
-        for name in ("width", "blocks", "heads", "patch"):
-            check_count(name, getattr(self, name))
+        check_fields(self)
         divisor = math.lcm(4, self.heads)
         if self.width % divisor:
             raise UserError(

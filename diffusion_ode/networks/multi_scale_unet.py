@@ -3,13 +3,13 @@
 import functools
 import itertools
 from dataclasses import field
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from diffusion_ode.checking import check_count
+from diffusion_ode.checking import check_fields
 from diffusion_ode.computation import SAME_PARAMETERS, SAME_VALUES
 from diffusion_ode.errors import UserError
 from diffusion_ode.networks.block_loop import BlockLoop, ByPlatform, Unrolled
@@ -26,6 +26,7 @@ from diffusion_ode.networks.precision import Float32, Precision
 from diffusion_ode.networks.rematerialization import KeepAll, Rematerialization
 from diffusion_ode.networks.resampling import MeanAndNearest, Resampling
 from diffusion_ode.networks.residual_block import NORM_GROUPS
+from diffusion_ode.ranges import Blocks, Exponent, Fraction, Width, Within
 from diffusion_ode.typing import Images, PerImage
 
 
@@ -75,34 +76,26 @@ class MultiScaleUNet(nn.Module):
     arXiv:2210.02747, table 3; Song et al. 2021, arXiv:2011.13456, appendix H.
     """
 
-    features: int = 128
-    multipliers: tuple[int, ...] = (1, 2, 2, 2)
-    blocks: int = 2
-    attention_at: tuple[int, ...] = (16,)
-    head_width: int | None = 64
-    dropout: float = 0.0
+    features: Annotated[int, Within(32, 2**16, multiple_of=NORM_GROUPS)] = 128
+    multipliers: tuple[Width, ...] = (1, 2, 2, 2)
+    blocks: Blocks = 2
+    attention_at: tuple[Width, ...] = (16,)
+    head_width: Width | None = 64
+    dropout: Fraction = 0.0
     family: Family = field(default_factory=Adm)
     resampling: Resampling = field(default_factory=MeanAndNearest)
     time_features: TimeFeatures = field(default_factory=SinesOfTime)
     input_pyramid: bool = False
-    fourier_exponents: tuple[int, ...] = ()
+    fourier_exponents: tuple[Exponent, ...] = ()
     fourier_damping: bool = False
     precision: Precision = field(default_factory=Float32, metadata=SAME_PARAMETERS)
     remat: Rematerialization = field(default_factory=KeepAll, metadata=SAME_VALUES)
     loop: BlockLoop = field(default_factory=ByPlatform, metadata=SAME_VALUES)
 
     def __post_init__(self):
-        check_count("blocks", self.blocks, "give each level at least one")
-        check_count("the number of multipliers", len(self.multipliers), "give one per level")
-        for multiplier in self.multipliers:
-            check_count("a multiplier", multiplier)
-        if self.features % NORM_GROUPS:
-            raise UserError(
-                f"features = {self.features} is not a multiple of {NORM_GROUPS}, the number of"
-                " normalisation groups: choose 32, 64, 96, …"
-            )
-        if not 0.0 <= self.dropout < 1.0:
-            raise UserError(f"dropout = {self.dropout} is not in [0, 1): give a rate below one.")
+        check_fields(self)
+        if not self.multipliers:
+            raise UserError("multipliers = () leaves no level: give one per level.")
         super().__post_init__()
 
     @nn.compact

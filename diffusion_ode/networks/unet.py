@@ -22,7 +22,7 @@ from diffusion_ode.networks.residual_block import (
     ResidualBlock,
     group_norm,
 )
-from diffusion_ode.ranges import Fraction, Within
+from diffusion_ode.ranges import Blocks, Exponent, Fraction, Within
 from diffusion_ode.typing import Images, Key, Parameters, PerImage
 
 
@@ -66,10 +66,10 @@ class UNet(nn.Module):
     """
 
     features: Annotated[int, Within(32, 2**16, multiple_of=NORM_GROUPS)] = 128
-    blocks: Annotated[int, Within(1, 1000)] = 32
+    blocks: Blocks = 32
     attention: bool = False
     dropout: Fraction = 0.1
-    fourier_exponents: tuple[Annotated[int, Within(-20, 20)], ...] = (6, 7)
+    fourier_exponents: tuple[Exponent, ...] = (6, 7)
     fourier_damping: bool = False
     adds_input: bool = True
     precision: Precision = field(default_factory=Float32, metadata=SAME_PARAMETERS)

@@ -109,10 +109,12 @@ class WarmedUpThenPolynomial:
     The distance from `end` falls with the power of the share of steps that remain.
     """
 
-    peak: float = 5e-4
-    warmup_steps: int = 45_000
-    end: float = 0.0
-    power: float = 1.0
+    peak: NonNegative = 5e-4
+    warmup_steps: CountFromZero = 45_000
+    end: NonNegative = 0.0
+    power: Positive = 1.0
+
+    __post_init__ = check_fields
 
     def at(self, moment):
         falling = max(moment.num_steps - self.warmup_steps, 1)

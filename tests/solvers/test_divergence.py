@@ -116,7 +116,7 @@ def test_linear_skip_takes_the_variance_of_the_linear_part_away():
     [
         (lambda: HutchinsonTrace(0), "probes = 0"),
         (lambda: HutchPlusPlus(4), "multiple of 3"),
-        (lambda: ExactTrace(0), "chunk is 0"),
+        (lambda: ExactTrace(0), "chunk = 0"),
         (
             lambda: HutchinsonTrace(7, Orthogonal()).draw_probe(jax.random.key(0), SHAPE),
             "at most 6",
