@@ -35,8 +35,8 @@ from benchmarks.programs import Stepper, experiment_of, flags, megabytes, random
 from data.errors import MissingData
 from data.pipeline import Data
 from diffusion_ode.checkpoints.checkpoints import Checkpoints
+from diffusion_ode.diffusion.end_terms import GaussianEnds
 from diffusion_ode.diffusion.model import Model, squared_norm
-from diffusion_ode.inference.variational_bound import GaussianEnds
 from diffusion_ode.networks.rematerialization import KeepProducts
 from diffusion_ode.objectives.flow_matching import FlowMatching, diffusion_weight
 from diffusion_ode.objectives.objective import LossTerms

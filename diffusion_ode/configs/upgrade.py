@@ -16,6 +16,7 @@ from diffusion_ode.errors import UserError
 
 MOVED: Mapping[str, str] = {
     "diffusion_ode.process.": "diffusion_ode.diffusion.",
+    "diffusion_ode.inference.variational_bound:G": "diffusion_ode.diffusion.end_terms:G",
     "diffusion_ode.inference.reference_quirks:": "diffusion_ode.evaluation.reference_quirks:",
     "diffusion_ode.solvers.control:F": "diffusion_ode.solvers.fixed_steps:F",
     "diffusion_ode.solvers.control:P": "diffusion_ode.solvers.pi_controller:P",

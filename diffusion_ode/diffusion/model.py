@@ -1,5 +1,6 @@
 """A diffusion ODE on paper: what it is made of."""
 
+import dataclasses
 from dataclasses import dataclass, field
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 
 from diffusion_ode.diffusion.gaussian_base import BASE, GaussianBase, trained
 from diffusion_ode.diffusion.input_scaling import AsItIs, InputScaling
+from diffusion_ode.diffusion.learned_schedule import SCHEDULE, LearnedSchedule
 from diffusion_ode.diffusion.parameterization import Parameterization
 from diffusion_ode.diffusion.path import Path
 from diffusion_ode.diffusion.pixels import Pixels
@@ -35,12 +37,25 @@ class Model:
     base: GaussianBase | None = None
 
     def init(self, key: Key) -> Parameters:
-        """Fresh parameters: the network's own tree and, beside it, the statistics of a base."""
+        """Fresh parameters: the network's own tree, and beside it what else a model has of them."""
         image = jnp.zeros((1, *self.pixels.shape))
         parameters = self.network.init(key, image, *[jnp.zeros(1)] * 3)["params"]
-        if self.base is None:
-            return parameters
-        return {**parameters, BASE: self.base.init(self.pixels.shape)}
+        if self.base is not None:
+            parameters = {**parameters, BASE: self.base.init(self.pixels.shape)}
+        if isinstance(self.schedule, LearnedSchedule):
+            schedule = self.schedule.init(jax.random.fold_in(key, 1))
+            parameters = {**parameters, SCHEDULE: schedule}
+        return parameters
+
+    def bound(self, parameters: Parameters) -> "Model":
+        """The same with the schedule that these parameters have learned, if it is learned.
+
+        Whatever reads γ(t) or its ends wants it. Of concrete parameters it is a model as any other,
+        which the program of another one cannot serve.
+        """
+        if not isinstance(self.schedule, LearnedSchedule):
+            return self
+        return dataclasses.replace(self, schedule=self.schedule.of(parameters[SCHEDULE]))
 
     def predict(
         self,

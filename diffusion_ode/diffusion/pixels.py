@@ -8,6 +8,7 @@ from typing import Annotated
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from diffusion_ode.checking import check_fields
 from diffusion_ode.errors import UserError
@@ -98,8 +99,7 @@ class Pixels:
         level = jnp.floor(0.5 * (x + 1.0) * self.levels)
         return jnp.clip(level, 0, self.levels - 1).astype(jnp.int32)
 
-    @functools.partial(jax.jit, static_argnums=(0, 3))  # or its loop would be compiled every time
-    def log_probability(self, levels, deviation, gamma_0: float):
+    def log_probability(self, levels, deviation, gamma_0: float | Array):
         """The decoder's log P(k | z0) in nats per image.
 
         P(j | z0) ∝ exp(−½((z0/α0 − x_j)/s)²) with s = σ0/α0 = e^{γ0/2}. In the place of z0 it takes
@@ -115,10 +115,14 @@ class Pixels:
         Args:
           levels: k, integers [b, h, w, c].
           deviation: d [b, h, w, c].
-          gamma_0: γ at the data end.
+          gamma_0: γ at the data end; an array where it is learned.
         """
-        spacing = 2.0 / self.levels * math.exp(-0.5 * gamma_0)
+        exp = math.exp if isinstance(gamma_0, float | int) else jnp.exp
+        return self._log_probability(levels, deviation, 2.0 / self.levels * exp(-0.5 * gamma_0))
 
+    @functools.partial(jax.jit, static_argnums=0)  # or its loop would be compiled every time
+    def _log_probability(self, levels, deviation, spacing):
+        @jax.checkpoint  # a gradient is that of γ0 alone, and V numbers a value are many to keep
         def one(image):
             level, d = image
             steps = level.astype(jnp.int32)[..., None] - jnp.arange(self.levels, dtype=jnp.int32)

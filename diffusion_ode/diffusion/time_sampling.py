@@ -1,7 +1,7 @@
 """Which γ a training step looks at."""
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any, NamedTuple, Protocol, runtime_checkable
+from typing import Annotated, Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 
@@ -24,6 +24,7 @@ class Times(NamedTuple):
 class TimeSampler(Protocol):
     """Turns uniform numbers into γ of known density, so that ∫ f dγ is estimated by f/p.
 
+    One that draws other times than the schedule's γ(t) says so by `follows_schedule = False`.
     A sampler may learn: its state is part of the train state, and `update` is told the γ of a batch
     and the integrand f there, in nats per unit of γ. One that does not learn leaves both out.
     """
@@ -72,6 +73,7 @@ class ImportanceSampledTimes(TimeSampler):
     Source: Zheng et al. 2023, arXiv:2305.03935, section 3.3 (they bisect for SP).
     """
 
+    follows_schedule: ClassVar[bool] = False
     uniforms: Uniforms = field(default_factory=LowDiscrepancyUniforms)
 
     def sample(self, state, path, schedule, u):
@@ -143,6 +145,7 @@ class AdaptiveTimes(TimeSampler):
     bins: Annotated[int, Within(1, 2**16)] = 64
     decay: Annotated[float, Within(0, 1, "()")] = 0.99
     uniform_share: Annotated[float, Within(0, 1, "(]")] = 0.1
+    follows_schedule: ClassVar[bool] = False
     uniforms: Uniforms = field(default_factory=LowDiscrepancyUniforms)
 
     __post_init__ = check_fields

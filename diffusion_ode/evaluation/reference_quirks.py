@@ -13,12 +13,13 @@ from diffusion_ode.diffusion.dequantization import (
     UniformDequantization,
     VariationalDequantization,
 )
+from diffusion_ode.diffusion.end_terms import GaussianEnds
 from diffusion_ode.diffusion.model import Model, squared_norm
 from diffusion_ode.errors import UserError
 from diffusion_ode.inference.decoding import Decoder
 from diffusion_ode.inference.draw_combination import AveragedDraws, ImportanceWeighted
 from diffusion_ode.inference.likelihood import OdeLikelihood
-from diffusion_ode.inference.variational_bound import GaussianEnds, VariationalBound
+from diffusion_ode.inference.variational_bound import VariationalBound
 from diffusion_ode.objectives.second_order_flow_matching import SecondOrderFlowMatching
 from diffusion_ode.objectives.trace_residual import SingleProbe
 from diffusion_ode.typing import Images, Levels

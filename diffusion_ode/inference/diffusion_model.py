@@ -126,7 +126,7 @@ class DiffusionModel:
         sampler: Sampler | None = None,
         facts: dict[str, Any] | None = None,
     ):
-        self.model = model
+        self.model = model.bound(parameters)
         self.parameters = parameters
         self.likelihood = likelihood or OdeLikelihood()
         self.sampler = sampler or OdeSampler()

@@ -2,18 +2,19 @@
 
 import functools
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from diffusion_ode.backend import loops_are_fast
 from diffusion_ode.checking import check_fields
+from diffusion_ode.diffusion.end_terms import EndTerms, GaussianEnds
 from diffusion_ode.diffusion.model import Model, squared_norm
 from diffusion_ode.diffusion.time_sampling import ImportanceSampledTimes, TimeSampler
 from diffusion_ode.errors import UserError
 from diffusion_ode.ranges import Count
-from diffusion_ode.typing import Images, Key, Levels, Parameters, PerImage
+from diffusion_ode.typing import Key, Levels, Parameters, PerImage
 
 
 class BoundTerms(NamedTuple):
@@ -26,34 +27,6 @@ class BoundTerms(NamedTuple):
     @property
     def total(self) -> PerImage:
         return self.reconstruction + self.prior + self.diffusion
-
-
-@runtime_checkable
-class EndTerms(Protocol):
-    """The two terms of the bound that belong to the ends of the path."""
-
-    def reconstruction(self, model: Model, levels: Levels, noise: Images) -> PerImage:
-        """The term −log P(k | z0) at z0 = α0 x + σ0 ε, nats per image."""
-        ...
-
-    def prior(self, model: Model, levels: Levels) -> PerImage:
-        """The term KL(q(z1 | x) ‖ p(z1)), nats per image."""
-        ...
-
-
-@dataclass(frozen=True)
-class GaussianEnds:
-    """The decoder of `Pixels`, and the prior N(0, σ1² I) of the ODE: its KL is ½α1²‖x‖²/σ1².
-
-    Source: Kingma et al. 2021, arXiv:2107.00630, section 3.3 and equation 12, with σ1² for 1.
-    """
-
-    def reconstruction(self, model, levels, noise):
-        return -model.pixels.log_probability(levels, noise, model.schedule.gamma_0)
-
-    def prior(self, model, levels):
-        x = model.pixels.encode(levels)
-        return 0.5 * squared_norm(x) * jnp.exp(-jnp.asarray(model.schedule.gamma_1, x.dtype))
 
 
 @dataclass(frozen=True)
@@ -91,7 +64,7 @@ class VariationalBound:
           keys: [b].
         """
         end_keys, flow_keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
-        reconstruction, prior = _end_terms(self.ends, model, levels, end_keys)
+        reconstruction, prior = _end_terms(self.ends, model, parameters, levels, end_keys)
 
         def one_draw(draw):
             return _diffusion_draw(self, model, parameters, levels, flow_keys, draw)
@@ -108,9 +81,10 @@ class VariationalBound:
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _end_terms(
-    ends: EndTerms, model: Model, levels: Levels, keys: Key
+    ends: EndTerms, model: Model, parameters: Parameters, levels: Levels, keys: Key
 ) -> tuple[PerImage, PerImage]:
     """Reconstruction (one draw of z0 per image) and prior term."""
+    model = model.bound(parameters)
     noise = jax.vmap(lambda key: jax.random.normal(key, model.pixels.shape))(keys)
     return ends.reconstruction(model, levels, noise), ends.prior(model, levels)
 
@@ -120,6 +94,7 @@ def _diffusion_draw(
     bound: VariationalBound, model: Model, parameters: Parameters, levels: Levels, keys: Key, draw
 ) -> PerImage:
     """One draw of ½∫‖ε − ε̂‖² dγ for every image, in nats."""
+    model = model.bound(parameters)
 
     def of_image(key):
         offset_key, noise_key = jax.random.split(key)

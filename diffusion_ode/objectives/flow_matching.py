@@ -4,11 +4,13 @@ from dataclasses import dataclass, field
 
 import jax
 
+from diffusion_ode.diffusion.end_terms import GaussianEnds
+from diffusion_ode.diffusion.learned_schedule import learns_ends
 from diffusion_ode.diffusion.model import Model, squared_norm
 from diffusion_ode.diffusion.time_sampling import ImportanceSampledTimes, TimeSampler
 from diffusion_ode.diffusion.weighting import LikelihoodWeighting, Weighting
 from diffusion_ode.objectives.objective import Draws, Integrand, LossTerms
-from diffusion_ode.typing import PerImage
+from diffusion_ode.typing import Levels, PerImage
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,8 @@ class FlowMatching:
 
     Per image: (w · ½a²/p) ‖output − target‖² with ε̂ = a · output + b · z, p the density that γ was
     drawn from, and w = 1 by default. Then its mean is the bound up to the reconstruction and prior
-    terms, which have no gradient while the end points are fixed, and so are left to evaluation.
+    terms, which have no gradient while the end points are fixed, and so are left to evaluation;
+    where those are learned, both are added.
 
     Source: Zheng et al. 2023, arXiv:2305.03935, section 3.2 and equation 15; Kingma et al. 2021,
     arXiv:2107.00630, equation 17.
@@ -39,7 +42,7 @@ class FlowMatching:
         output = model.predict(parameters, z, draws.gamma, flag, dropout_key)
         error = output - model.target(x, draws.gamma, draws.noise)
         diffusion = diffusion_weight(model, draws) * squared_norm(error)
-        return weighted_terms(self.weighting, model, draws, diffusion)
+        return weighted_terms(self.weighting, model, images, draws, diffusion)
 
 
 def draw_flow(model: Model, images, key, times_state, times: TimeSampler, probes=()) -> Draws:
@@ -48,7 +51,10 @@ def draw_flow(model: Model, images, key, times_state, times: TimeSampler, probes
     u = times.uniforms.draw(time_key, images.shape[0])
     sampled = times.sample(times_state, model.path, model.schedule, u)
     noise = jax.random.normal(noise_key, images.shape)
-    return Draws(sampled.gamma, sampled.density, noise, tuple(probes))
+    end_noise = None
+    if learns_ends(model.schedule):
+        end_noise = jax.random.normal(jax.random.fold_in(noise_key, 1), images.shape)
+    return Draws(sampled.gamma, sampled.density, noise, tuple(probes), end_noise)
 
 
 def diffusion_weight(model: Model, draws: Draws):
@@ -57,20 +63,32 @@ def diffusion_weight(model: Model, draws: Draws):
 
 
 def weighted_terms(
-    weighting: Weighting, model: Model, draws: Draws, diffusion: PerImage, loss=None, **parts
+    weighting: Weighting,
+    model: Model,
+    images: Levels,
+    draws: Draws,
+    diffusion: PerImage,
+    loss: PerImage | None = None,
+    **parts: PerImage,
 ) -> LossTerms:
-    """What came of each image, under a weighting.
+    """What came of each image, under a weighting, with the ends' terms where these are learned.
 
     Args:
       weighting: w.
-      model, draws: whose γ and density they are.
+      model, images, draws: of which it is the term.
       diffusion: the bound's term, (½a²/p) ‖output − target‖².
       loss: what w multiplies; None for the diffusion term alone.
       parts: of the loss, to be watched beside it.
     """
     weight = weighting.weight(model.path, model.schedule, draws.gamma)
+    total = weight * (diffusion if loss is None else loss)
+    if draws.end_noise is not None:
+        ends = GaussianEnds()
+        parts["reconstruction"] = ends.reconstruction(model, images, draws.end_noise)
+        parts["prior"] = ends.prior(model, images)
+        total = total + parts["reconstruction"] + parts["prior"]
     return LossTerms(
-        loss=weight * (diffusion if loss is None else loss),
+        loss=total,
         parts={"diffusion": diffusion, **parts},
         integrand=Integrand(draws.gamma, diffusion * draws.density, weight),
         bound=None if weighting.is_bound else diffusion,

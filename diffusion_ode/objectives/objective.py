@@ -85,9 +85,10 @@ class Weighted(Protocol):
 
 
 class Draws(NamedTuple):
-    """What flow matching needs of chance."""
+    """What flow matching needs of chance; `end_noise` where the ends of the path are learned."""
 
     gamma: PerImage
     density: PerImage
     noise: Images
     probes: tuple[Images, ...]
+    end_noise: Images | None = None

@@ -74,7 +74,7 @@ class SecondOrderFlowMatching:
         second = weight * squared / model.pixels.dimensions
         loss = diffusion + self.weight * second
         return weighted_terms(
-            self.weighting, model, draws, diffusion, loss=loss, second_order=second
+            self.weighting, model, images, draws, diffusion, loss=loss, second_order=second
         )
 
     def _residual(self, model, parameters, dropout_key, z, target, gamma, flag, probes):

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from diffusion_ode.diffusion.learned_schedule import LearnedSchedule
 from diffusion_ode.diffusion.model import Model
 from diffusion_ode.errors import UserError
 from diffusion_ode.tasks import registry
@@ -56,6 +57,9 @@ class Experiment:
                 f"--set 'model.pixels=pixels(shape={shape}, levels={levels})'"
                 f"{self._other_levels() if tuple(pixels.shape) == shape else ''}."
             )
+        objective = getattr(self.train, "objective", None)
+        if isinstance(self.model.schedule, LearnedSchedule):
+            self.model.schedule.check(objective)
         for name in self.after_training:
             if registry.find(name).name == "train":
                 raise UserError("after_training names 'train', which has just ended: leave it out.")

@@ -36,7 +36,9 @@ def load_model(run: Run, report: Callable[[str], None]) -> LoadedModel:
     )
     restored = (_elsewhere if run.init_from else _in_workdir)(run, {"ema": abstract}, report)
     parameters, facts = restored.state["ema"], restored.facts
-    return LoadedModel(model, parameters, restored.step, facts, placement, restored.document)
+    return LoadedModel(
+        model.bound(parameters), parameters, restored.step, facts, placement, restored.document
+    )
 
 
 def _in_workdir(run: Run, wanted: Mapping[str, Any], report: Callable[[str], None]) -> Restored:

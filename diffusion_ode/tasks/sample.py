@@ -52,9 +52,9 @@ class Sample:
         The arrays of the former are `images`, `nfe` and `converged`; an image that has not
         converged is noise.
         """
-        model = run.experiment.model
         with interruptible(run) as console:
             loaded = load_model(run, console.print)
+            model = loaded.model
             sharding = loaded.lanes_sharding(self.sampler.lanes)
             run.begin(checkpoint=loaded.step)
             console.log_to(run.log_path)

@@ -267,7 +267,6 @@ class Train:
     def _picture(self, experiment: Subject, ema) -> np.ndarray:
         key = stream_key(self.seed, "pictures")
         ema = processes.on_this_process(ema)
-        drawn = drawn_in_order(
-            self.picture_sampler.draw(experiment.model, ema, range(self.num_pictures), key)
-        )
-        return image_grid(np.stack([s.image for s in drawn]), experiment.model.pixels.levels)
+        model = experiment.model.bound(ema)
+        drawn = drawn_in_order(self.picture_sampler.draw(model, ema, range(self.num_pictures), key))
+        return image_grid(np.stack([s.image for s in drawn]), model.pixels.levels)

@@ -12,11 +12,13 @@ import optax
 from diffusion_ode.backend import loops_are_fast
 from diffusion_ode.checking import check_fields
 from diffusion_ode.diffusion.gaussian_base import trained
+from diffusion_ode.diffusion.learned_schedule import SCHEDULE, LearnedSchedule
 from diffusion_ode.diffusion.model import Model
 from diffusion_ode.objectives.objective import LossTerms, Objective
 from diffusion_ode.randomness import batch_key, shifted, stream_key
 from diffusion_ode.ranges import Fraction
 from diffusion_ode.training.optimizer import Moment, Optimizer, known_rate, updated
+from diffusion_ode.training.schedule_gradient import schedule_gradient, with_times
 from diffusion_ode.training.state import TrainState
 from diffusion_ode.training.step_metrics import step_metrics
 from diffusion_ode.typing import Array
@@ -75,20 +77,42 @@ def make_train_step(
 
     def loss(parameters, part, dropout_key):
         terms = objective.loss(
-            model, parameters, part["image"], part["flag"], part["draws"], dropout_key
+            model.bound(parameters),
+            parameters,
+            part["image"],
+            part["flag"],
+            part["draws"],
+            dropout_key,
         )
         # Nats per dimension: a scale that suits Adam's epsilon whatever the image's size.
         return jnp.mean(terms.loss) / dimensions, terms
 
-    gradient = functools.partial(_accumulated, jax.grad(loss, has_aux=True), accumulation)
+    learned = model.schedule if isinstance(model.schedule, LearnedSchedule) else None
+    of_part = with_times(loss) if learned else jax.grad(loss, has_aux=True)
+    gradient = functools.partial(_accumulated, of_part, accumulation)
 
     def train_step(state: TrainState, batch: Batch):
         images = batch["image"].astype(jnp.int32)
         objective_key = stream_key(seed, "objective", state.step)
-        draws = objective.draw(model, images, objective_key, state.times)
+
+        def draw(parameters):
+            return objective.draw(model.bound(parameters), images, objective_key, state.times)
+
+        draws = draw(state.parameters)
         whole = {"image": images, "flag": batch["flag"], "draws": draws}
         dropout_key = batch_key(stream_key(seed, "dropout", state.step))
         gradients, terms = divide(gradient)(state.parameters, whole, dropout_key)
+        if learned:
+            terms, by_times = terms
+            gradients[SCHEDULE] = schedule_gradient(
+                learned,
+                lambda eta: draw({**state.parameters, SCHEDULE: eta}),
+                state.parameters[SCHEDULE],
+                gradients[SCHEDULE],
+                terms,
+                by_times,
+                dimensions,
+            )
         gradients, before = trained(gradients), trained(state.parameters)
 
         moment = Moment(state.step, state.first_step, num_steps)
@@ -104,7 +128,7 @@ def make_train_step(
             parameters={**state.parameters, **after},
             ema={**state.ema, **average_after},
             optimizer=optimizer_state,
-            times=_taught(objective, model, state.times, terms),
+            times=_taught(objective, model.bound(state.parameters), state.times, terms),
         )
         metrics = step_metrics(model, terms, gradients, updates, before)
         return new_state, metrics | known_rate(optimizer, moment)

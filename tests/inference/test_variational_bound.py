@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
+from diffusion_ode.diffusion.end_terms import GaussianEnds
 from diffusion_ode.diffusion.model import Model
 from diffusion_ode.diffusion.parameterization import VelocityPrediction
 from diffusion_ode.diffusion.pixels import Pixels
 from diffusion_ode.diffusion.schedule import LinearSchedule
-from diffusion_ode.inference.variational_bound import GaussianEnds
 from tests.gaussian_oracle import PATHS, name_of
 
 SHAPE, V = (2, 3, 2), 7

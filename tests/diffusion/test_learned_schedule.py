@@ -1,0 +1,166 @@
+"""Learned schedules: their form, what they leave as it is, and the gradients that they learn by."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from diffusion_ode.diffusion.learned_schedule import (
+    SCHEDULE,
+    LearnedMonotoneSchedule,
+    LearnedScalarSchedule,
+)
+from diffusion_ode.diffusion.model import Model
+from diffusion_ode.diffusion.parameterization import NoisePrediction
+from diffusion_ode.diffusion.pixels import Pixels
+from diffusion_ode.diffusion.time_sampling import UniformTimes
+from diffusion_ode.diffusion.variance_preserving import VariancePreserving
+from diffusion_ode.inference.variational_bound import VariationalBound
+from diffusion_ode.objectives.flow_matching import FlowMatching
+from diffusion_ode.training.schedule_gradient import schedule_gradient, with_times
+from tests.small_network import SmallNetwork
+
+TIME = jnp.linspace(0.0, 1.0, 33)
+SHAPE, LEVELS, COUNT = (2, 2, 1), 4, 512
+IMAGES = jnp.asarray(np.random.default_rng(0).integers(0, LEVELS, (COUNT, *SHAPE)), jnp.int32)
+OBJECTIVE = FlowMatching(UniformTimes())
+
+
+def bent(parameters, by=3.0):
+    """With a shape that is far from a line."""
+    if "shape" not in parameters:
+        return parameters
+    shape = parameters["shape"]
+    steep = {**shape["l2"], "kernel": 10.0 * jnp.ones_like(shape["l2"]["kernel"])}
+    return {**parameters, "shape": {**shape, "l2": steep, "l3": by * jnp.ones_like(shape["l3"])}}
+
+
+def model_of(schedule):
+    return Model(
+        VariancePreserving(), schedule, NoisePrediction(), SmallNetwork(2), Pixels(SHAPE, LEVELS)
+    )
+
+
+@pytest.mark.parametrize("schedule", [LearnedScalarSchedule(-6.0), LearnedMonotoneSchedule(-6.0)])
+def test_it_grows_from_end_to_end_and_starts_as_almost_a_line(schedule, strict):
+    fresh = schedule.init(jax.random.key(0))
+    gamma = np.asarray(schedule.of(fresh).gamma(TIME))
+    np.testing.assert_allclose(gamma, -6.0 + 11.0 * np.asarray(TIME), atol=0.2)
+    ends = {"w": jnp.float32(-9.0), "b": jnp.float32(-7.0)}  # the width is |w|
+    trained = schedule.of({**bent(fresh), "ends": ends})
+    gamma = np.asarray(trained.gamma(TIME))
+    assert np.all(np.diff(gamma) > 0.0)
+    np.testing.assert_allclose(gamma[[0, -1]], [-7.0, 2.0], atol=1e-5)
+    assert (trained.gamma_0, trained.gamma_1) == (-7.0, 2.0)
+    # The network is told where γ lies between the configured ends.
+    np.testing.assert_allclose(trained.network_time(jnp.float32(-0.5)), 0.5)
+
+
+def test_trained_schedules_are_equal_where_their_numbers_are():
+    schedule = LearnedMonotoneSchedule(features=8)
+    fresh = schedule.init(jax.random.key(0))
+    assert schedule.of(fresh) == schedule.of(jax.tree.map(jnp.copy, fresh))
+    assert hash(schedule.of(fresh)) == hash(schedule.of(jax.tree.map(jnp.copy, fresh)))
+    assert schedule.of(fresh) != schedule.of(bent(fresh))
+
+
+def test_the_bound_does_not_depend_on_the_interior():
+    """To 1e-5: integrated over t under a straight and a bent γ(t) with the same ends."""
+    model = model_of(LearnedMonotoneSchedule(-6.0, 5.0, learn_ends=False, features=8))
+    parameters = model.init(jax.random.key(0))
+    x, noise = model.pixels.encode(IMAGES[:1]), jax.random.normal(jax.random.key(1), (1, *SHAPE))
+
+    @jax.jit
+    def bound(parameters):
+        node, weight = np.polynomial.legendre.leggauss(400)
+        schedule = model.bound(parameters).schedule
+        time = jnp.asarray(0.5 * (node + 1.0), jnp.float32)
+        gamma, rate = schedule.gamma(time), schedule.derivative(time)
+        many = [jnp.repeat(a, len(time), axis=0) for a in (x, noise)]
+        z = model.noised(many[0], gamma, many[1])
+        output = model.predict(parameters, z, gamma, jnp.zeros_like(gamma))
+        error = jnp.sum((output - many[1]) ** 2, axis=(1, 2, 3))
+        return jnp.sum(0.5 * rate * error * (0.5 * weight))
+
+    straight = {**parameters, SCHEDULE: model.schedule.init(jax.random.key(0))}
+    curved = {**parameters, SCHEDULE: bent(straight[SCHEDULE], by=5.0)}
+    early = jnp.float32(0.25)
+    gammas = [float(model.bound(p).schedule.gamma(early)) for p in (straight, curved)]
+    assert abs(gammas[0] - gammas[1]) > 0.5
+    np.testing.assert_allclose(bound(curved), bound(straight), rtol=1e-5)
+
+
+def gradient_and_moments(model):
+    """The gradient of the schedule's parameters, and the means that it should be of."""
+
+    def draw(eta):
+        parameters = {**network, SCHEDULE: eta}
+        return OBJECTIVE.draw(model.bound(parameters), IMAGES, jax.random.key(2), ())
+
+    def terms_of(parameters, draws):
+        bound = model.bound(parameters)
+        return OBJECTIVE.loss(bound, parameters, IMAGES, jnp.zeros(COUNT), draws, None)
+
+    def loss(parameters, part, key):
+        del key
+        terms = terms_of(parameters, part["draws"])
+        return jnp.mean(terms.loss) / 4.0, terms
+
+    network = model.init(jax.random.key(0))
+    eta = bent(network[SCHEDULE], by=1.0)
+    parameters = {**network, SCHEDULE: eta}
+
+    @jax.jit
+    def gradient():
+        of_network, (terms, by_times) = with_times(loss)(parameters, {"draws": draw(eta)}, None)
+        return schedule_gradient(
+            model.schedule, draw, eta, of_network[SCHEDULE], terms, by_times, 4
+        )
+
+    def moment(eta, power):
+        terms = terms_of({**network, SCHEDULE: eta}, draw(eta))
+        return jnp.mean((terms.loss / 4.0) ** power)
+
+    return gradient(), eta, jax.jit(moment, static_argnums=1)
+
+
+def finite_difference(function, tree, path, step=2e-2):
+    """Along all elements of one leaf."""
+
+    def moved(by):
+        moves = lambda at, leaf: leaf + by if jax.tree_util.keystr(at) == path else leaf  # noqa: E731
+        return float(function(jax.tree_util.tree_map_with_path(moves, tree)))
+
+    return (moved(step) - moved(-step)) / (2.0 * step)
+
+
+@pytest.mark.parametrize("by_variance", [True, False], ids=["by variance", "plain"])
+def test_gradients_of_ends_and_interior_are_finite_differences(by_variance):
+    """The ends' of the bound, the interior's of E[(L/N)²] or of the bound."""
+    schedule = LearnedMonotoneSchedule(-4.0, 4.0, by_variance=by_variance, features=4)
+    gradient, eta, moment = gradient_and_moments(model_of(schedule))
+    powers = {"['ends']['w']": 1, "['ends']['b']": 1}
+    shape = ("['shape']['l1']", "['shape']['l2']['bias']", "['shape']['l2']['kernel']")
+    powers |= dict.fromkeys(shape, 2 if by_variance else 1)
+    for at, leaf in jax.tree_util.tree_leaves_with_path(gradient):
+        path = jax.tree_util.keystr(at)
+        if path in powers:
+            expected = finite_difference(lambda e, p=powers[path]: moment(e, p), eta, path)
+            assert float(jnp.sum(leaf)) == pytest.approx(expected, rel=2e-2, abs=2e-4), path
+
+
+def test_the_bound_of_a_whole_alphabet_sums_to_at_most_one_under_a_trained_schedule():
+    model = model_of(LearnedMonotoneSchedule(-5.0, 4.0, features=8))
+    model = dataclasses.replace(model, pixels=Pixels((1, 2, 1), 4))
+    parameters = model.init(jax.random.key(0))
+    ends = {"w": jnp.float32(7.0), "b": jnp.float32(-4.0)}
+    parameters[SCHEDULE] = {**bent(parameters[SCHEDULE]), "ends": ends}
+    alphabet = jnp.asarray(np.indices((4, 4)).reshape(2, 16).T.reshape(16, 1, 2, 1), jnp.int32)
+    bound = VariationalBound(draws=64, times=UniformTimes())
+    totals = [
+        bound.terms(model, parameters, alphabet, jax.random.split(jax.random.key(seed), 16)).total
+        for seed in range(4)
+    ]
+    assert 0.05 < float(jnp.sum(jnp.exp(-jnp.mean(jnp.stack(totals), axis=0)))) <= 1.0

@@ -1,0 +1,51 @@
+"""A learned schedule by `--set`: it trains, resumes bit for bit, and is what is judged."""
+
+import jax
+import numpy as np
+import pytest
+
+from diffusion_ode.diffusion.learned_schedule import TrainedSchedule
+from diffusion_ode.inference.diffusion_model import DiffusionModel
+from launch.run import main
+from tests.strangers.walk import _QUICK, TINY, walk
+
+LEARNED = (
+    "--exp=digits_vp",
+    "--set=model.schedule=learned_monotone_schedule(gamma_0=-7.876, features=8)",
+    "--set=train.objective.times=uniform_times()",
+    "--set=train.validation_images=2",
+)
+
+
+def test_a_learned_schedule_goes_all_the_way_and_resumes_bit_for_bit(tmp_path):
+    walked = walk(tmp_path, *LEARNED)
+    settings = [f"--set={setting}" for setting in (*_QUICK, *TINY, "train.num_steps=4")]
+    assert main([f"--workdir={tmp_path / 'whole'}", *settings, *LEARNED]) == 0
+    resumed, whole = DiffusionModel.load(walked.workdir), DiffusionModel.load(tmp_path / "whole")
+    assert jax.tree.structure(resumed.parameters) == jax.tree.structure(whole.parameters)
+    for one, other in zip(
+        *(map(np.asarray, jax.tree.leaves(m.parameters)) for m in (resumed, whole)), strict=True
+    ):
+        assert one.tobytes() == other.tobytes()
+
+    schedule = resumed.model.schedule
+    assert isinstance(schedule, TrainedSchedule) and schedule == whole.model.schedule
+    assert schedule.gamma_0 != -7.876, "its end is learned"
+    logged = (walked.workdir / "metrics.jsonl").read_text()
+    assert "train/reconstruction_bpd" in logged and "train/prior_bpd" in logged
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ("train.objective.weighting=sigmoid_weighting()", "SigmoidWeighting is not: give"),
+        ("train.objective.times=importance_sampled_times()", "ImportanceSampledTimes draws others"),
+    ],
+)
+def test_what_it_cannot_be_learned_by_is_refused_in_one_sentence(
+    tmp_path, capsys, setting, sentence
+):
+    assert main([f"--workdir={tmp_path}", *LEARNED, f"--set={setting}"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert sentence in said and "Traceback" not in said
+    assert not (tmp_path / "checkpoints").exists()
