@@ -56,33 +56,49 @@ class ImageNet32New:
 
 def read_old(path: Path) -> Reading:
     """The PNG files in the two tar archives of a folder, in the archives' order; or TFRecords."""
-    names = ("train_32x32.tar", "valid_32x32.tar")
+    return read_pictures(path, ("train_32x32.tar", "valid_32x32.tar"), SHAPE, MAX_UNPACKED_BYTES)
+
+
+def read_pictures(
+    path: Path, names: tuple[str, str], shape: tuple[int, int, int], max_bytes: int
+) -> Reading:
+    """The PNG files of one shape in two tar archives, to train and to test; or TFRecords.
+
+    Args:
+      path: the folder that holds them.
+      names: of the archives.
+      shape: of every picture.
+      max_bytes: that an archive may hold unpacked.
+    """
     folder = folder_of(path, names)
     train, test = (folder / name for name in names)
     if not train.is_file() and has_tfrecords(path):
-        return read_tfrecords(folder, SHAPE)
+        return read_tfrecords(folder, shape)
     for file in (train, test):
         if not file.is_file():
             raise damaged(folder, f"has no {file.name}", f"{train.name} and {test.name}")
-    return Reading((train, test), _picture_blocks(train), _picture_blocks(test))
+    blocks = (_picture_blocks(file, shape, max_bytes) for file in (train, test))
+    return Reading((train, test), *blocks)
 
 
-def _picture_blocks(path: Path) -> Iterator[Block]:
+def _picture_blocks(path: Path, shape: tuple[int, int, int], max_bytes: int) -> Iterator[Block]:
     contents: list[tuple[str, bytes]] = []
-    for member in tar_members(path, max_bytes=MAX_UNPACKED_BYTES):
+    for member in tar_members(path, max_bytes=max_bytes):
         if not member.name.lower().endswith(".png"):
             raise damaged(path, f"has {member.name!r}", "PNG files only")
         contents.append((member.name, member.read()))
         if len(contents) == PICTURES_PER_BLOCK:
-            yield functools.partial(_decode_pictures, path, contents)
+            yield functools.partial(_decode_pictures, path, shape, contents)
             contents = []
     if contents:
-        yield functools.partial(_decode_pictures, path, contents)
+        yield functools.partial(_decode_pictures, path, shape, contents)
 
 
-def _decode_pictures(path: Path, contents: list[tuple[str, bytes]]) -> np.ndarray:
+def _decode_pictures(
+    path: Path, shape: tuple[int, int, int], contents: list[tuple[str, bytes]]
+) -> np.ndarray:
     return np.stack(
-        [picture.decode(content, f"{path}: {name}", shape=SHAPE) for name, content in contents]
+        [picture.decode(content, f"{path}: {name}", shape=shape) for name, content in contents]
     )
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from data.formats.crc32c import masked_crc32c
 from data.recipe import Recipe
-from data.sources import cifar10, fashion_mnist, imagenet32
+from data.sources import cifar10, fashion_mnist, imagenet32, imagenet64
 
 CIFAR_BATCHES = [f"data_batch_{k}" for k in range(1, 6)] + ["test_batch"]
 
@@ -125,12 +125,14 @@ def make_cifar10_unpacked(folder: Path) -> Published:
     return dataclasses.replace(made, path=folder / "unpacked")
 
 
-def make_old(folder: Path) -> Published:
-    train, test = draw(7, seed=1), draw(3, seed=2)
-    for name, images in (("train_32x32", train), ("valid_32x32", test)):
+def make_old(folder: Path, recipe: Recipe = imagenet32.RECIPE_OLD) -> Published:
+    shape = recipe.source.shape
+    train, test = draw(7, shape, seed=1), draw(3, shape, seed=2)
+    size = f"{shape[0]}x{shape[1]}"
+    for name, images in ((f"train_{size}", train), (f"valid_{size}", test)):
         files = {f"{name}/{k:07d}.png": to_png(image) for k, image in enumerate(images)}
         write_tar(folder / f"{name}.tar", files, "w")
-    return Published(small(imagenet32.RECIPE_OLD, 7, 3), folder, train, test)
+    return Published(small(recipe, 7, 3), folder, train, test)
 
 
 def _batch(images: np.ndarray, kind: str) -> bytes:
@@ -184,6 +186,7 @@ MAKERS = {
     "cifar10-tfrecord": lambda folder: make_tfrecords(cifar10.RECIPE, folder),
     "imagenet32_old-tar": make_old,
     "imagenet32_old-tfrecord": lambda folder: make_tfrecords(imagenet32.RECIPE_OLD, folder),
+    "imagenet64-tar": lambda folder: make_old(folder, imagenet64.RECIPE),
     "imagenet32_new-pickle": lambda folder: make_new("pickle", folder),
     "imagenet32_new-npz": lambda folder: make_new("npz", folder),
     "imagenet32_new-tfrecord": lambda folder: make_tfrecords(imagenet32.RECIPE_NEW, folder),

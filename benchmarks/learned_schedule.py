@@ -1,0 +1,68 @@
+"""The variance of the loss on digits: learned schedules beside fixed ones and other times.
+
+python -m benchmarks.learned_schedule --folder runs/learned_schedule [--steps 1000]
+
+Each is digits_vp with other times, trained where its run has not ended; then the figure and the
+table are written into the folder.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from launch.run import main as launch
+
+UNIFORM = "train.objective.times=uniform_times()"
+CASES = {
+    "linear": (UNIFORM,),
+    "cosine": (UNIFORM, "model.schedule=cosine_schedule(gamma_0=-7.876)"),
+    "importance": (),
+    "adaptive": ("train.objective.times=adaptive_times()",),
+    "learned": (
+        UNIFORM,
+        "model.schedule=learned_monotone_schedule(gamma_0=-7.876, learn_ends=False)",
+    ),
+    "learned, plain gradient": (
+        UNIFORM,
+        "model.schedule=learned_monotone_schedule(gamma_0=-7.876, learn_ends=False,"
+        " by_variance=False)",
+    ),
+}
+
+
+def curve(folder: Path, name: str, steps: int) -> np.ndarray:
+    """Steps and the mean variance since the log before, in squared bits per dimension [n, 2]."""
+    workdir = folder / name.replace(", ", "_").replace(" ", "_")
+    settings = (*CASES[name], f"train.num_steps={steps}", "train.validation_images=0")
+    settings += ("train.pictures_every=None", "after_training=()")
+    if launch(["--exp=digits_vp", f"--workdir={workdir}", *(f"--set={s}" for s in settings)]):
+        raise SystemExit(f"{name} did not train: {workdir / 'log.txt'}")
+    rows = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+    return np.asarray([(row["step"], row["train/loss_variance"]) for row in rows])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=1000)
+    arguments = parser.parse_args()
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    curves = {name: curve(arguments.folder, name, arguments.steps) for name in CASES}
+    figure, axes = plt.subplots(figsize=(6.0, 3.5), layout="constrained")
+    table = "| times | variance of the loss at the end, (bits per dimension)² |\n|---|---|\n"
+    for name, points in curves.items():
+        axes.plot(*points.T, label=name)
+        last = points[len(points) * 3 // 4 :, 1].mean()  # a quarter of the training
+        table += f"| {name} | {last:.3f} |\n"
+    axes.set(xlabel="step", ylabel="variance of the loss, (bits per dimension)²", yscale="log")
+    axes.legend(frameon=False)
+    figure.savefig(arguments.folder / "learned_schedule.png", dpi=150)
+    (arguments.folder / "learned_schedule.md").write_text(table)
+    print(table)
+
+
+if __name__ == "__main__":
+    main()
