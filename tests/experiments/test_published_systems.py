@@ -49,6 +49,10 @@ PUBLISHED = {
     "cifar10_aug_vp": 2.42,
     "imagenet32_old_vp_finetune": 3.69,
     "imagenet32_new_vp_finetune": 3.43,
+    "cifar10_vdm": 2.65,
+    "cifar10_aug_vdm": 2.49,
+    "imagenet32_old_vdm": 3.72,
+    "imagenet64_vdm": 3.40,
     "cifar10_flow_matching": 2.99,
     "imagenet32_new_flow_matching": 3.53,
 }
