@@ -124,7 +124,7 @@ def test_all_images_together_have_a_probability_of_at_most_one(weights):
     error = np.sqrt(np.sum(estimates.var(axis=1)) / DRAWS)
     total = np.sum(estimates.mean(axis=1))
     assert total <= 1.0 + 3 * error
-    assert error < 0.1
+    assert error < 0.15  # so that a lost log K or log 2 would be noticed
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 20])
