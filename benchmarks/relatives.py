@@ -27,6 +27,7 @@ from diffusion_ode.evaluation.evaluated import Evaluated, finished
 from experiments.flow_matching import flow_matching
 from experiments.registry import experiment
 from experiments.score_ode import high_order, score_ode
+from experiments.vdm import vdm
 
 
 class Data(NamedTuple):
@@ -74,6 +75,12 @@ FIGURES = ("ode", "bound")
 def photos_16_flow_matching(config: fdl.Config) -> fdl.Config:
     """As digits_flow_matching."""
     return flow_matching(config)
+
+
+@experiment(parent="photos_16_vp")
+def photos_16_vdm(config: fdl.Config) -> fdl.Config:
+    """As digits_vdm."""
+    return vdm(config, network=True)
 
 
 @experiment(parent="photos_16_vp")
