@@ -1,6 +1,7 @@
 """A learned dequantisation: a small normalising flow from noise to a place within each bin."""
 
 import math
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -85,6 +86,6 @@ def placed_by_flow(
     flow: ConditionalFlow, parameters: Parameters, model: Model, levels: Levels, noise: Images
 ) -> Start:
     """A start z = α0 ((2(k + u))/V − 1) with u by the flow, and −log q(z|k) in the log-weight."""
-    u, log_q = flow.apply({"params": parameters}, noise, model.pixels.encode(levels))
+    u, log_q = cast(Any, flow.apply({"params": parameters}, noise, model.pixels.encode(levels)))
     start = UniformDequantization().start(model, levels, u)
     return start._replace(log_weight=start.log_weight - log_q)

@@ -67,7 +67,7 @@ class GaussianBase:
             for start in range(0, len(chosen), _AT_ONCE):
                 yield (2.0 * chosen[start : start + _AT_ONCE] + 1.0) / levels - 1.0
 
-        mean = sum(part.sum(axis=0) for part in encoded()) / len(chosen)
+        mean = np.sum([part.sum(axis=0) for part in encoded()], axis=0) / len(chosen)
         centred = (part - mean for part in encoded())
         basis, variance = self.covariance.fit(centred, len(chosen), images.shape[1:])
         shrunk = np.maximum(variance, 0.0) + (2.0 / levels) ** 2 / len(chosen)

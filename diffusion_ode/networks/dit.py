@@ -151,7 +151,7 @@ class DiT(nn.Module):
         return nn.swish(h + told)
 
 
-_XAVIER = {"kernel_init": nn.initializers.xavier_uniform()}
+_XAVIER: dict[str, Any] = {"kernel_init": nn.initializers.xavier_uniform()}
 
 
 def _chosen(width: int, dtype: Any, name: str) -> nn.Dense:

@@ -26,20 +26,11 @@ class Family(Protocol):
       epsilon: of the normalisations.
     """
 
-    @property
-    def scale_shift(self) -> bool: ...
-
-    @property
-    def sum_scale(self) -> float: ...
-
-    @property
-    def resampled_shortcut(self) -> bool: ...
-
-    @property
-    def attention_after_each(self) -> bool: ...
-
-    @property
-    def epsilon(self) -> float: ...
+    scale_shift: ClassVar[bool]
+    sum_scale: ClassVar[float]
+    resampled_shortcut: ClassVar[bool]
+    attention_after_each: ClassVar[bool]
+    epsilon: ClassVar[float]
 
 
 @dataclass(frozen=True)

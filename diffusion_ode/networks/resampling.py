@@ -1,7 +1,7 @@
 """How a multi-scale network halves and doubles its images' height and width."""
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import flax.linen as nn
 import jax
@@ -15,15 +15,15 @@ _AS_IMAGES = ("NHWC", "HWIO", "NHWC")
 class Resampling(Protocol):
     """Without parameters; on [b, h, w, c]."""
 
-    def down(self, x):
+    def down(self, x) -> Any:
         """To half the height and width."""
         ...
 
-    def up(self, x):
+    def up(self, x) -> Any:
         """To twice the height and width."""
         ...
 
-    def before_stride(self, x):
+    def before_stride(self, x) -> Any:
         """What a 3×3 convolution of stride 2 without padding takes to give half the size."""
         ...
 

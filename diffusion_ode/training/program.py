@@ -84,7 +84,8 @@ class TrainProgram:
         def told(parameters):
             return {**parameters, BASE: jax.tree.map(_in_place_of, parameters[BASE], dict(fitted))}
 
-        return state.replace(parameters=told(state.parameters), ema=told(state.ema))
+        told_both = {"parameters": told(state.parameters), "ema": told(state.ema)}
+        return dataclasses.replace(state, **told_both)
 
     def fresh_fields(self, names: Sequence[str]) -> dict[str, Any]:
         """Some fields of the state of step 0; no memory is spent on the others."""
