@@ -85,8 +85,8 @@ class StationaryCovariance:
     """The same at every place: cosines in height and width, and c × c matrices across channels.
 
     U is the orthonormal DCT-II of each channel, followed by a rotation of the channels for each
-    frequency: h·w·c² numbers, from however few images. Of photographs it loses little: patches of
-    16×16×3 take 4.545 bits per dimension as a stationary Gaussian, and 4.534 as a full one.
+    frequency: h·w·c² numbers, from however few images. Of photographs it loses little: its density
+    of 1544 held-out patches of 16×16×3 is 0.011 bits per dimension below that of a full one.
 
     Source: Ahmed, Natarajan and Rao 1974, "Discrete cosine transform": near the eigenvectors of a
     first-order Markov process.

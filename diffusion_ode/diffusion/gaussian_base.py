@@ -37,11 +37,9 @@ class GaussianBase:
 
     Args:
       covariance: its form.
-      fits_prior: whether the prior at γ1 is N(α1 μ, α1² C + σ1² I), in place of N(0, σ1² I).
     """
 
     covariance: Covariance = field(default_factory=StationaryCovariance)
-    fits_prior: bool = False
 
     def init(self, shape: Shape) -> Statistics:
         """The statistics of N(0, I), of the shapes that `fit` gives."""
