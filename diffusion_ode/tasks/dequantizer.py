@@ -88,7 +88,7 @@ class LearnedDequantization:
       workdir: in which the task `dequantizer` has trained it; its newest checkpoint counts.
     """
 
-    workdir: Path
+    workdir: str
 
     closed_form_entropy: ClassVar[bool] = False
 
