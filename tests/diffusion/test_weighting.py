@@ -96,5 +96,5 @@ def test_every_sampler_estimates_the_weighted_integral_of_gaussian_data(weightin
     ],
 )
 def test_what_is_no_weight_is_refused(made):
-    with pytest.raises(UserError, match=r"not (finite|positive): give"):
+    with pytest.raises(UserError, match="is not a float in"):
         made()
