@@ -2,7 +2,7 @@
 
 python -m benchmarks.learned_schedule --folder runs/learned_schedule [--steps 1000]
 
-Each is digits_vp with other times, trained where its run has not ended; then the figure and the
+Each is digits_vp, of a small network, with other times, trained where its run has not ended; then the figure and the
 table are written into the folder.
 """
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from launch.run import main as launch
 
+SMALL = ("model.network.features=32", "model.network.blocks=1")
 UNIFORM = "train.objective.times=uniform_times()"
 CASES = {
     "linear": (UNIFORM,),
@@ -37,7 +38,7 @@ def curve(folder: Path, name: str, steps: int) -> np.ndarray:
     """Steps and the mean variance since the log before, in squared bits per dimension [n, 2]."""
     workdir = folder / name.replace(", ", "_").replace(" ", "_")
     settings = (*CASES[name], f"train.num_steps={steps}", "train.validation_images=0")
-    settings += ("train.pictures_every=None", "after_training=()")
+    settings += ("train.pictures_every=None", "after_training=()", *SMALL)
     if launch(["--exp=digits_vp", f"--workdir={workdir}", *(f"--set={s}" for s in settings)]):
         raise SystemExit(f"{name} did not train: {workdir / 'log.txt'}")
     rows = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
