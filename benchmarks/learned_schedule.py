@@ -2,8 +2,8 @@
 
 python -m benchmarks.learned_schedule --folder runs/learned_schedule [--steps 1000]
 
-Each is digits_vp, of a small network, with other times, trained where its run has not ended; then the figure and the
-table are written into the folder.
+Each is digits_vp, of a small network, with other times, trained where its run has not ended; then
+the figure and the table are written into the folder.
 """
 
 import argparse
