@@ -7,6 +7,8 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 
+from diffusion_ode.checking import check_fields
+from diffusion_ode.ranges import Positive
 from diffusion_ode.typing import Images, PerImage
 
 _TIME_SCALE = 1000.0  # the range the frequencies were made for: a thousand discrete steps
@@ -86,7 +88,9 @@ class RandomSinesOfNoise:
     appendix H.
     """
 
-    scale: float = 16.0
+    scale: Positive = 16.0
+
+    __post_init__ = check_fields
 
     def __call__(self, time, sigma, width):
         del time

@@ -7,6 +7,8 @@ from typing import Any
 import fiddle as fdl
 import pytest
 
+from diffusion_ode.checking import fit
+from diffusion_ode.configs import construction
 from diffusion_ode.conformance import annotations_of
 from diffusion_ode.errors import UserError
 from experiments import registry
@@ -95,3 +97,9 @@ def _bare(annotation) -> set:
         return set()
     inner = [_bare(argument) for argument in typing.get_args(annotation)]
     return set().union(*inner) if inner else {annotation if isinstance(annotation, type) else None}
+
+
+def test_defaults_are_within_their_ranges():
+    for constructor in {constructor for constructor, _ in FIELDS}:
+        for name, default in construction.defaults_of(constructor).items():
+            fit(default, annotations_of(constructor).get(name, Any))
