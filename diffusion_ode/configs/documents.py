@@ -82,7 +82,7 @@ def render(document: Document) -> str:
         case {"call": str(target), "arguments": dict(arguments)}:
             inner = (_argument(name, value) for name, value in arguments.items())
             # A library's function with its module: ours may bear the same name.
-            called = _short(target) if _short(target)[0].isupper() else target.replace(":", ".")
+            called = _short(target) if _short(target)[:1].isupper() else target.replace(":", ".")
             return f"{called}({', '.join(inner)})"
         case {"name": str(target)}:
             return _short(target)

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from diffusion_ode.checking import check_fields
+from diffusion_ode.checking import check_fields, shown
 from diffusion_ode.costs.lanes import check_lanes
 from diffusion_ode.distributed import processes
 from diffusion_ode.errors import UserError
@@ -76,7 +76,7 @@ class Evaluate:
         check_fields(self)
         if self.name is not None and not re.fullmatch(r"[\w.-]{1,50}", self.name):
             raise UserError(
-                f"evaluate.name = {self.name!r:.60} cannot name a folder: use at most 50"
+                f"evaluate.name = {shown(self.name)} cannot name a folder: use at most 50"
                 " letters, digits, '.', '-' and '_'."
             )
         if self.ode is None and self.bound is None:

@@ -18,6 +18,8 @@ MUTANTS = (
     {"call": "diffusion_ode.diffusion.straight_path:StraightPath", "arguments": {}},
 )
 
+EACH = 8  # a mutant takes the place of every eighth node, each one of others
+
 
 def places(node, path=()):
     """The way to every node of a document, by keys and indices."""
@@ -41,7 +43,7 @@ def mutated(path, mutant):
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: json.dumps(mutant)[:30])
 def test_a_document_with_one_node_replaced_is_refused_or_builds(mutant):
     refused = 0
-    for path in places(DOCUMENT):
+    for path in list(places(DOCUMENT))[MUTANTS.index(mutant) % EACH :: EACH]:
         document = mutated(path, mutant)
         documents.difference(DOCUMENT, document)
         try:
@@ -49,7 +51,7 @@ def test_a_document_with_one_node_replaced_is_refused_or_builds(mutant):
         except UserError as refusal:
             assert "\n" not in str(refusal)
             refused += 1
-    assert refused > 100
+    assert refused > 10
 
 
 @pytest.mark.parametrize(
