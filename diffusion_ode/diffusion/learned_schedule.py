@@ -49,7 +49,8 @@ class LearnedSchedule(NoiseSchedule):
 
     def init(self, key: Key) -> Parameters:
         """Fresh parameters: `ends`, if they are learned, and `shape`, if f is no straight line."""
-        ends = {"w": jnp.asarray(self.gamma_1 - self.gamma_0), "b": jnp.asarray(self.gamma_0)}
+        ends = {"w": self.gamma_1 - self.gamma_0, "b": self.gamma_0}
+        ends = {name: jnp.asarray(end, jnp.result_type(float)) for name, end in ends.items()}
         parts = {"ends": ends} if self.learn_ends else {}
         return {**parts, "shape": self.init_shape(key)} if self.has_shape else parts
 

@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from diffusion_ode.diffusion.learned_schedule import SCHEDULE, LearnedMonotoneSchedule
 from diffusion_ode.diffusion.model import Model
 from diffusion_ode.diffusion.parameterization import VelocityPrediction
 from diffusion_ode.diffusion.pixels import Pixels
 from diffusion_ode.diffusion.schedule import LinearSchedule
-from diffusion_ode.diffusion.time_sampling import AdaptiveTimes
+from diffusion_ode.diffusion.time_sampling import AdaptiveTimes, UniformTimes
 from diffusion_ode.diffusion.variance_preserving import VariancePreserving
 from diffusion_ode.diffusion.weighting import Weighting
 from diffusion_ode.objectives.flow_matching import FlowMatching
@@ -41,11 +42,11 @@ def batch():
     return {"image": jnp.asarray(images), "flag": jnp.zeros(8)}
 
 
-def stepped(batch, *, objective=None, accumulation=1, steps=1, average=None):
+def stepped(batch, *, model=MODEL, objective=None, accumulation=1, steps=1, average=None):
     objective = objective or FlowMatching()
     step = jax.jit(
         make_train_step(
-            MODEL,
+            model,
             objective,
             OPTIMIZER,
             average or ExponentialAverage(0.5),
@@ -53,7 +54,7 @@ def stepped(batch, *, objective=None, accumulation=1, steps=1, average=None):
             accumulation=accumulation,
         )
     )
-    state = initial_state(MODEL, objective, OPTIMIZER, jax.random.key(0))
+    state = initial_state(model, objective, OPTIMIZER, jax.random.key(0))
     for _ in range(steps):
         state, metrics = step(state, batch)
     return state, metrics
@@ -73,6 +74,19 @@ def test_accumulated_step_equals_the_whole_one_and_counts_once(batch, two_steps)
         jax.tree.leaves(whole.parameters), jax.tree.leaves(parts.parameters), strict=True
     ):
         np.testing.assert_allclose(one, other, atol=2e-4)
+
+
+def test_a_learned_schedule_is_learned_alike_however_the_batch_is_divided(batch):
+    schedule = LearnedMonotoneSchedule(-7.88, features=4)
+    learned = dataclasses.replace(MODEL, schedule=schedule)
+    uniform = FlowMatching(UniformTimes())
+    whole, parts = (
+        stepped(batch, model=learned, objective=uniform, accumulation=n)[0] for n in (1, 4)
+    )
+    moments = [state.optimizer[0].mu[SCHEDULE] for state in (whole, parts)]
+    for one, other in zip(*map(jax.tree.leaves, moments), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-7)
+        assert np.any(one != 0.0)
 
 
 def test_average_moves_by_its_decay_after_every_optimiser_step(batch, two_steps):
