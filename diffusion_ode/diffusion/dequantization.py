@@ -46,6 +46,13 @@ class Dequantization(Protocol):
     def start(self, model: Model, levels: Levels, noise: Images) -> Start: ...
 
 
+@runtime_checkable
+class HasDigest(Protocol):
+    """A dequantisation with parameters of its own, which a config does not tell."""
+
+    def digest(self, model: Model) -> str: ...
+
+
 @dataclass(frozen=True)
 class UniformDequantization:
     """Uniform: z = α0 ((2(k + u))/V − 1), u ~ U[0, 1)^N.

@@ -6,6 +6,7 @@ from typing import Any
 from diffusion_ode.computation import keeps_values
 from diffusion_ode.configs import documents
 from diffusion_ode.configs.documents import Document
+from diffusion_ode.diffusion.dequantization import HasDigest
 from diffusion_ode.errors import UserError
 from diffusion_ode.evaluation.earlier_result import earlier_result
 from diffusion_ode.evaluation.judged_images import JudgedImages
@@ -46,6 +47,9 @@ class EvaluationSettings:
             "model": arguments["model"],
             "evaluate": _binding(arguments["evaluate"]),
         }
+        ode = experiment.evaluate.ode
+        if ode is not None and isinstance(ode.dequantization, HasDigest):
+            self._settings["dequantization"] = ode.dequantization.digest(loaded.model)
 
     def check(self) -> None:
         """Refuses to go on with one under other settings, or to replace one of another size.

@@ -98,7 +98,16 @@ class LearnedDequantization:
     def draw(self, model, key):
         return jax.random.normal(key, model.pixels.shape)
 
+    def digest(self, model: Model) -> str:
+        """Of the parameters that count now; an evaluation's rows depend on them."""
+        return self._newest(model)[2]
+
     def start(self, model, levels, noise):
+        with jax.ensure_compile_time_eval():  # read now, also while something is traced
+            flow, parameters, _ = self._newest(model)
+        return placed_by_flow(flow, parameters, model, levels, noise)
+
+    def _newest(self, model: Model) -> tuple[ConditionalFlow, Any, str]:
         folder = Path(self.workdir).expanduser() / FOLDER / "checkpoints"
         steps = StoredCheckpoints(folder).list_steps()
         if not steps:
@@ -106,13 +115,11 @@ class LearnedDequantization:
                 f"{self.workdir} holds no trained dequantisation: train one there with"
                 " --task=dequantizer, or name another folder."
             )
-        with jax.ensure_compile_time_eval():  # read now, also while something is traced
-            flow, parameters = _trained(folder, steps[-1], tuple(model.pixels.shape))
-        return placed_by_flow(flow, parameters, model, levels, noise)
+        return _trained(folder, steps[-1], tuple(model.pixels.shape))
 
 
 @functools.lru_cache(maxsize=2)
-def _trained(folder: Path, step: int, shape: tuple[int, ...]) -> tuple[ConditionalFlow, Any]:
+def _trained(folder: Path, step: int, shape: tuple[int, ...]) -> tuple[ConditionalFlow, Any, str]:
     checkpoints = StoredCheckpoints(folder)
     document = checkpoints.read_document(step)["arguments"]["dequantizer"]["arguments"]["flow"]
     flow = construction.build(document)
@@ -120,4 +127,4 @@ def _trained(folder: Path, step: int, shape: tuple[int, ...]) -> tuple[Condition
     image = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
     abstract = jax.eval_shape(init, jax.random.key(0), image, image)["params"]
     restored = checkpoints.restore_parameters({"ema": abstract}, step)
-    return flow, jax.device_get(restored.state["ema"])
+    return flow, jax.device_get(restored.state["ema"]), restored.facts["digest"]
