@@ -22,7 +22,7 @@ from benchmarks.measuring import machine, markdown_table
 from data.prepare import prepare
 from diffusion_ode import units
 from diffusion_ode.coding import losses
-from diffusion_ode.coding.chain import Chain
+from diffusion_ode.coding.chain import LatentChain
 from diffusion_ode.coding.container import compress, decompress
 from diffusion_ode.coding.settings import CodecSettings
 from diffusion_ode.evaluation.uncertainty import standard_error
@@ -102,7 +102,7 @@ def _point(model: DiffusionModel, images: np.ndarray, settings: CodecSettings, d
 
     compress(model.model, model.parameters, images, dataclasses.replace(settings, steps=2))
     with (
-        mock.patch.object(Chain, "noise", timed(Chain.noise)),
+        mock.patch.object(LatentChain, "noise", timed(LatentChain.noise)),
         mock.patch.object(losses, "measured", timed(losses.measured)),
     ):
         start, processor = time.perf_counter(), time.process_time()

@@ -35,7 +35,7 @@ class Level:
 
 
 @dataclass(frozen=True)
-class Chain:
+class LatentChain:
     """q(z_0|x) Π q(z_t|z_s) one way, p(z_T) Π p(z_s|z_t) p(x|z_0) the other.
 
     q(z_t|z_s) = N((α_t/α_s) z_s, σ_t² c), c = −expm1(γ_s − γ_t); p(z_s|z_t) has the mean
@@ -57,7 +57,7 @@ class Chain:
     levels: tuple[Level, ...]
 
     @classmethod
-    def over(cls, model: Model, steps: int, losses: bytes, fineness: float) -> "Chain":
+    def over(cls, model: Model, steps: int, losses: bytes, fineness: float) -> "LatentChain":
         """The chain of T steps, on grids of a fraction of the narrower of both directions."""
         gamma = gammas(model, steps, losses)
         with np.errstate(over="ignore"):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from diffusion_ode.coding.chain import Chain, log_density
+from diffusion_ode.coding.chain import LatentChain, log_density
 from diffusion_ode.coding.stack import ALTERED, BitStack, GridGaussian
 from diffusion_ode.errors import UserError
 from diffusion_ode.typing import Parameters
@@ -65,7 +65,7 @@ class BitsBackCodec:
     arXiv:1905.06845 (level by level); Kingma et al. 2021, arXiv:2107.00630, section 7.3.
     """
 
-    chain: Chain
+    chain: LatentChain
     parameters: Parameters
 
     def encode(self, images: np.ndarray, report: Callable[[int], None] = lambda _: None) -> Coded:

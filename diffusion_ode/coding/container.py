@@ -20,7 +20,7 @@ import numpy as np
 
 from diffusion_ode.checkpoints.digest import digest
 from diffusion_ode.coding import losses
-from diffusion_ode.coding.chain import Chain
+from diffusion_ode.coding.chain import LatentChain
 from diffusion_ode.coding.codec import LARGEST_GROUP, PLAIN, BitsBackCodec, Coded
 from diffusion_ode.coding.environment import Environment
 from diffusion_ode.coding.settings import FINENESS_UNIT, MOST_STEPS, CodecSettings
@@ -90,7 +90,7 @@ def compress(
         raise UserError("There are no images to compress: give at least one.")
     parameters = _on_one_device(parameters)
     found = losses.ANCESTRAL if settings.ancestral else losses.measured(model, parameters, images)
-    chain = Chain.over(model, settings.steps, found, settings.fineness)
+    chain = LatentChain.over(model, settings.steps, found, settings.fineness)
     coded = BitsBackCodec(chain, parameters).encode(images, report)
     header = Header(
         images=_checksum(images.astype(model.pixels.dtype)),
@@ -138,7 +138,7 @@ def decompress(
             "The file was written with other parameters than these: give the checkpoint that wrote"
             " it."
         )
-    chain = Chain.over(model, header.steps, header.losses, header.fineness / FINENESS_UNIT)
+    chain = LatentChain.over(model, header.steps, header.losses, header.fineness / FINENESS_UNIT)
     if header.numbers != chain.fingerprint(parameters, max(header.groups)):
         raise UserError(
             "The model computes other numbers here than where the file was written, so its path,"

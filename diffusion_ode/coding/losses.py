@@ -48,7 +48,7 @@ def loss_at(model: Model, gamma: np.ndarray, losses: bytes) -> np.ndarray:
 def gammas(model: Model, steps: int, losses: bytes) -> np.ndarray:
     """The γ of T + 1 levels, float64, from the data's end to the noise's.
 
-    A step from γ to γ + Δ costs ½N log(1 + (e^Δ − 1) ℓ(γ + Δ)) (`Chain`), which is
+    A step from γ to γ + Δ costs ½N log(1 + (e^Δ − 1) ℓ(γ + Δ)) (`LatentChain`), which is
     ¼NΔ²(ℓ + ℓ' − ℓ²) above the integral ½N∫ℓ of the continuous bound to second order. With
     Δ = 1/(T·density) the sum is smallest at density ∝ √(ℓ + ℓ' − ℓ²), which is 0 for Gaussian data.
 

@@ -44,7 +44,7 @@ TASKS = (
     TaskEntry(
         "compare",
         "diffusion_ode.tasks.compare:Compare",
-        "difference of two evaluations, paired where both are of the same images",
+        "difference of two evaluations, paired where it can be",
         {"with": "WORKDIR of the other model"},
     ),
     TaskEntry(

@@ -24,9 +24,16 @@ def pieces_for(kind: type) -> list[type]:
     if kind.__module__.partition(".")[0] not in allowed.PACKAGES:
         return []
     for pieces in (catalogue.pieces_beside(kind.__module__), catalogue.loaded_pieces()):
-        if fitting := [piece for piece in pieces if conformance.makes(piece, kind)]:
+        fitting = [p for p in pieces if conformance.makes(p, kind) and not _needs_arrays(p)]
+        if fitting:
             return fitting
     return []
+
+
+def _needs_arrays(piece: type) -> bool:
+    """Whether it is made by the program only: of parameters, which no config holds."""
+    fields = construction.fields_of(piece)
+    return "parameters" in fields and fields["parameters"].default is fields["parameters"].empty
 
 
 def _named(kind: type) -> str:

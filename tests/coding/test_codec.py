@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from diffusion_ode.coding import losses
-from diffusion_ode.coding.chain import Chain
+from diffusion_ode.coding.chain import LatentChain
 from diffusion_ode.coding.codec import PLAIN, BitsBackCodec
 from diffusion_ode.coding.stack import BitStack
 from diffusion_ode.diffusion.model import Model
@@ -25,7 +25,7 @@ STEPS, REPEATS = 10, 40
 @pytest.fixture(scope="module", params=PATHS, ids=str)
 def coded(request):
     model, parameters = random_model(request.param)
-    chain = Chain.over(model, STEPS, losses.ANCESTRAL, 0.25)
+    chain = LatentChain.over(model, STEPS, losses.ANCESTRAL, 0.25)
     codec = BitsBackCodec(chain, parameters)
     images = np.random.default_rng(0).permutation(np.repeat(IMAGES, REPEATS, axis=0))
     return codec, images, codec.encode(images)
@@ -98,7 +98,7 @@ def test_measured_losses_shorten_the_bound_and_steps_reach_both_ends():
     assert (gammas[0], gammas[-1]) == (model.schedule.gamma_0, model.schedule.gamma_1)
     assert np.all(np.diff(gammas) > 0.0)
     files = [
-        BitsBackCodec(Chain.over(model, STEPS, each, 0.25), parameters).encode(images)
+        BitsBackCodec(LatentChain.over(model, STEPS, each, 0.25), parameters).encode(images)
         for each in (found, losses.ANCESTRAL)
     ]
     adapted, ancestral = (file.bound_nats / file.coded for file in files)
@@ -125,7 +125,7 @@ def test_eight_steps_are_as_good_as_many_where_the_data_are_gaussian(path):
 
     found = losses.measured(model, data, images)
     adapted, ancestral = (
-        BitsBackCodec(Chain.over(model, 8, each, 0.25), data).encode(images)
+        BitsBackCodec(LatentChain.over(model, 8, each, 0.25), data).encode(images)
         for each in (found, losses.ANCESTRAL)
     )
     assert adapted.bound_nats / adapted.coded == pytest.approx(exact, rel=0.01)
@@ -135,8 +135,8 @@ def test_eight_steps_are_as_good_as_many_where_the_data_are_gaussian(path):
 def test_as_many_first_bits_are_needed_wherever_the_short_steps_are():
     """The latent of a short step takes more bits than that of a long one before it gave back."""
     model, _ = random_model(PATHS[0])
-    late = Chain.over(model, STEPS, bytes([0] * 7 + [64, 128]), 0.25)
-    even = Chain.over(model, STEPS, losses.ANCESTRAL, 0.25)
+    late = LatentChain.over(model, STEPS, bytes([0] * 7 + [64, 128]), 0.25)
+    even = LatentChain.over(model, STEPS, losses.ANCESTRAL, 0.25)
     assert late.first_bits > even.first_bits + 0.5
 
 

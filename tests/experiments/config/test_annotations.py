@@ -157,7 +157,7 @@ def test_takes_names_the_pieces_of_a_protocol_wherever_they_live():
         "a Path, e.g. StraightPath(), SubVariancePreserving(), VarianceExploding() or"
         " VariancePreserving()"
     )
-    assert takes(Network) == "a Network, e.g. UNet()"
+    assert takes(Network) == "a Network, e.g. DiT(), MultiScaleUNet() or UNet()"
     assert takes(Source).startswith("a Source, e.g. ArrayFile(path=…), Cifar10(), Digits()")
 
 
