@@ -49,7 +49,8 @@ class UNet(nn.Module):
     at zero.
 
     Attributes:
-      features: C, a multiple of 32 (the groups of GroupNorm).
+      features: C, a multiple of 32 (the groups of GroupNorm). With 32 each group is one channel,
+        whose mean is taken away with all that the time adds to it: such a network is not told γ.
       blocks: L.
       attention: attention after every block, not only in the middle.
       dropout: rate within the blocks.
