@@ -89,7 +89,7 @@ def imagenet64_vdm() -> fdl.Config:
 
 @experiment(parent="digits_vp", source=VDM)
 def digits_vdm(config: fdl.Config) -> fdl.Config:
-    """A learned schedule lowers the variance of the digits' loss below every fixed one's, as far as
-    importance-sampled times do.
+    """A learned schedule lowers the variance of the digits' loss below the fixed ones', but not
+    as far as importance-sampled times do.
     """
     return vdm(config, network=True)
