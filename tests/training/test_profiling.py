@@ -10,7 +10,7 @@ from diffusion_ode.training.profiling import Profiler, Steps
 
 @pytest.mark.parametrize(("first", "last"), [(0, 3), (5, 4), (1.5, 2), (1, True)])
 def test_steps_that_cannot_be_are_refused(first, last):
-    with pytest.raises(UserError, match="first|last|profile"):
+    with pytest.raises(UserError, match=r"first|last|profile"):
         Steps(first, last)
 
 
