@@ -74,8 +74,10 @@ def fit(value: Any, annotation: Any) -> Any:
         return value
     if origin is typing.Annotated:
         fitted = fit(value, arguments[0])
-        within = (rule for rule in arguments[1:] if isinstance(rule, Within))
-        return _keep_if(all(fitted in rule for rule in within), fitted)
+        for rule in arguments[1:]:
+            if isinstance(rule, Within) and fitted not in rule:
+                raise Misfit
+        return fitted
     if origin in (typing.Union, types.UnionType):
         return _fit_one_of(value, arguments)
     if origin is typing.Literal:

@@ -35,9 +35,7 @@ class Within:
 
 
 _MOST = 2**31 - 1  # as far as the integers of devices count
-_LARGEST = (
-    10**6
-)  # of rates, weights and tolerances: far beyond any of use, and float32 has its square
+_LARGEST = 10**6  # of rates, weights, tolerances: beyond any of use, and float32 has its square
 
 Count = Annotated[int, Within(1, _MOST)]
 CountFromZero = Annotated[int, Within(0, _MOST)]

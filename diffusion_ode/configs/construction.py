@@ -71,16 +71,18 @@ def document_of(value: Any) -> Document:
     )
 
 
-def fields_of(constructor: Callable) -> dict[str, inspect.Parameter]:
+@functools.cache
+def fields_of(constructor: Callable) -> Mapping[str, inspect.Parameter]:
     """What a constructor takes, less Flax's bookkeeping, in its order; `*args` by that name."""
     parameters = _parameters(constructor)
     if is_linen_module(constructor):
         return {name: p for name, p in parameters.items() if name not in LINEN_BOOKKEEPING}
-    return dict(parameters)
+    return parameters
 
 
-def defaults_of(constructor: Callable) -> dict[str, Any]:
-    """The defaults of the fields that have one."""
+@functools.cache
+def defaults_of(constructor: Callable) -> Mapping[str, Any]:
+    """The defaults of the fields that have one, made once: to be read, not changed."""
     known = fields_of(constructor)
     defaults = {name: p.default for name, p in known.items() if p.default is not p.empty}
     if dataclasses.is_dataclass(constructor):

@@ -45,5 +45,5 @@ def test_the_network_is_given_unit_variance_and_the_noises_size_in_it(path):
 
 
 def test_data_without_size_are_refused():
-    with pytest.raises(UserError, match=r"data_deviation = 0\.0"):
+    with pytest.raises(UserError, match=r"data_deviation = 0\.0 is not a float in \(0, "):
         UnitVariance(0.0)

@@ -128,7 +128,10 @@ def test_only_the_first_process_speaks_and_writes(together):
     assert "2 × cpu, mesh data 2" in ended.outputs[0]
     assert ended.outputs[1] == ""
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").open()]
-    assert [line["step"] for line in lines if "train/bpd" in line] == [5, 10, 15, 20, STEPS]
+    of_training = [line["step"] for line in lines if "train/bpd" in line]
+    of_validation = [line["step"] for line in lines if "validation/bpd" in line]
+    assert (of_training, of_validation) == ([5, 10, 15, 20, STEPS], [8, 16, STEPS])
+    assert len(lines) == len({*of_training, *of_validation})
     launches = json.loads((workdir / "run.json").read_text())["launches"]
     assert [(entry["task"], entry["outcome"]) for entry in launches] == [
         ("train", "done"),

@@ -117,14 +117,16 @@ def weights(request):
     return log_weights(*request.param)
 
 
-def test_all_images_together_have_a_probability_of_at_most_one(weights):
+def test_all_images_together_have_a_probability_of_at_most_one(weights, request):
     assert weights.shape == (16, DRAWS)
     assert np.sum(np.exp(weights.mean(axis=1))) <= 1.0
     estimates = np.exp(weights)
     error = np.sqrt(np.sum(estimates.var(axis=1)) / DRAWS)
     total = np.sum(estimates.mean(axis=1))
     assert total <= 1.0 + 3 * error
-    assert error < 0.15  # so that a lost log K or log 2 would be noticed
+    path, _ = request.node.callspec.params["weights"]
+    # So that a lost log K or log 2 would be noticed; where noise explodes, draws vary by 0.112.
+    assert error < (0.15 if path in SCORE_ODE else 0.1)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 20])

@@ -223,7 +223,7 @@ def test_parameters_are_divided_along_fsdp(network):
     [
         (lambda: MultiScaleUNet(features=33), "features = 33"),
         (lambda: MultiScaleUNet(blocks=0), "blocks = 0"),
-        (lambda: MultiScaleUNet(multipliers=()), "multipliers = "),
+        (lambda: MultiScaleUNet(multipliers=()), r"multipliers = \(\) leaves no level"),
         (lambda: MultiScaleUNet(dropout=1.0), "dropout = 1.0"),
         (lambda: shapes_of(MultiScaleUNet(head_width=48)), "head_width = 48"),
         (lambda: shapes_of(MultiScaleUNet(), (1, 6, 8, 3)), "6×8 cannot be halved 3 times"),

@@ -57,7 +57,9 @@ def run_in(workdir: Path, made: Experiment, **options) -> Run:
     others = repr(dataclasses.replace(made.evaluate, error_images=0, num_images=None, name=None))
     settings = {"error_images": made.evaluate.error_images, "others": others}
     evaluate = {"call": "Evaluate", "arguments": settings}
-    document = {"call": "Experiment", "arguments": {"evaluate": evaluate, "model": "small"}}
+    data = {"call": "Data", "arguments": {"held_out": made.data.held_out}}
+    arguments = {"evaluate": evaluate, "model": "small", "data": data}
+    document = {"call": "Experiment", "arguments": arguments}
     command = ("launch/run.py", "--exp=small")
     return Run(made, document, "small", workdir, command, options=options)
 

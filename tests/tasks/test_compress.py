@@ -88,7 +88,7 @@ def test_what_is_not_there_is_refused_in_a_sentence(workdir, task, says):
 def test_a_wrong_setting_is_refused():
     with pytest.raises(UserError, match="num_images"):
         Compress(num_images=0)
-    with pytest.raises(UserError, match="split = 'all'"):
+    with pytest.raises(UserError, match="split = 'all' is not 'train', 'validation' or 'test'"):
         Compress(split="all")
 
 

@@ -114,13 +114,22 @@ def test_evaluation_beside_the_one_named_is_found(judged, home):
         Compare("bound-first6", "truncated_normal-k1-ode-first6").run(run_in(home, experiment()))
 
 
-def test_validation_images_are_those_held_out(workdir):
+def test_validation_images_are_those_held_out(workdir, tmp_path):
     made = experiment(**COMMON, split="validation")
     with pytest.raises(UserError, match=r"digits has no validation images: .*data\.held_out"):
         made.evaluate.run(run_in(workdir, made))
     held_out = dataclasses.replace(made, data=Data(Digits(), held_out=100))
     with pytest.raises(UserError, match=r"trained on 100 of the validation images"):
         held_out.evaluate.run(run_in(workdir, held_out))
+    own = run_in(tmp_path / "own", held_out)
+    held_out.train.run(own)
+    path = held_out.evaluate.run(own).written[0][1]
+    assert path.parent.name == "2-truncated_normal-k1-validation-first6"
+    assert json.loads(path.read_text())["data"]["split_images"] == 100
+    # The sixth of 99 images would be another one.
+    fewer = dataclasses.replace(made, data=Data(Digits(), held_out=99))
+    with pytest.raises(UserError, match=r"100 validation images' → .*99 validation images"):
+        fewer.evaluate.run(run_in(own.workdir, fewer))
 
 
 def test_images_of_another_source_are_judged_by_the_same_model(home, tmp_path):

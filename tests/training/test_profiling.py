@@ -8,9 +8,17 @@ from diffusion_ode.tasks.train import Train
 from diffusion_ode.training.profiling import Profiler, Steps
 
 
-@pytest.mark.parametrize(("first", "last"), [(0, 3), (5, 4), (1.5, 2), (1, True)])
-def test_steps_that_cannot_be_are_refused(first, last):
-    with pytest.raises(UserError, match=r"first|last|profile"):
+@pytest.mark.parametrize(
+    ("first", "last", "sentence"),
+    [
+        (0, 3, r"^first = 0 is not an int in \[1, "),
+        (5, 4, r"^train\.profile"),
+        (1.5, 2, r"^first = 1\.5 is not an int in \[1, "),
+        (1, True, r"^last = True is not an int in \[1, "),
+    ],
+)
+def test_steps_that_cannot_be_are_refused(first, last, sentence):
+    with pytest.raises(UserError, match=sentence):
         Steps(first, last)
 
 

@@ -168,9 +168,15 @@ def _curve(workdir):
     ("flags", "sentence"),
     [
         (("train.validate_every=5", "data.held_out=0"), "no images are held out"),
-        (("train.validate_every=0",), "train.validate_every cannot be"),
+        (
+            ("train.validate_every=0",),
+            "train.validate_every cannot be '0'; it takes an int in [1, ",
+        ),
         (("train.validate_every=5", "train.validation_images=0"), "judges none"),
-        (("train.validate_on=training",), "train.validate_on cannot be"),
+        (
+            ("train.validate_on=training",),
+            "train.validate_on cannot be 'training'; it takes 'validation' or 'test'",
+        ),
         (("data.held_out=1500",), "cannot be held out"),
         (("train.stop_when=no_improvement()", "train.validate_on=test"), "choose nothing"),
     ],

@@ -7,12 +7,12 @@ from experiments import registry
 from experiments.config.overrides import override
 
 ROOT = str(Path(__file__).resolve().parents[3])
-MOST_CALLS = 4000  # of our own; most of them check what the config is made of
+MOST_CALLS = 1000  # of our own; about seven for every piece of the config
 
 
-def test_an_experiment_and_a_setting_take_few_calls():
+def test_an_experiment_and_a_setting_take_a_thousand_calls_at_most():
     entry = registry.find("digits_vp")
-    override(registry.configuration_of(entry), ["train.num_steps=3"])  # imports, annotations
+    registry.configuration_of(entry)  # imports
     calls = 0
 
     def count(frame, event, _):
@@ -24,4 +24,4 @@ def test_an_experiment_and_a_setting_take_few_calls():
         override(registry.configuration_of(entry), ["train.num_steps=3"])
     finally:
         sys.setprofile(None)
-    assert calls < MOST_CALLS, calls
+    assert calls < MOST_CALLS
