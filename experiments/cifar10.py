@@ -19,6 +19,23 @@ def cifar10_vp() -> fdl.Config:
 variants("cifar10_vp", num_steps=200_000, published=2.56)
 
 
+def augmented() -> fdl.Config:
+    """The system of turned and flipped images, wider and with attention, here and in VDM."""
+    from data.augmentation import FlipRotate
+    from data.sources.cifar10 import Cifar10
+
+    config = published(
+        fdl.Config(Cifar10),
+        features=256,
+        attention=True,
+        dropout=0.05,
+        batch_size=1024,
+        num_steps=10_000_000,
+    )
+    config.data.augmentation = fdl.Config(FlipRotate)
+    return config
+
+
 @experiment(
     data="cifar10, augmented",
     source=I_DODE,
@@ -36,18 +53,7 @@ def cifar10_aug_vp() -> fdl.Config:
 
     The figure was reached after 1 950 000 of the 10 000 000 steps.
     """
-    from data.augmentation import FlipRotate
-    from data.sources.cifar10 import Cifar10
-
-    config = published(
-        fdl.Config(Cifar10),
-        features=256,
-        attention=True,
-        dropout=0.05,
-        batch_size=1024,
-        num_steps=10_000_000,
-    )
-    config.data.augmentation = fdl.Config(FlipRotate)
+    config = augmented()
     config.evaluate.num_importance = 20
     return config
 

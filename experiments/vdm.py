@@ -2,6 +2,7 @@
 
 import fiddle as fdl
 
+from experiments.cifar10 import augmented
 from experiments.registry import Departure, experiment
 from experiments.systems import published
 
@@ -52,19 +53,7 @@ def cifar10_vdm() -> fdl.Config:
 @experiment(data="cifar10, augmented", source=VDM, published=2.49, differs=_DEPARTURES)
 def cifar10_aug_vdm() -> fdl.Config:
     """Turned and flipped images, attention and a learned interior improve on cifar10_vdm."""
-    from data.augmentation import FlipRotate
-    from data.sources.cifar10 import Cifar10
-
-    config = published(
-        fdl.Config(Cifar10),
-        features=256,
-        attention=True,
-        dropout=0.05,
-        batch_size=1024,
-        num_steps=10_000_000,
-    )
-    config.data.augmentation = fdl.Config(FlipRotate)
-    return vdm(config, network=True)
+    return vdm(augmented(), network=True)
 
 
 @experiment(data="imagenet32_old", source=VDM, published=3.72)

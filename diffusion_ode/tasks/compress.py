@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from diffusion_ode.coding.container import compress, decompress
 from diffusion_ode.coding.settings import CodecSettings
 from diffusion_ode.distributed import processes
 from diffusion_ode.errors import UserError
-from diffusion_ode.evaluation.judged_images import JudgedImages, Split
+from diffusion_ode.evaluation.judged_images import Split
 from diffusion_ode.evaluation.loaded_model import LoadedModel
 from diffusion_ode.evaluation.passes import fill
 from diffusion_ode.evaluation.per_example import PerExampleTable
@@ -29,10 +29,9 @@ from diffusion_ode.reporting.progress import Progress
 from diffusion_ode.reporting.quantities import data_size, with_error
 from diffusion_ode.tasks.evaluate import Evaluate
 from diffusion_ode.tasks.interruptible import interruptible
-from diffusion_ode.tasks.loading import load_model
+from diffusion_ode.tasks.loading import load_images, load_model
 from diffusion_ode.tasks.run import Run
 from diffusion_ode.tasks.task_result import TaskResult
-from diffusion_ode.training.data_identity import DataIdentity, check_data
 from diffusion_ode.workdir.files import replace_atomically
 from diffusion_ode.workdir.result_files import write_json
 
@@ -62,7 +61,7 @@ class Compress:
         refuse_several(run)
         with interruptible(run) as console:
             loaded = load_model(run, console.print)
-            images = self._images(run, loaded, console.print)
+            images = load_images(run, loaded, self.split, self.num_images, console.print)
             run.begin(data_fingerprint=images.identity.fingerprint, checkpoint=loaded.step)
             console.log_to(run.log_path)
             likelihoods = _likelihoods(
@@ -109,16 +108,6 @@ class Compress:
                 f"--set=decompress.file={path}",
             ],
         )
-
-    def _images(self, run: Run, loaded: LoadedModel, say: Callable[[str], None]) -> JudgedImages:
-        given = run.load_data()
-        identity = DataIdentity(given.manifest.name, given.fingerprint)
-        check_data(loaded.facts, identity, f"checkpoint {loaded.step}", say)
-        split = given.split(self.split)
-        levels = loaded.model.pixels.check(split[: self.num_images])
-        if not len(levels):
-            raise UserError(f"{identity.name} has no {self.split} images: give another split.")
-        return JudgedImages(levels, identity, self.split, len(split))
 
 
 def _likelihoods(

@@ -2,7 +2,6 @@
 
 import re
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,11 +31,10 @@ from diffusion_ode.ranges import Count, CountFromZero, Seed
 from diffusion_ode.reporting.compilation_time import CompilationTime
 from diffusion_ode.reporting.console import Console
 from diffusion_ode.tasks.interruptible import interruptible
-from diffusion_ode.tasks.loading import load_model
+from diffusion_ode.tasks.loading import load_images, load_model
 from diffusion_ode.tasks.run import Run
 from diffusion_ode.tasks.subject import Source, Subject
 from diffusion_ode.tasks.task_result import TaskResult
-from diffusion_ode.training.data_identity import DataIdentity, check_data, check_held_out
 from diffusion_ode.workdir.code import code_facts
 from diffusion_ode.workdir.lock import workdir_lock
 from diffusion_ode.workdir.result_files import write_json
@@ -97,7 +95,9 @@ class Evaluate:
         with interruptible(run) as console:
             self.check(run.experiment)
             loaded = load_model(run, console.print)
-            images = self._images(run, loaded, console.print)
+            images = load_images(
+                run, loaded, self.split, self.num_images, console.print, source=self.data
+            )
             if self.ode is not None:
                 loaded.lanes_sharding(self.ode.lanes)  # refused now, not when all is compiled
             folder = run.workdir / "evaluations" / f"{loaded.step}-{self._name(images)}"
@@ -148,31 +148,6 @@ class Evaluate:
         if self.ode is not None:
             self.ode.check(model)
             check_lanes("evaluate.ode.lanes", model, self.ode.lanes)
-
-    def _images(self, run: Run, loaded: LoadedModel, say: Callable[[str], None]) -> JudgedImages:
-        """The images that are asked for.
-
-        Raises:
-          UserError: there are none, or the experiment's are not those of the checkpoint.
-        """
-        given = run.load_data(self.data)
-        identity = DataIdentity(given.manifest.name, given.fingerprint)
-        if self.data is None:
-            check_data(loaded.facts, identity, f"checkpoint {loaded.step}", say)
-        split = given.split(self.split)
-        if not len(split):
-            own = ", or train with some held out by --set data.held_out=…"
-            raise UserError(
-                f"{identity.name} has no {self.split} images: give another evaluate.split"
-                f"{own if self.data is None else ''}."
-            )
-        if self.data is None and self.split != "test":
-            remedy = "leave data.held_out at {then}, as it was trained, or judge the test images."
-            held_out = run.experiment.data.held_out
-            what = f"The model of step {loaded.step}"
-            check_held_out(loaded.document, held_out, what, self.split, remedy)
-        loaded.model.pixels.check(split[: self.num_images])
-        return JudgedImages(split[: self.num_images], identity, self.split, len(split))
 
     def _name(self, images: JudgedImages) -> str:
         """The folder's, without the step: what differs from the default is in it."""

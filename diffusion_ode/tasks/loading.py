@@ -1,4 +1,4 @@
-"""Where a task that judges or draws takes its parameters from."""
+"""Where a task that judges or draws takes its parameters and its images from."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, cast
@@ -10,9 +10,12 @@ from diffusion_ode.configs import documents
 from diffusion_ode.configs.documents import Document
 from diffusion_ode.distributed import processes
 from diffusion_ode.errors import UserError
+from diffusion_ode.evaluation.judged_images import JudgedImages, Split
 from diffusion_ode.evaluation.loaded_model import LoadedModel
 from diffusion_ode.tasks.run import Run
+from diffusion_ode.tasks.subject import Source
 from diffusion_ode.training.beginning import makes_another_run
+from diffusion_ode.training.data_identity import DataIdentity, check_data, check_held_out
 from diffusion_ode.training.origins import assumptions, parse_origin
 from diffusion_ode.training.sharding import Mesh
 
@@ -39,6 +42,46 @@ def load_model(run: Run, report: Callable[[str], None]) -> LoadedModel:
     return LoadedModel(
         model.bound(parameters), parameters, restored.step, facts, placement, restored.document
     )
+
+
+def load_images(
+    run: Run,
+    loaded: LoadedModel,
+    split: Split,
+    num_images: int | None,
+    say: Callable[[str], None],
+    *,
+    source: Source | None = None,
+) -> JudgedImages:
+    """The first images of a split, of the run's own data or of another source.
+
+    Args:
+      run: whose data they are.
+      loaded: the model that is to judge them.
+      split: which.
+      num_images: None for all.
+      say: takes a sentence if the data are known by name only.
+      source: None for the data that the run's experiment has.
+
+    Raises:
+      UserError: there are none, the run's are not those of the checkpoint, or they are taken for
+        held-out ones and it was trained on them.
+    """
+    given = run.load_data(source)
+    identity = DataIdentity(given.manifest.name, given.fingerprint)
+    if source is None:
+        check_data(loaded.facts, identity, f"checkpoint {loaded.step}", say)
+    levels = given.split(split)
+    if not len(levels):
+        own = ", or train with some held out by --set data.held_out=…" if source is None else ""
+        raise UserError(f"{identity.name} has no {split} images: give another split{own}.")
+    if source is None and split != "test":
+        remedy = "leave data.held_out at {then}, as it was trained, or judge the test images."
+        held_out, what = run.experiment.data.held_out, f"The model of step {loaded.step}"
+        check_held_out(loaded.document, held_out, what, split, remedy)
+    first = levels[:num_images]
+    loaded.model.pixels.check(first)
+    return JudgedImages(first, identity, split, len(levels))
 
 
 def _in_workdir(run: Run, wanted: Mapping[str, Any], report: Callable[[str], None]) -> Restored:

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+from data.pipeline import Data
 from data.sources.digits import Digits
 from diffusion_ode.coding.settings import CodecSettings
 from diffusion_ode.errors import UserError
@@ -83,6 +84,12 @@ def test_a_damaged_file_is_refused_and_nothing_written(workdir, compressed, tmp_
 def test_what_is_not_there_is_refused_in_a_sentence(workdir, task, says):
     with pytest.raises(UserError, match=says):
         task.run(run_in(workdir, experiment()))
+
+
+def test_validation_images_that_were_trained_on_are_refused(workdir):
+    made = dataclasses.replace(experiment(), data=Data(Digits(), held_out=100))
+    with pytest.raises(UserError, match="trained on 100 of the validation images"):
+        dataclasses.replace(TASK, split="validation").run(run_in(workdir, made))
 
 
 def test_a_wrong_setting_is_refused():
