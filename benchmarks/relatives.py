@@ -12,18 +12,22 @@ intervals are Student's over the seeds' means, and over the images where there i
 import argparse
 import json
 import math
-import os
 import statistics
-import subprocess
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import fiddle as fdl
-from scipy import stats
 
+from benchmarks.judged_runs import (
+    FIGURES,
+    bits,
+    interval,
+    is_made,
+    make,
+    mean,
+    processor_seconds,
+)
 from benchmarks.measuring import machine, markdown_table
-from diffusion_ode.evaluation.evaluated import Evaluated, finished
 from experiments.flow_matching import flow_matching
 from experiments.registry import experiment
 from experiments.score_ode import high_order, score_ode
@@ -55,7 +59,7 @@ DATA = {
 }
 _SHARED = (
     *("train.pictures_every=None", "train.validation_images=0", "train.log_every=10"),
-    *("evaluate.error_images=0", "evaluate.bound.draws=16", "after_training=('evaluate',)"),
+    *("evaluate.error_images=0", "evaluate.bound.draws=16"),
 )
 SYSTEMS = {
     "vp": System("i-DODE, VP", "vp"),
@@ -68,7 +72,6 @@ SYSTEMS = {
     "score_ode_3": System("ScoreODE, to the third", "score_ode_3", "begun", 1 / 3),
 }
 _BASE = "vp"
-FIGURES = ("ode", "bound")
 
 
 @experiment(parent="photos_16_vp")
@@ -112,33 +115,26 @@ def main() -> None:
     seeds, names = arguments.seeds.split(","), arguments.systems.split(",")
     for seed in seeds:
         for name in names:
-            make(arguments.folder, arguments.data, name, seed)
+            make_run(arguments.folder, arguments.data, name, seed)
             written = table(arguments.folder, arguments.data)
             (arguments.folder / f"{arguments.data}.md").write_text(written, encoding="utf-8")
     print(written)
 
 
-def make(folder: Path, data: str, name: str, seed: str) -> None:
-    """Trains and judges one run, unless it is there."""
-    system, workdir = SYSTEMS[name], folder / f"{data}-{name}-{seed}"
-    if (workdir / "processor_seconds.json").exists():
-        return
+def make_run(folder: Path, data: str, name: str, seed: str) -> None:
+    """Trains and judges a system under a seed, unless it is there."""
+    system = SYSTEMS[name]
     registered = f"{data}_{system.experiment}"
     here = registered in globals()
-    exp = f"benchmarks.relatives:{registered}" if here else registered
     steps = round(DATA[data].num_steps * system.share)
     settings = (f"train.seed={seed}", f"train.num_steps={steps}", *_SHARED, *DATA[data].settings)
-    command = [sys.executable, "launch/run.py", f"--exp={exp}", f"--workdir={workdir}"]
-    command += [f"--set={setting}" for setting in settings]
+    start = None
     if system.before:
-        command += [f"--init_from={folder / f'{data}-{system.before}-{seed}'}"]
+        start = folder / f"{data}-{system.before}-{seed}"
         # So that what was learnt is not shaken up again.
-        command += ["--set=train.optimizer.learning_rate=1e-4"]
-    before = os.times()
-    subprocess.run(command, check=True)
-    after = os.times()
-    seconds = after.children_user - before.children_user
-    (workdir / "processor_seconds.json").write_text(json.dumps(seconds))
+        settings += ("train.optimizer.learning_rate=1e-4",)
+    experiment = f"benchmarks.relatives:{registered}" if here else registered
+    make(folder / f"{data}-{name}-{seed}", experiment, settings, start)
 
 
 def table(folder: Path, data: str) -> str:
@@ -151,10 +147,10 @@ def table(folder: Path, data: str) -> str:
             continue
         cells = []
         for figure in FIGURES:
-            bits = {seed: _bits(workdir, figure) for seed, workdir in runs.items()}
-            cells.append(f"{statistics.fmean(map(_mean, bits.values())):.3f}")
-            base = {seed: _bits(base_runs[seed], figure) for seed in runs}
-            cells.append("" if name == _BASE else difference(bits, base))
+            ours = {seed: bits(workdir, figure) for seed, workdir in runs.items()}
+            cells.append(f"{statistics.fmean(map(mean, ours.values())):.3f}")
+            base = {seed: bits(base_runs[seed], figure) for seed in runs}
+            cells.append("" if name == _BASE else difference(ours, base))
         metrics = [_metrics(workdir) for workdir in runs.values()]
         spread, pace, seconds = (statistics.fmean(column) for column in zip(*metrics, strict=True))
         cells += [f"{spread:.2f}", f"{pace:.2f}", f"{seconds:.0f}", str(len(runs))]
@@ -180,10 +176,8 @@ def difference(ours: dict[str, dict], base: dict[str, dict]) -> str:
     }
     values = [[v for v in each if not math.isnan(v)] for each in pairs.values()]
     drawn = [statistics.fmean(each) for each in values] if len(values) > 1 else values[0]
-    error = statistics.stdev(drawn) / math.sqrt(len(drawn))
-    half = float(stats.t.ppf(0.975, len(drawn) - 1)) * error
-    mean = statistics.fmean(drawn)
-    return f"{mean:+.3f} ({mean - half:+.3f} to {mean + half:+.3f})"
+    found, _, half = interval(drawn)
+    return f"{found:+.3f} ({found - half:+.3f} to {found + half:+.3f})"
 
 
 def _runs(folder: Path, data: str, name: str) -> dict[str, Path]:
@@ -191,16 +185,8 @@ def _runs(folder: Path, data: str, name: str) -> dict[str, Path]:
     return {
         workdir.name.rpartition("-")[2]: workdir
         for workdir in sorted(folder.glob(f"{data}-{name}-*"))
-        if (workdir / "processor_seconds.json").exists()
+        if is_made(workdir)
     }
-
-
-def _bits(workdir: Path, figure: str) -> dict[int, float]:
-    return Evaluated.read(finished(workdir)[0]).bits(figure)
-
-
-def _mean(bits: dict[int, float]) -> float:
-    return statistics.fmean(value for value in bits.values() if not math.isnan(value))
 
 
 def _metrics(workdir: Path) -> tuple[float, float, float]:
@@ -218,8 +204,7 @@ def _metrics(workdir: Path) -> tuple[float, float, float]:
     batch = json.loads((workdir / "config.json").read_text())
     size = batch["arguments"]["train"]["arguments"]["batch_size"]
     pace = [size / line["images_per_second"] for line in last]
-    seconds = json.loads((workdir / "processor_seconds.json").read_text())
-    return statistics.fmean(spread), statistics.median(pace), seconds
+    return statistics.fmean(spread), statistics.median(pace), processor_seconds(workdir)
 
 
 if __name__ == "__main__":

@@ -10,19 +10,12 @@ seeds, and the interval is Student's.
 """
 
 import argparse
-import json
-import math
-import os
 import statistics
-import subprocess
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from scipy import stats
-
+from benchmarks.judged_runs import FIGURES, bits, interval, make, mean
 from benchmarks.measuring import machine, markdown_table
-from diffusion_ode.evaluation.evaluated import Evaluated, finished
 
 
 class Run(NamedTuple):
@@ -41,7 +34,6 @@ RUNS = {
     "continued": Run("digits_vp_continued", "finetuned"),
     "continued_longer": Run("digits_vp_continued", "finetuned", ("train.num_steps=850",)),
 }
-FIGURES = ("ode", "bound")
 _PRETRAINED = "vp"
 
 
@@ -55,27 +47,17 @@ def main() -> None:
     seeds, names = arguments.seeds.split(","), arguments.runs.split(",")
     for seed in seeds:
         for name in names:
-            make(arguments.folder, name, seed)
+            make_run(arguments.folder, name, seed)
     print(f"{machine()}; seeds {', '.join(seeds)}\n")
     print(table(arguments.folder, names, seeds))
 
 
-def make(folder: Path, name: str, seed: str) -> None:
-    """Trains and judges one run, unless it is there."""
-    run, workdir = RUNS[name], folder / f"{name}-{seed}"
-    if list(workdir.glob("evaluations/*/result.json")):
-        return
-    command = [sys.executable, "launch/run.py", f"--exp={run.experiment}", f"--workdir={workdir}"]
+def make_run(folder: Path, name: str, seed: str) -> None:
+    """Trains and judges one of `RUNS` under a seed, unless it is there."""
+    run = RUNS[name]
     settings = (f"train.seed={seed}", "train.pictures_every=None", *run.settings)
-    command += [f"--set={setting}" for setting in settings]
-    command += ["--set=after_training=('evaluate',)"]
-    if name not in (_PRETRAINED, "sp"):
-        command.append(f"--init_from={folder / f'{_PRETRAINED}-{seed}'}")
-    before = os.times()
-    subprocess.run(command, check=True)
-    after = os.times()
-    seconds = after.children_user - before.children_user
-    (workdir / "processor_seconds.json").write_text(json.dumps(seconds))
+    start = None if name in (_PRETRAINED, "sp") else folder / f"{_PRETRAINED}-{seed}"
+    make(folder / f"{name}-{seed}", run.experiment, settings, start)
 
 
 def table(folder: Path, names: list[str], seeds: list[str]) -> str:
@@ -84,31 +66,23 @@ def table(folder: Path, names: list[str], seeds: list[str]) -> str:
     for name in names:
         against, cells = RUNS[name].against, []
         for figure in FIGURES:
-            values = [mean_bits(folder / f"{name}-{seed}", figure) for seed in seeds]
+            values = [mean(bits(folder / f"{name}-{seed}", figure)) for seed in seeds]
             cells.append(f"{statistics.fmean(values):.4f}")
             if against is None:
                 cells.append("")
                 continue
-            base = [mean_bits(folder / f"{against}-{seed}", figure) for seed in seeds]
+            base = [mean(bits(folder / f"{against}-{seed}", figure)) for seed in seeds]
             cells.append(difference([a - b for a, b in zip(values, base, strict=True)]))
         rows.append((name, against or "", *cells))
     return markdown_table(("run", "less", "ODE", "difference", "bound", "difference"), rows)
 
 
-def mean_bits(workdir: Path, figure: str) -> float:
-    """The mean over the test images of the newest evaluation."""
-    bits = Evaluated.read(finished(workdir)[0]).bits(figure)
-    return statistics.fmean(value for value in bits.values() if not math.isnan(value))
-
-
 def difference(values: list[float]) -> str:
     """The mean, its standard error over seeds, and the interval of 95 %."""
-    mean = statistics.fmean(values)
     if len(values) < 2:
-        return f"{mean:+.4f}"
-    error = statistics.stdev(values) / math.sqrt(len(values))
-    half = float(stats.t.ppf(0.975, len(values) - 1)) * error
-    return f"{mean:+.4f} ± {error:.4f} ({mean - half:+.4f} to {mean + half:+.4f})"
+        return f"{values[0]:+.4f}"
+    found, error, half = interval(values)
+    return f"{found:+.4f} ± {error:.4f} ({found - half:+.4f} to {found + half:+.4f})"
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Schedules that are learned while training."""
 
 import abc
+import functools
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
@@ -117,7 +118,7 @@ class TrainedSchedule(NoiseSchedule):
         pass  # γ1 − γ0 = |w|, and traced ends cannot be compared
 
     def gamma(self, time):
-        growth = lambda at: self.learned.growth(self.shape, at)  # noqa: E731
+        growth = functools.partial(self.learned.growth, self.shape)
         first, last = growth(jnp.zeros_like(time)), growth(jnp.ones_like(time))
         share = (growth(time) - first) / (last - first)
         return self.gamma_0 + (self.gamma_1 - self.gamma_0) * share

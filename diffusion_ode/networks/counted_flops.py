@@ -4,6 +4,7 @@ Like XLA's count, except that a loop's body counts as often as it is gone throug
 multiplies only where its filter lies on the image.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -46,7 +47,7 @@ def counted_flops(network: Any, shape: tuple[int, int, int]) -> ForwardFlops:
 
     def gradient(network, along):
         def loss(parameters, z):
-            value = lambda z: forward(network, parameters, z)  # noqa: E731
+            value = functools.partial(forward, network, parameters)
             return jax.tree.map(jnp.sum, jax.jvp(value, (z,), (z,)) if along else value(z))
 
         def total(parameters, z):
