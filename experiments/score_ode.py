@@ -10,7 +10,7 @@ import fiddle as fdl
 
 from experiments.config.conversion import complete
 from experiments.registry import Departure, Entry, add, experiment
-from experiments.systems import SOLVED_OTHERWISE, published
+from experiments.systems import SOLVED_OTHERWISE, continued, published
 
 SCORE_ODE = "Lu et al. 2022, arXiv:2206.08265"
 _ENDS = [round(2.0 * math.log(sigma), 4) for sigma in (0.02, 100.0)]  # 0.01, 50 for data in [0, 1]
@@ -57,10 +57,8 @@ def high_order(
         weight=1.0,
         residual=fdl.Config(HighOrderDirectional, third_order=float(order == 3)),
     )
-    config.train.warm_start.source = f"runs/{pretrained}"
-    config.train.num_steps = num_steps
     config.train.batch_size = batch_size
-    return config
+    return continued(config, pretrained, num_steps=num_steps)
 
 
 def high_orders(stem: str, num_steps: int, batch_sizes: tuple[int, int], differs=None) -> None:

@@ -1,9 +1,10 @@
-"""Features made of sines: of time, and of the image itself."""
+"""Features made of sines, of time and of the image itself, and what blocks are conditioned on."""
 
 import math
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -58,6 +59,19 @@ def fourier_features(z: Images, exponents: tuple[int, ...], sigma: PerImage | No
             -0.5 * jnp.square(sigma[:, None, None, None, None, None] * frequency)
         )
     return jnp.concatenate([z, waves.reshape(*z.shape[:-1], -1)], axis=-1)
+
+
+def condition_of(told: Any, flag: PerImage, width: int, dtype: Any):
+    """What a network's blocks are conditioned on, [b, width], by its layers `dense0` and `dense1`.
+
+    Args:
+      told: features [b, any] of time or noise.
+      flag: [b].
+      width, dtype: of both layers.
+    """
+    h = jnp.concatenate([told, flag[:, None]], axis=-1)
+    h = nn.swish(nn.Dense(width, dtype=dtype, name="dense0")(h))
+    return nn.swish(nn.Dense(width, dtype=dtype, name="dense1")(h))
 
 
 @runtime_checkable

@@ -14,7 +14,12 @@ from diffusion_ode.computation import SAME_PARAMETERS, SAME_VALUES
 from diffusion_ode.errors import UserError
 from diffusion_ode.networks.block_loop import BlockLoop, ByPlatform, Unrolled
 from diffusion_ode.networks.counted_flops import counted_flops
-from diffusion_ode.networks.embedding import SinesOfTime, TimeFeatures, fourier_features
+from diffusion_ode.networks.embedding import (
+    SinesOfTime,
+    TimeFeatures,
+    condition_of,
+    fourier_features,
+)
 from diffusion_ode.networks.multi_scale_block import (
     Adm,
     Family,
@@ -115,7 +120,8 @@ class MultiScaleUNet(nn.Module):
         loop = Unrolled() if making else self.loop
         key = None if deterministic or not self.dropout else self.make_rng("dropout")
         places = itertools.count()
-        condition = self._condition(time, flag, sigma)
+        told = self.time_features(time, sigma, self.features)
+        condition = condition_of(told, flag, 4 * self.features, dtype)
 
         def weights(block: str, attention: str | None = None) -> _Weights:
             if making:  # Flax makes the parameters, each under its name
@@ -203,14 +209,6 @@ class MultiScaleUNet(nn.Module):
     @nn.nowrap
     def forward_flops(self, shape: tuple[int, int, int]) -> ForwardFlops:
         return counted_flops(self, shape)
-
-    def _condition(self, time, flag, sigma):
-        """From time or noise, and flag: [b, 4·features]."""
-        width, dtype = 4 * self.features, self.precision.dtype
-        told = self.time_features(time, sigma, self.features)
-        h = jnp.concatenate([told, flag[:, None]], axis=-1)
-        h = nn.swish(nn.Dense(width, dtype=dtype, name="dense0")(h))
-        return nn.swish(nn.Dense(width, dtype=dtype, name="dense1")(h))
 
     def _width(self, level: int) -> int:
         return self.features * self.multipliers[level]

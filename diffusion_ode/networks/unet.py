@@ -6,13 +6,12 @@ from typing import Annotated, Any, NamedTuple
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from diffusion_ode.checking import check_fields
 from diffusion_ode.computation import SAME_PARAMETERS, SAME_VALUES
 from diffusion_ode.networks import unet_costs, unet_sizes
 from diffusion_ode.networks.block_loop import BlockLoop, ByPlatform, Unrolled
-from diffusion_ode.networks.embedding import fourier_features, time_embedding
+from diffusion_ode.networks.embedding import condition_of, fourier_features, time_embedding
 from diffusion_ode.networks.network import Activations, ForwardFlops
 from diffusion_ode.networks.precision import Float32, Precision
 from diffusion_ode.networks.rematerialization import KeepAll, Rematerialization
@@ -104,7 +103,8 @@ class UNet(nn.Module):
           [b, h, w, c], like z.
         """
         dtype = self.precision.dtype
-        condition = self._condition(time, flag, dtype)
+        told = time_embedding(time, self.features)
+        condition = condition_of(told, flag, 4 * self.features, dtype)
 
         def made(names, h):
             h = ResidualBlock(self.features, self.dropout, name=names.block)(h, condition)
@@ -150,13 +150,6 @@ class UNet(nn.Module):
     @nn.nowrap
     def remedy(self, parameters: Mapping[str, Any], channels: int) -> str:
         return unet_sizes.remedy(self, parameters, channels)
-
-    def _condition(self, time, flag, dtype):
-        """From time and flag, [b, 4C]."""
-        width = 4 * self.features
-        h = jnp.concatenate([time_embedding(time, self.features), flag[:, None]], axis=-1)
-        h = nn.swish(nn.Dense(width, dtype=dtype, name="dense0")(h))
-        return nn.swish(nn.Dense(width, dtype=dtype, name="dense1")(h))
 
     def _names(self) -> Iterator[BlockNames]:
         """Of all blocks, in the order in which they are gone through."""
