@@ -141,6 +141,7 @@ def outside(family, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     yield family
     sys.modules.pop("my_experiments", None)
+    SOURCES.pop("my_experiments", None)  # or every later run of this process would keep it
 
 
 def test_experiment_from_outside_the_repository(outside):
