@@ -11,6 +11,8 @@ import pytest
 _COMPILED = Path(tempfile.gettempdir()) / f"diffusion_ode-tests-{os.getuid()}"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_COMPILED))
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# A third less to compile, for values that differ by rounding; long tests run as users' programs do.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 import jax  # noqa: E402 — after its environment
 

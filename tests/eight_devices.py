@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+_FLAGS = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
 
 
 def last_line(*arguments: str, timeout: float) -> Any:
@@ -15,7 +16,7 @@ def last_line(*arguments: str, timeout: float) -> Any:
     done = subprocess.run(
         [sys.executable, *arguments],
         cwd=ROOT,
-        env=os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"},
+        env=os.environ | {"XLA_FLAGS": _FLAGS},
         capture_output=True,
         text=True,
         timeout=timeout,
