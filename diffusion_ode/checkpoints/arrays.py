@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 from jax.sharding import SingleDeviceSharding
@@ -32,6 +33,18 @@ def nested_arrays(tree: Any) -> dict[str, Any]:
         for part in parents:
             folder = folder.setdefault(part, {})
         folder[last] = leaf
+    return nested
+
+
+def nested_abstract(leaves: Mapping[str, LeafFacts]) -> dict[str, Any]:
+    """Facts by path as dicts of dicts of `jax.ShapeDtypeStruct`s."""
+    nested: dict[str, Any] = {}
+    for name, facts in leaves.items():
+        *parents, last = name.split("/")
+        folder = nested
+        for part in parents:
+            folder = folder.setdefault(part, {})
+        folder[last] = jax.ShapeDtypeStruct(facts.shape, jnp.dtype(facts.dtype))
     return nested
 
 
@@ -73,6 +86,19 @@ def read_arrays(folder: Path, saved: Mapping[str, LeafFacts], abstract: Any) -> 
         if found != saved[name]:
             raise DamagedCheckpoint(f"the content of {name} is not what was saved")
     return state
+
+
+def put(values: np.ndarray, abstract: Any) -> jax.Array:
+    """A global array; every part a fresh copy, as a step may overwrite what it is given.
+
+    Args:
+        values: all of it, on the host.
+        abstract: of which type and sharding; without one, the first device is meant.
+    """
+    placed = _placed(abstract)
+    return jax.make_array_from_callback(
+        placed.shape, placed.sharding, lambda index: np.array(values[index], placed.dtype)
+    )
 
 
 def _with_shape(leaf: Any) -> Any:

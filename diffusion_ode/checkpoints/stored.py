@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from jax.experimental import multihost_utils
 
-from diffusion_ode.checkpoints.arrays import kinds, read_arrays
+from diffusion_ode.checkpoints.arrays import kinds, nested_abstract, read_arrays
 from diffusion_ode.checkpoints.errors import DamagedCheckpoint
 from diffusion_ode.checkpoints.records import Records, check_fit, listed, read_records
 from diffusion_ode.distributed import processes
@@ -109,6 +109,16 @@ class StoredCheckpoints:
         """
         fields = dict(abstract_fields)
         return self._first_sound(step, lambda k: self._restore_one(k, fields, whole=False))
+
+    def restore_field(self, field: str, step: Step = None) -> Restored:
+        """One top-level field as dicts of dicts, of whatever model it is. Raises as `restore`."""
+
+        def read(k: int) -> Restored:
+            leaves = self._agreed(lambda: read_records(self.directory / str(k))).leaves
+            chosen = {name: x for name, x in leaves.items() if name.split("/")[0] == field}
+            return self._restore_one(k, nested_abstract(chosen), whole=False)
+
+        return self._first_sound(step, read)
 
     def read_document(self, step: Step = None) -> dict[str, Any]:
         """The config document of a checkpoint, without its arrays. Raises as `restore`."""

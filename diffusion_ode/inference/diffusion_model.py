@@ -13,7 +13,8 @@ import numpy as np
 
 from diffusion_ode import units
 from diffusion_ode.checking import check
-from diffusion_ode.checkpoints.stored import Step, StoredCheckpoints
+from diffusion_ode.checkpoints.exported import stored_in
+from diffusion_ode.checkpoints.stored import Step
 from diffusion_ode.configs import construction
 from diffusion_ode.diffusion.model import Model
 from diffusion_ode.errors import UserError
@@ -139,7 +140,8 @@ class DiffusionModel:
         """The averaged parameters of a checkpoint, with the likelihood and sampler it is run with.
 
         Args:
-          workdir: of a training, e.g. "runs/digits_vp".
+          workdir: of a training, e.g. "runs/digits_vp"; or a folder that
+            `python -m diffusion_ode.tools.export` has written.
           checkpoint: a step, "best", or None for the newest.
           trusted: modules of your own, such as "my_module", whose classes its config may call.
 
@@ -152,19 +154,18 @@ class DiffusionModel:
             raise UserError(
                 f"{place} is no folder: give the workdir of a training, such as runs/digits_vp."
             )
-        folder = place / "checkpoints"
-        checkpoints = StoredCheckpoints(folder)
+        checkpoints = stored_in(place)
         document = checkpoints.read_document(checkpoint)
-        pieces = _pieces(document, folder)
+        made_of, likelihood, sampler = model_documents(document, checkpoints.directory)
         build = functools.partial(construction.build, trusted=trusted)
-        model: Model = build(pieces["model"])
+        model: Model = build(made_of)
         abstract = jax.eval_shape(model.init, jax.random.key(0))
         restored = checkpoints.restore_parameters({"ema": abstract}, checkpoint)
         return cls(
             model,
             restored.state["ema"],
-            build(pieces["evaluate"]["arguments"]["ode"]),
-            build(pieces["sample"]["arguments"]["sampler"]),
+            build(likelihood),
+            build(sampler),
             {"step": restored.step, **restored.facts},
         )
 
@@ -286,16 +287,22 @@ def _key(key: Key | int) -> Key:
     return jax.random.key(int(key))
 
 
-def _pieces(document: Any, folder: Path) -> dict[str, Any]:
-    """The parts of an experiment's config document that a model is made of."""
+def model_documents(document: Any, folder: Path) -> tuple[Any, Any, Any]:
+    """Of an experiment's config document, what a model is built from: model, likelihood, sampler.
+
+    Args:
+      document: the experiment's.
+      folder: that it was found in, for the sentence.
+
+    Raises:
+      UserError: it has not all of them.
+    """
     try:
         arguments = document["arguments"]
-        for part, inner in (("evaluate", "ode"), ("sample", "sampler")):
-            arguments[part]["arguments"][inner]
-        arguments["model"]
+        likelihood = arguments["evaluate"]["arguments"]["ode"]
+        return arguments["model"], likelihood, arguments["sample"]["arguments"]["sampler"]
     except (KeyError, TypeError) as missing:
         raise UserError(
             f"The checkpoint in {folder} has no config of {missing}: it was not saved by this"
             " program's training; train, or import it with diffusion_ode.tools.import_reference."
         ) from missing
-    return arguments

@@ -92,7 +92,7 @@ def _in_workdir(run: Run, wanted: Mapping[str, Any], report: Callable[[str], Non
             f" `{run.next_command()}`, or name another --workdir."
         )
     checkpoints = StoredCheckpoints(folder, report=report)
-    restored = checkpoints.restore_parameters(wanted, _step(run.checkpoint))
+    restored = checkpoints.restore_parameters(wanted, parse_step(run.checkpoint))
     _refuse_other_model(run, restored.document, f"Checkpoint {restored.step} of {run.workdir}")
     return restored
 
@@ -129,7 +129,12 @@ def _refuse_other_model(run: Run, document: Document, source: str) -> None:
             )
 
 
-def _step(checkpoint: str | None) -> Step:
+def parse_step(checkpoint: str | None) -> Step:
+    """The step that `--checkpoint` names; None if it is not given.
+
+    Raises:
+      UserError: it is neither a step nor "best".
+    """
     if checkpoint is None or checkpoint in BEST_BY:
         return cast(Step, checkpoint)
     if not checkpoint.isdigit():

@@ -10,9 +10,11 @@ import jax
 import numpy as np
 import optax
 
+from diffusion_ode.checkpoints.arrays import put
+from diffusion_ode.checkpoints.exported import WEIGHTS, stored_in
 from diffusion_ode.checkpoints.reference import ReferenceCheckpoint, read_reference
 from diffusion_ode.checkpoints.state_dict import StateDict
-from diffusion_ode.checkpoints.stored import Restored, StoredCheckpoints
+from diffusion_ode.checkpoints.stored import Restored
 from diffusion_ode.diffusion.model import Model
 from diffusion_ode.errors import UserError
 from diffusion_ode.networks.network import ReadsPublished
@@ -67,20 +69,19 @@ def assumptions(restored: Restored, model: Model) -> str:
 
 @dataclass(frozen=True)
 class Workdir:
-    """The newest checkpoint of another run, or that of a step."""
+    """The newest checkpoint of another run, or that of a step; or an exported model."""
 
     workdir: Path
     step: int | None = None
 
     def restore(self, model, wanted):
         del model  # its parameters are compared with those wanted
-        folder = self.workdir / "checkpoints"
-        if not folder.is_dir():
+        if not any((self.workdir / name).exists() for name in ("checkpoints", WEIGHTS)):
             raise UserError(
                 f"{self.workdir} holds no checkpoints to start from: train there first, or name"
                 " another folder by --init_from=WORKDIR[@STEP]."
             )
-        return StoredCheckpoints(folder).restore_parameters(wanted, self.step)
+        return stored_in(self.workdir).restore_parameters(wanted, self.step)
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class PublishedFile:
             "parameters": lambda abstract: _placed(abstract, found.parameters, found.path),
             "ema": lambda abstract: _placed(abstract, found.ema, found.path),
             "optimizer": lambda abstract: _placed_optimizer(abstract, found),
-            "step": lambda abstract: _put(np.asarray(found.step), abstract),
+            "step": lambda abstract: put(np.asarray(found.step), abstract),
         }
         state = {name: readers[name](abstract) for name, abstract in wanted.items()}
         with found.path.open("rb") as file:
@@ -183,7 +184,7 @@ def _placed(abstract: Any, tree: StateDict, file: Path) -> Any:
         name = "/".join(key.key for key in path)
         if not np.all(np.isfinite(found[name].astype(np.float32))):
             raise UserError(f"{file} has values in {name} that are not finite: fetch it again.")
-        return _put(found[name], leaf)
+        return put(found[name], leaf)
 
     return jax.tree_util.tree_map_with_path(place, abstract)
 
@@ -197,12 +198,12 @@ def _placed_optimizer(abstract: Any, found: ReferenceCheckpoint) -> Any:
     def place(link):
         if isinstance(link, optax.ScaleByAdamState):
             return optax.ScaleByAdamState(
-                count=_put(np.asarray(moments.count), link.count),
+                count=put(np.asarray(moments.count), link.count),
                 mu=_placed(link.mu, moments.mu, file),
                 nu=_placed(link.nu, moments.nu, file),
             )
         if isinstance(link, optax.ScaleByScheduleState):  # which a warm start begins anew
-            return link._replace(count=_put(np.zeros((), np.int32), link.count))
+            return link._replace(count=put(np.zeros((), np.int32), link.count))
         raise UserError(f"{file} holds a state of Adam, and train.optimizer is another: {fresh}.")
 
     def known(link):
@@ -213,11 +214,3 @@ def _placed_optimizer(abstract: Any, found: ReferenceCheckpoint) -> Any:
     ):
         place(None)
     return jax.tree.map(place, abstract, is_leaf=known)
-
-
-def _put(values: np.ndarray, abstract: Any) -> jax.Array:
-    """A global array; every part a fresh copy, as a step may overwrite what it is given."""
-    sharding = abstract.sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    return jax.make_array_from_callback(
-        abstract.shape, sharding, lambda index: np.array(values[index], abstract.dtype)
-    )

@@ -7,6 +7,7 @@ import pytest
 
 from diffusion_ode.diffusion.schedule import LinearSchedule
 from diffusion_ode.errors import UserError
+from diffusion_ode.outside import SOURCES
 from experiments import registry
 from experiments.registry import experiment
 

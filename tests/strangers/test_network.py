@@ -1,14 +1,18 @@
 """A transformer that nothing in the program knows, in all places that used to ask for the U-Net."""
 
 import dataclasses
+import runpy
 
 import jax
+import numpy as np
 import pytest
 
 from diffusion_ode.diffusion.model import Model
 from diffusion_ode.errors import UserError
+from diffusion_ode.tools.export import export
 from diffusion_ode.training.origins import PublishedFile
 from diffusion_ode.training.sharding import Placement
+from diffusion_ode.workdir.code import running_code
 from launch.run import main
 from tests.published_checkpoint import random_trees, small_model, write_published
 from tests.strangers.network import DiT
@@ -29,6 +33,18 @@ def test_it_is_trained_resumed_evaluated_and_sampled(tmp_path):
     assert walked.result["ode"]["num_images"] == walked.result["data"]["num_images"] == 2
     assert walked.result["bound"]["bpd"] > 0
     assert [file.name for file in walked.samples] == ["4", "grid.png", "samples.npz"]
+
+    export(walked.workdir, tmp_path / "passed_on")
+    card = (tmp_path / "passed_on/README.md").read_text()
+    assert f"{walked.result['ode']['bpd']:.4f} ± " in card
+    assert walked.result["data"]["fingerprint"] in card
+    assert "run.py --workdir=" in card and EXPERIMENT in card
+    assert running_code().revision in card
+    assert "code from outside the program, `tests.strangers.network`" in card
+    # As the script in it does, which whoever was given the folder runs.
+    loaded = runpy.run_path(str(tmp_path / "passed_on/load.py"))
+    assert loaded["samples"].images.shape == (4, 8, 8, 1)
+    assert np.all(np.isfinite(loaded["judged"].bits_per_dimension))
 
 
 def test_its_costs_are_described_by_xla_s_count(capsys):

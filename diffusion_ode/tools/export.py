@@ -1,0 +1,134 @@
+"""Write a run's averaged parameters as a folder to pass on: safetensors, config, model card.
+
+python -m diffusion_ode.tools.export RUN OUT
+"""
+
+import argparse
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from diffusion_ode.checkpoints.exported import write_exported
+from diffusion_ode.checkpoints.stored import Restored, Step, StoredCheckpoints
+from diffusion_ode.configs import allowed
+from diffusion_ode.configs.construction import Document
+from diffusion_ode.errors import UserError
+from diffusion_ode.exit_statuses import DONE, REFUSED
+from diffusion_ode.inference.diffusion_model import model_documents
+from diffusion_ode.tasks.loading import parse_step
+from diffusion_ode.tools.model_card import model_card
+
+CARD = "README.md"  # the name under which model hubs show it
+LOADER = "load.py"
+
+_LOADER = '''\
+"""Loads the model of this folder, draws images and judges them: python load.py
+
+It needs diffusion_ode (its code: {code}) and safetensors.
+"""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from diffusion_ode import DiffusionModel
+
+folder = Path(__file__).parent
+model = DiffusionModel.load(folder{trusted})
+samples = model.sample(4, jax.random.key(0))
+np.save(folder / "samples.npy", samples.images)
+print("samples.npy:", samples.images.shape, samples.images.dtype)
+
+judged = model.log_prob(samples.images)
+print(f"{{judged.mean:.4f}} ± {{judged.standard_error:.4f}} bits per dimension")
+'''
+
+
+def export(run: Path, out: Path, step: Step = None) -> Restored:
+    """Writes OUT, whole or not at all.
+
+    Modules of one's own that the config names are put beside, as the workdir keeps them.
+
+    Args:
+      run: the workdir of a training.
+      out: the folder to make; it may exist if it is empty.
+      step: which checkpoint; "best", or None for the newest.
+
+    Returns:
+      What was exported.
+
+    Raises:
+      UserError: there is no such checkpoint, OUT is taken, or safetensors is not installed.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} exists already: give another OUT, or remove it.")
+    if not (run / "checkpoints").is_dir():
+        raise UserError(f"{run} holds no checkpoint: give the workdir of a training as RUN.")
+    restored = StoredCheckpoints(run / "checkpoints").restore_field("ema", step)
+    code = restored.facts.get("code") or {}
+    documents = model_documents(restored.document, run)
+    modules = sorted({module for document in documents for module in _outside(document)})
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    temporary.mkdir(parents=True)
+    try:
+        write_exported(temporary, restored)
+        for module in modules:
+            kept = (code.get("outside") or {}).get(module)
+            if kept and (run / kept).is_file():
+                target = temporary / f"{module.replace('.', '/')}.py"
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes((run / kept).read_bytes())
+        (temporary / CARD).write_text(model_card(run, restored, modules), encoding="utf-8")
+        named = code.get("revision") or code.get("version") or "of an unknown version"
+        trusted = f", trusted={tuple(modules)}" if modules else ""
+        loader = _LOADER.format(code=named, trusted=trusted)
+        (temporary / LOADER).write_text(loader, encoding="utf-8")
+        temporary.rename(out)
+    except BaseException:
+        shutil.rmtree(temporary)
+        raise
+    return restored
+
+
+def _outside(document: Document) -> Iterator[str]:
+    """The modules from outside the program that building the model would import."""
+    match document:
+        case {"call": str(reference)} | {"name": str(reference)}:
+            module = reference.partition(":")[0]
+            libraries = (*allowed.LIBRARY_CONSTRUCTORS, *allowed.LIBRARY_NAMES)
+            if module.partition(".")[0] not in allowed.PACKAGES and module not in libraries:
+                yield module
+    inner = document.values() if isinstance(document, dict) else document
+    for node in inner if isinstance(document, dict | list) else ():
+        yield from _outside(node)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m diffusion_ode.tools.export",
+        description="Write a run's averaged parameters as a folder to pass on: safetensors, config,"
+        " model card and a script that loads it.",
+    )
+    parser.add_argument("run", metavar="RUN", type=Path, help="the workdir of a training")
+    parser.add_argument("out", metavar="OUT", type=Path, help="the folder to make")
+    parser.add_argument("--checkpoint", metavar="STEP", help="a step or best; default the newest")
+    options = parser.parse_args(arguments)
+    try:
+        exported = export(options.run, options.out, parse_step(options.checkpoint))
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return REFUSED
+    except OSError as error:
+        print(f"Cannot write {options.out}: {error}; choose another OUT.", file=sys.stderr)
+        return REFUSED
+    print(f"step {exported.step} of {options.run} is in {options.out}; load it with")
+    print(f"  python {options.out / LOADER}")
+    return DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

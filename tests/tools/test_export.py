@@ -1,0 +1,194 @@
+"""A run becomes a folder to pass on, and is the same model when it is read back."""
+
+import hashlib
+import json
+import re
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+
+from diffusion_ode import DiffusionModel
+from diffusion_ode.checkpoints.exported import ExportedModel, write_exported
+from diffusion_ode.checkpoints.stored import Restored
+from diffusion_ode.configs import construction, documents
+from diffusion_ode.errors import UserError
+from diffusion_ode.tools.export import export, main
+from diffusion_ode.tools.import_reference import import_reference
+from diffusion_ode.training.origins import parse_origin
+from tests.published_checkpoint import random_trees, small_model, write_published
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("published")
+    write_published(folder, random_trees(small_model()), step=600)
+    workdir = tmp_path_factory.mktemp("runs") / "run"
+    import_reference(folder, workdir)
+    return workdir
+
+
+@pytest.fixture
+def exported(run, tmp_path):
+    export(run, tmp_path / "out")
+    return tmp_path / "out"
+
+
+def assert_bits_are_equal(found, expected):
+    jax.tree.map(
+        lambda a, b: np.testing.assert_array_equal(
+            np.asarray(a).view(np.uint8), np.asarray(b).view(np.uint8)
+        ),
+        found,
+        expected,
+    )
+
+
+def test_a_round_trip_is_bit_equal(run, exported):
+    before, after = DiffusionModel.load(run), DiffusionModel.load(exported)
+    assert_bits_are_equal(after.parameters, before.parameters)
+    assert after.model == before.model
+    assert (after.likelihood, after.sampler) == (before.likelihood, before.sampler)
+    assert after.facts == before.facts
+    assert {f.name for f in exported.iterdir()} == {
+        *("README.md", "config.json", "load.py", "model.safetensors")
+    }
+
+
+def test_every_type_and_rank_comes_back(tmp_path):
+    ema = {
+        "half": jnp.asarray([1.5, -0.0, jnp.nan], jnp.bfloat16),
+        "inner": {"scalar": jnp.float32(3.0), "empty": jnp.zeros((0, 2)), "count": jnp.int32(7)},
+    }
+    write_exported(tmp_path, Restored(3, {"ema": ema}, {}, {"call": "x"}, {"digest": "d"}))
+    restored = ExportedModel(tmp_path).restore_parameters({"ema": ema}, 3)
+    assert (restored.step, restored.document) == (3, {"call": "x"})
+    for found, expected in zip(
+        jax.tree.leaves(restored.state["ema"]), jax.tree.leaves(ema), strict=True
+    ):
+        assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
+        assert np.asarray(found).tobytes() == np.asarray(expected).tobytes()
+
+
+def test_other_tasks_begin_with_it(run, exported):
+    model = construction.build(documents.read(run / "config.json")["arguments"]["model"])
+    abstract = jax.eval_shape(model.init, jax.random.key(0))
+    restored = parse_origin(str(exported)).restore(model, {"ema": abstract})
+    assert_bits_are_equal(restored.state["ema"], DiffusionModel.load(run).parameters)
+    with pytest.raises(UserError, match=r"--set train\.warm_start\.optimizer=False"):
+        parse_origin(str(exported)).restore(model, {"ema": abstract, "optimizer": abstract})
+
+
+def flipped(folder):
+    content = bytearray((folder / "model.safetensors").read_bytes())
+    content[-5] ^= 1
+    (folder / "model.safetensors").write_bytes(content)
+
+
+def cut_off(folder):
+    content = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(content[:-1])
+
+
+def altered_config(folder):
+    text = (folder / "config.json").read_text()
+    (folder / "config.json").write_text(text.replace('"levels": 256', '"levels": 255'))
+
+
+def without_weights(folder):
+    (folder / "model.safetensors").unlink()
+
+
+def without_config(folder):
+    (folder / "config.json").unlink()
+
+
+def of_another_program(folder):
+    save_file({"weight": np.zeros(3, np.float32)}, folder / "model.safetensors")
+
+
+def sealed(folder, change=lambda record: record):
+    """A record that somebody has altered and sealed anew."""
+    with safe_open(folder / "model.safetensors", "np") as file:
+        record = json.loads(file.metadata()["record"])
+    record["config"] = hashlib.sha256((folder / "config.json").read_bytes()).hexdigest()
+    text = json.dumps(change(record))
+    metadata = {"record": text, "seal": hashlib.sha256(text.encode()).hexdigest()}
+    weights = load_file(folder / "model.safetensors")
+    save_file(weights, folder / "model.safetensors", metadata=metadata)
+
+
+def hostile_config(folder):
+    document = documents.read(folder / "config.json")
+    document["arguments"]["model"] = {"call": "os:system", "arguments": {"command": "true"}}
+    documents.write(document, folder / "config.json")
+    sealed(folder)
+
+
+def hostile_step(folder):
+    sealed(folder, lambda record: record | {"step": ["rm"]})
+
+
+def hostile_leaves(folder):
+    sealed(folder, lambda record: record | {"leaves": [1, 2]})
+
+
+def list_as_record(folder):
+    sealed(folder, lambda record: [record])
+
+
+@pytest.mark.parametrize(
+    "harm, says",
+    [
+        (flipped, "the content of ema/.* is not what was exported"),
+        (cut_off, "not as it was exported"),
+        (altered_config, "config.json is altered"),
+        (without_weights, "holds no checkpoint"),
+        (without_config, "Cannot read the config"),
+        (of_another_program, "of another program"),
+        (hostile_config, "os:system.*not part of this program, so nothing of it ran"),
+        (hostile_step, "not as it was exported"),
+        (hostile_leaves, "not as it was exported"),
+        (list_as_record, "not as it was exported"),
+    ],
+)
+def test_a_damaged_or_hostile_folder_is_refused_in_one_sentence(exported, harm, says):
+    harm(exported)
+    with pytest.raises(UserError, match=says) as refusal:
+        DiffusionModel.load(exported)
+    assert "\n" not in str(refusal.value)
+
+
+def test_another_step_than_the_exported_is_refused(exported):
+    assert DiffusionModel.load(exported, 600).facts["step"] == 600
+    with pytest.raises(UserError, match="of step 600: leave the step 7 out"):
+        DiffusionModel.load(exported, 7)
+
+
+@pytest.mark.parametrize(
+    "arguments, says",
+    [
+        (["RUN", "OUT", "--checkpoint=last"], "neither a step nor"),
+        (["RUN", "OUT", "--checkpoint=7"], r"no checkpoint 7: choose one of the steps \[600\]"),
+        (["RUN", "RUN"], "exists already: give another OUT"),
+        (["OUT", "OUT"], "holds no checkpoint: give the workdir of a training"),
+    ],
+)
+def test_a_wrong_request_is_refused_and_leaves_nothing(run, tmp_path, capsys, arguments, says):
+    places = {"RUN": str(run), "OUT": str(tmp_path / "out")}
+    assert main([places.get(word, word) for word in arguments]) == 2
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 1
+    assert re.search(says, said)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_library_is_told_with_its_command(run, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "safetensors.numpy", None)
+    with pytest.raises(UserError, match="pip install safetensors"):
+        export(run, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
