@@ -28,7 +28,7 @@ _BOUND_KIND = ("evaluate.bound.times", "evaluate.bound.ends")
 _SOLVING = ("solver", "controller", "variable", "divergence")
 
 
-class _Means(NamedTuple):
+class Means(NamedTuple):
     """Bits per dimension of both sides.
 
     Attributes:
@@ -67,7 +67,7 @@ def compare(here: Evaluated, there: Evaluated) -> dict[str, Any]:
             f"{' and '.join(both)}: figures of different models on different data are never"
             " compared; evaluate both on the same."
         )
-    means = (_paired if paired else _unpaired)(here.bits(figure), there.bits(figure))
+    means = (paired_means if paired else _unpaired)(here.bits(figure), there.bits(figure))
     if min(means.counts) < 2:
         raise UserError(
             f"{here.folder} and {there.folder} have {min(means.counts)} converged images to"
@@ -103,7 +103,25 @@ def compare(here: Evaluated, there: Evaluated) -> dict[str, Any]:
     }
 
 
-def _paired(ours: Mapping[int, float], theirs: Mapping[int, float]) -> _Means:
+def check_same_ranking(here: Evaluated, there: Evaluated) -> None:
+    """Refuses two figures that one table must not rank.
+
+    Raises:
+      UserError: they are of different images, or not of one kind.
+    """
+    if not here.is_of_same_images(there):
+        both = (f"{each.folder} was evaluated on {_images(each)}" for each in (here, there))
+        raise UserError(f"{' and '.join(both)}: such figures are never ranked; report each alone.")
+    counts = [each.result["data"].get("num_images") for each in (here, there)]
+    if counts[0] != counts[1]:
+        raise UserError(
+            f"{here.folder} has judged {counts[0]} images and {there.folder} {counts[1]}: such"
+            " figures are never ranked; evaluate both on the same."
+        )
+    _check_same_kind(here, there, _common_figure(here, there))
+
+
+def paired_means(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Means:
     """The images' own spread, which is most of a mean's error, cancels in the difference."""
     both = sorted(ours.keys() & theirs.keys())
     lost = [{index for index in both if math.isnan(bits[index])} for bits in (ours, theirs)]
@@ -118,10 +136,10 @@ def _paired(ours: Mapping[int, float], theirs: Mapping[int, float]) -> _Means:
     mine, others = (np.asarray([bits[index] for index in common]) for bits in (ours, theirs))
     count = len(common)
     values, error = (_mean(mine), _mean(others)), standard_error(mine - others)
-    return _Means(values, (count, count), error, count - 1, left_out, _mean(mine < others))
+    return Means(values, (count, count), error, count - 1, left_out, _mean(mine < others))
 
 
-def _unpaired(ours: Mapping[int, float], theirs: Mapping[int, float]) -> _Means:
+def _unpaired(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Means:
     """Two independent means; the degrees of freedom are Welch's (1947)."""
     everything = [np.asarray(list(bits.values())) for bits in (ours, theirs)]
     here, there = (bits[np.isfinite(bits)] for bits in everything)
@@ -133,7 +151,7 @@ def _unpaired(ours: Mapping[int, float], theirs: Mapping[int, float]) -> _Means:
     error = math.hypot(*errors)
     parts = sum(e**4 / max(len(b) - 1, 1) for e, b in zip(errors, (here, there), strict=True))
     freedom = error**4 / parts if parts else 1.0
-    return _Means((_mean(here), _mean(there)), (len(here), len(there)), error, freedom, left_out)
+    return Means((_mean(here), _mean(there)), (len(here), len(there)), error, freedom, left_out)
 
 
 def _mean(values: np.ndarray) -> float:

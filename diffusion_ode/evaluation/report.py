@@ -1,0 +1,369 @@
+"""A table of several runs: seeds are replicates, and what cannot be ranked is not."""
+
+import itertools
+import json
+import math
+import re
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from diffusion_ode.configs import documents
+from diffusion_ode.errors import UserError
+from diffusion_ode.evaluation.comparison import check_same_ranking, compare, paired_means
+from diffusion_ode.evaluation.evaluated import Evaluated, kind_of
+from diffusion_ode.evaluation.judged_images import SPLITS
+from diffusion_ode.evaluation.reported_run import ReportedRun
+from diffusion_ode.evaluation.uncertainty import standard_error
+from diffusion_ode.reporting.progress import duration
+from diffusion_ode.reporting.quantities import counted
+from diffusion_ode.reporting.tables import Column, Quantity, Table
+
+FIGURES = {"ode": "ODE", "bound": "bound"}
+_SHORT_REVISION = 9
+_LONG = 32  # characters of a setting, of which people read only the name
+
+
+@dataclass(frozen=True)
+class Replicates:
+    """Runs of one config under different seeds, judged alike; often a single one."""
+
+    runs: Sequence[ReportedRun]
+
+    @property
+    def first(self) -> ReportedRun:
+        return self.runs[0]
+
+    @property
+    def judged(self) -> list[Evaluated]:
+        return [run.evaluated for run in self.runs if run.evaluated is not None]
+
+    @property
+    def name(self) -> str:
+        """The workdirs', with what differs in braces, as a shell takes it."""
+        return braced([run.workdir.resolve().name for run in self.runs])
+
+    def bits(self, figure: str) -> dict[int, float]:
+        """Bits per dimension by image, the mean over seeds; NaN where one did not converge."""
+        each = [evaluated.bits(figure) for evaluated in self.judged]
+        common = set.intersection(*map(set, each))
+        return {index: statistics.fmean(bits[index] for bits in each) for index in sorted(common)}
+
+    def figure(self, figure: str) -> Quantity | None:
+        """The mean bits per dimension; None if they were not measured."""
+        measured = [evaluated.result.get(figure) for evaluated in self.judged]
+        if not measured or not all(measured):
+            return None
+        means = []
+        for evaluated in self.judged:
+            bits = np.asarray(list(evaluated.bits(figure).values()))
+            means.append(float(np.mean(bits[np.isfinite(bits)])))
+        bits = np.asarray(list(self.bits(figure).values()))
+        return _quantity(means, standard_error(bits[np.isfinite(bits)]))
+
+
+def replicates(runs: Iterable[ReportedRun]) -> list[Replicates]:
+    """Runs that differ by nothing but the seed, together; those of one seed stay apart."""
+    alike: dict[str, list[ReportedRun]] = {}
+    for run in runs:
+        judged = run.evaluated and [kind_of(run.evaluated.folder), run.evaluated.result["data"]]
+        key = json.dumps([run.experiment, run.settings, run.step, judged])
+        alike.setdefault(key, []).append(run)
+    rows = []
+    for several in alike.values():
+        if len({run.seed for run in several}) == len(several):
+            rows.append(Replicates(several))
+        else:
+            rows += [Replicates([run]) for run in several]
+    return rows
+
+
+def apart(rows: Sequence[Replicates]) -> list[list[Replicates]]:
+    """The rows, those that may be ranked together; what was not evaluated is by itself."""
+    groups: list[list[Replicates]] = []
+    for row in rows:
+        for group in groups:
+            try:
+                _check_one_ranking([*group[:1], row])
+            except UserError:
+                continue
+            if bool(group[0].judged) == bool(row.judged):
+                group.append(row)
+                break
+        else:
+            groups.append([row])
+    return groups
+
+
+def table(
+    rows: Sequence[Replicates], baseline: Path | None = None, columns: Sequence[str] | None = None
+) -> Table:
+    """The rows, fewest bits first.
+
+    Args:
+      rows: of `replicates`.
+      baseline: a workdir of one of them, to which all differences are taken.
+      columns: of COLUMNS, those that are wanted; None for all that tell something.
+
+    Raises:
+      UserError: they were judged on different images or otherwise, or there is no such baseline.
+    """
+    _check_one_ranking(rows)
+    figures = [
+        name
+        for name in FIGURES
+        if any(evaluated.result.get(name) for row in rows for evaluated in row.judged)
+    ]
+    bpd = {name: {id(row): row.figure(name) for row in rows} for name in figures}
+    ranked_by = next((f for f in figures if all(bpd[f][id(r)] for r in rows if r.judged)), None)
+
+    def rank(row: Replicates) -> float:
+        found = ranked_by and bpd[ranked_by][id(row)]
+        return found.value if found else math.inf
+
+    rows = sorted(rows, key=rank)
+    known = {
+        "run": _runs(rows),
+        "settings": _settings(rows),
+        "seeds": [_column("seeds", _seeds(rows))],
+        **{name: [Column(FIGURES[name], name, [bpd[name][id(r)] for r in rows])] for name in bpd},
+        "difference": _differences(rows, baseline, ranked_by),
+        "nfe": [_column("NFE", _evaluations(rows), "nfe")],
+        "steps": [_column("steps", [_text(row.first.step) for row in rows])],
+        "time": [_times(rows)],
+        "revision": [_revisions(rows)],
+        "data": _data(rows),
+    }
+    wanted = COLUMNS if columns is None else columns
+    return Table(
+        [column for name in wanted for column in known.get(name, [])],
+        [*_how_to_read(rows, figures, ranked_by, baseline), *_warnings(rows)],
+    )
+
+
+COLUMNS = (
+    *("run", "settings", "seeds", "ode", "bound", "difference"),
+    *("nfe", "steps", "time", "revision", "data"),
+)
+"""What a table may have, in order."""
+
+
+def braced(names: Sequence[str]) -> str:
+    """Several names as one: `vp-0`, `vp-1` are `vp-{0,1}`; no number is broken."""
+    if len(set(names)) == 1:
+        return names[0]
+    before = re.sub(r"\d+$", "", _common_beginning(names))
+    ends = [name[len(before) :] for name in names]
+    after = re.sub(r"^[\d.]+", "", _common_beginning([end[::-1] for end in ends])[::-1])
+    middles = (end[: len(end) - len(after)] for end in ends)
+    return f"{before}{{{','.join(middles)}}}{after}"
+
+
+def _common_beginning(texts: Sequence[str]) -> str:
+    alike = itertools.takewhile(lambda signs: len(set(signs)) == 1, zip(*texts, strict=False))
+    return "".join(signs[0] for signs in alike)
+
+
+def _check_one_ranking(rows: Sequence[Replicates]) -> None:
+    judged = [evaluated for row in rows for evaluated in row.judged]
+    for other in judged[1:]:
+        check_same_ranking(judged[0], other)
+
+
+def _quantity(means: Sequence[float], error: float, signed: bool = False) -> Quantity:
+    over_seeds = standard_error(np.asarray(means)) if len(means) > 1 else None
+    return Quantity(
+        statistics.fmean(means), error if math.isfinite(error) else None, over_seeds, signed
+    )
+
+
+def _runs(rows: Sequence[Replicates]) -> list[Column]:
+    names, experiments = [row.name for row in rows], [row.first.experiment for row in rows]
+    told = all(e in name for e, name in zip(experiments, names, strict=True))
+    shown = [None] * len(rows) if told else experiments
+    return [
+        Column("run", "run", names),
+        Column("experiment", "experiment", shown, experiments, told_below=True),
+    ]
+
+
+def _settings(rows: Sequence[Replicates]) -> list[Column]:
+    """A column for each field that differs, the outermost where a whole piece does."""
+    trees = [row.first.settings for row in rows]
+    paths = {change.path for tree in trees for change in documents.difference(trees[0], tree)}
+    outer = [p for p in paths if not any(p.startswith(f"{other}.") for other in paths)]
+    order = list(dict.fromkeys(p for tree in trees for p in _paths(tree) if p in outer))
+    columns = []
+    for path in order:
+        exact = [documents.rendered_at(tree, path) for tree in trees]
+        names = [value and re.sub(r"\(.+\)$", "(…)", value) for value in exact]
+        long = max(len(value or "") for value in exact) > _LONG
+        shortened = long and len(set(names)) == len(set(exact))
+        cells = [value and value.removesuffix("()") for value in (names if shortened else exact)]
+        columns.append(Column(_heading(path, order), path, cells, exact))
+    return columns
+
+
+def _paths(document: documents.Document, path: str = "") -> list[str]:
+    """Of all fields, in order."""
+    if not documents.has_fields(document):
+        return []
+    paths = []
+    for name, value in document["arguments"].items():
+        inner = f"{path}.{name}" if path else name
+        paths += [inner, *_paths(value, inner)]
+    return paths
+
+
+def _heading(path: str, others: Sequence[str]) -> str:
+    """The last parts of a path that tell it from the others."""
+    parts = path.split(".")
+    for count in range(1, len(parts)):
+        end = ".".join(parts[-count:])
+        if sum(f".{other}".endswith(f".{end}") for other in others) == 1:
+            # `learning_rate.peak` says more than `peak`.
+            return end if count > 1 or len(parts) < 3 else ".".join(parts[-2:])
+    return path
+
+
+def _column(heading: str, cells: Sequence[str | None], name: str | None = None) -> Column:
+    """One whose cells stand below the table if all rows share them."""
+    return Column(heading, name or heading, cells, told_below=True)
+
+
+def _seeds(rows: Sequence[Replicates]) -> list[str | None]:
+    if all(run.seed in (None, rows[0].first.seed) for row in rows for run in row.runs):
+        return [_text(row.first.seed) for row in rows]
+    return [", ".join(str(run.seed) for run in row.runs) for row in rows]
+
+
+def _evaluations(rows: Sequence[Replicates]) -> list[str | None]:
+    counts = []
+    for row in rows:
+        odes = [evaluated.result.get("ode") or {} for evaluated in row.judged]
+        found = [ode["nfe_mean"] for ode in odes if "nfe_mean" in ode]
+        counts.append(f"{statistics.fmean(found):.0f}" if found else None)
+    return counts
+
+
+def _times(rows: Sequence[Replicates]) -> Column:
+    seconds = [[run.seconds for run in row.runs if run.seconds is not None] for row in rows]
+    means = [statistics.fmean(each) if each else None for each in seconds]
+    words = [None if mean is None else duration(mean) for mean in means]
+    return Column("time", "seconds", words, [_text(mean) for mean in means], told_below=True)
+
+
+def _revisions(rows: Sequence[Replicates]) -> Column:
+    def revision(row: Replicates, digits: int | None) -> str | None:
+        told = []
+        for run in row.runs:
+            if run.code is not None:
+                known = run.code.get("revision")
+                changed = "+" if run.code.get("modified") else ""
+                told.append(f"{known[:digits]}{changed}" if known else "unknown")
+        return ", ".join(dict.fromkeys(told)) or None
+
+    short = [revision(row, _SHORT_REVISION) for row in rows]
+    return Column("revision", "revision", short, [revision(r, None) for r in rows], told_below=True)
+
+
+def _data(rows: Sequence[Replicates]) -> list[Column]:
+    def of(row: Replicates, key: str) -> str | None:
+        return _text(row.judged[0].result["data"].get(key)) if row.judged else None
+
+    names = ("name", "split", "num_images", "fingerprint")
+    cells = {name: [of(row, name) for row in rows] for name in names}
+    # For people the first note says it.
+    return [Column(name, f"data_{name}", [None] * len(rows), cells[name]) for name in names]
+
+
+def _differences(
+    rows: Sequence[Replicates], baseline: Path | None, figure: str | None
+) -> list[Column]:
+    if baseline is None:
+        return []
+    base = next(
+        (
+            row
+            for row in rows
+            if any(run.workdir.resolve() == baseline.resolve() for run in row.runs)
+        ),
+        None,
+    )
+    if base is None or not base.judged or figure is None:
+        raise UserError(
+            f"The baseline {baseline} is none of the evaluated runs that are reported: name it"
+            " among them, too."
+        )
+    cells = [None if row is base else _difference(row, base, figure) for row in rows]
+    return [Column(f"less {base.name}", "difference", cells)]
+
+
+def _difference(row: Replicates, base: Replicates, figure: str) -> Quantity | None:
+    """Paired over images, of the means over seeds; over those seeds that both have."""
+    if not row.judged:
+        return None
+    compare(row.judged[0], base.judged[0])  # refuses what no pair of figures may be
+    means = paired_means(row.bits(figure), base.bits(figure))
+    here, there = (
+        {run.seed: run.evaluated for run in each.runs if run.evaluated} for each in (row, base)
+    )
+    pairs = [(here[seed], there[seed]) for seed in here if seed in there]
+    over_seeds = None
+    if len(pairs) > 1:
+        each = [paired_means(a.bits(figure), b.bits(figure)).values for a, b in pairs]
+        over_seeds = standard_error(np.asarray([ours - theirs for ours, theirs in each]))
+    return Quantity(means.values[0] - means.values[1], means.error, over_seeds, signed=True)
+
+
+def _how_to_read(
+    rows: Sequence[Replicates],
+    figures: Sequence[str],
+    ranked_by: str | None,
+    baseline: Path | None,
+) -> list[str]:
+    """What the figures are of, and what stands beside them."""
+    judged = [evaluated for row in rows for evaluated in row.judged]
+    if not judged or ranked_by is None:
+        return []
+    data = judged[0].result["data"]
+    images = "images"
+    if "num_images" in data:
+        images = counted(data["num_images"], f"{SPLITS[data['split']]} image")
+    notes = [
+        f"bits per dimension of {images} of {data['name']}, fingerprint {data['fingerprint']};"
+        " ± the standard error over images"
+        + (", in brackets that over seeds" if any(len(r.runs) > 1 for r in rows) else "")
+    ]
+    if ranked_by == "ode":
+        ode = judged[0].result["ode"]
+        how = f"ODE: {ode['dequantization'].replace('_', ' ')} dequantisation, K = "
+        notes.append(f"{how}{ode['num_importance']}")
+    if baseline is not None:
+        notes.append(f"differences: of the {FIGURES[ranked_by]}, image by image")
+    if len(figures) > 1 and ranked_by != figures[0]:
+        notes.append(f"ranked by the {FIGURES[ranked_by]}, which all have")
+    return notes
+
+
+def _warnings(rows: Sequence[Replicates]) -> list[str]:
+    """Figures that are none, and runs that have none yet."""
+    notes = []
+    if any((run.code or {}).get("modified") for row in rows for run in row.runs):
+        notes.append("+ behind a revision: with changes, which the workdir keeps in code/")
+    for row in rows:
+        for run in row.runs:
+            ode = (run.evaluated.result.get("ode") if run.evaluated else None) or {}
+            if run.evaluated is None:
+                notes.append(f"not evaluated: {run.workdir}")
+            elif ode.get("code_length") is False:
+                why = ode.get("no_code_length_because")
+                notes.append(f"NO CODE LENGTH: {run.workdir}: {why}")
+    return notes
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)

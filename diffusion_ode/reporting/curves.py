@@ -1,0 +1,139 @@
+"""Curves of several trainings, and the figures that they ended with, as one picture."""
+
+import itertools
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from diffusion_ode.errors import UserError
+from diffusion_ode.reporting.tables import Quantity
+from diffusion_ode.suggestions import suggestion
+from diffusion_ode.workdir.files import replace_atomically
+
+PREFERRED = ("validation/bpd", "train/bpd")
+_WIDTH, _ROW, _HEIGHT = 4.6, 0.32, 3.2  # inches: of a panel, of a row of the second, at least
+_DPI = 200
+
+Curve = Mapping[int, float]
+"""A value by step."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A row of the report.
+
+    Attributes:
+      name: for the legend.
+      workdirs: of its runs.
+      figure: bits per dimension in the end; None where there are none.
+    """
+
+    name: str
+    workdirs: Sequence[Path]
+    figure: Quantity | None
+
+
+def logged(workdir: Path) -> Mapping[str, Curve]:
+    """What a training has logged, by metric; a line that is not whole counts for nothing."""
+    curves: dict[str, dict[int, float]] = {}
+    path = workdir / "metrics.jsonl"
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        try:
+            values = json.loads(line)
+            step = int(values.pop("step"))
+        except (ValueError, KeyError, TypeError):
+            continue
+        for name, value in values.items():
+            if value is not None:
+                curves.setdefault(name, {})[step] = value
+    return curves
+
+
+def draw(path: Path, rows: Sequence[Drawn], metric: str | None = None) -> str:
+    """Writes the picture in the form that the path's suffix names; the metric that it shows.
+
+    Thin lines are single seeds, thick ones their means.
+
+    Raises:
+      UserError: matplotlib is missing or knows no such suffix, or a run lacks the metric.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise UserError(
+            "A figure needs matplotlib, which is not installed: pip install matplotlib."
+        ) from None
+    forms = FigureCanvasAgg.get_supported_filetypes()
+    if path.suffix[1:].lower() not in forms:
+        raise UserError(f"--figure={path} names no form of picture: end it in .png or .pdf.")
+    curves = [[logged(workdir) for workdir in row.workdirs] for row in rows]
+    workdirs = [workdir for row in rows for workdir in row.workdirs]
+    metric = _metric(dict(zip(workdirs, itertools.chain(*curves), strict=True)), metric)
+    ended = [row for row in rows if row.figure is not None]
+    height = max(_HEIGHT, _ROW * (len(rows) + 2))
+    figure = Figure((_WIDTH * (2 if ended else 1), height), layout="constrained")
+    axes = figure.subplots(1, 2 if ended else 1, squeeze=False)[0]
+    for number, (row, several) in enumerate(zip(rows, curves, strict=True)):
+        colour = f"C{number % 10}"
+        each = [named[metric] for named in several]
+        if len(each) > 1:
+            for curve in each:
+                axes[0].plot(*_points(curve), color=colour, linewidth=0.6, alpha=0.5)
+        axes[0].plot(*_points(_mean(each)), color=colour, linewidth=1.6, label=row.name)
+    axes[0].set(xlabel="step", ylabel=_labelled(metric))
+    axes[0].grid(alpha=0.3)
+    axes[0].legend(fontsize="small", frameon=False)
+    if ended:
+        _draw_figures(axes[1], rows)
+    with replace_atomically(path, "wb") as file:
+        figure.savefig(file, format=path.suffix[1:].lower(), dpi=_DPI)
+    return metric
+
+
+def _draw_figures(axes, rows: Sequence[Drawn]) -> None:
+    """A point for each row with its error over images, and thicker that over seeds."""
+    for number, row in enumerate(rows):
+        if row.figure is None:
+            continue
+        shown, colour = row.figure, f"C{number % 10}"
+        axes.errorbar(
+            shown.value, number, xerr=shown.error, fmt="o", color=colour, capsize=3, linewidth=1
+        )
+        if shown.over_seeds is not None:
+            axes.errorbar(shown.value, number, xerr=shown.over_seeds, color=colour, linewidth=3.5)
+    axes.set(xlabel="bits per dimension", ylim=(len(rows) - 0.5, -0.5))
+    axes.set_yticks(range(len(rows)), [row.name for row in rows], fontsize="small")
+    axes.grid(axis="x", alpha=0.3)
+
+
+def _metric(curves: Mapping[Path, Mapping[str, Curve]], wanted: str | None) -> str:
+    if wanted is None:
+        in_all = [
+            m for m in PREFERRED if all(len(named.get(m, ())) > 1 for named in curves.values())
+        ]
+        wanted = (*in_all, PREFERRED[-1])[0]
+    for workdir, named in curves.items():
+        if wanted not in named:
+            raise UserError(
+                f"{workdir} has logged no {wanted} in metrics.jsonl; {suggestion(wanted, named)}"
+            )
+    return wanted
+
+
+def _mean(curves: Sequence[Curve]) -> Curve:
+    common = set.intersection(*map(set, curves))
+    return {step: statistics.fmean(curve[step] for curve in curves) for step in sorted(common)}
+
+
+def _points(curve: Curve) -> tuple[list[int], list[float]]:
+    return list(curve), list(curve.values())
+
+
+def _labelled(metric: str) -> str:
+    return {
+        "train/bpd": "bits per dimension, training",
+        "validation/bpd": "bits per dimension, validation",
+    }.get(metric, metric)

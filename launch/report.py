@@ -1,0 +1,112 @@
+"""From workdirs to a table: `python launch/report.py runs/digits_vp runs/digits_sp`.
+
+Runs of one config under different seeds are one row. Nothing is computed that an evaluation has
+not found; see `--help` for the flags.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from diffusion_ode.errors import UserError
+from diffusion_ode.exit_statuses import REFUSED
+from diffusion_ode.suggestions import suggestion
+from launch.screen import SCREEN_WIDTH, show
+
+EPILOG = """\
+examples:
+  python launch/report.py runs/digits_vp runs/digits_sp
+  python launch/report.py runs/sweep --baseline=runs/sweep/path=straight_path,seed=0
+  python launch/report.py runs/sweep --format=latex --figure=curves.pdf > table.tex
+  python launch/report.py runs/* --apart --evaluation='*'
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str):
+        raise UserError(f"{message[:1].upper()}{message[1:]}; --help shows the flags.")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Shows the table that the command line asks for; returns the exit status."""
+    try:
+        return show(_report(_parser().parse_args(arguments)))
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return REFUSED
+
+
+def _report(asked: argparse.Namespace) -> list[str]:
+    """The lines to show, once all is known to be well."""
+    from diffusion_ode.evaluation.report import COLUMNS, FIGURES, apart, replicates, table
+    from diffusion_ode.evaluation.reported_run import read_runs, workdirs
+    from diffusion_ode.reporting.curves import Drawn, draw
+    from diffusion_ode.reporting.tables import FORMATS
+
+    columns = None if asked.columns is None else asked.columns.split(",")
+    for name in columns or ():
+        if name not in COLUMNS:
+            raise UserError(f"There is no column {name!r}; {suggestion(name, COLUMNS, 20)}")
+    if asked.format not in FORMATS:
+        raise UserError(f"There is no format {asked.format!r}; {suggestion(asked.format, FORMATS)}")
+    if asked.curve is not None and asked.figure is None:
+        raise UserError("--curve says what --figure=FILE shows: give that, too.")
+    folders = workdirs(asked.workdirs)
+    if asked.baseline is not None:
+        folders = list(dict.fromkeys([*folders, *workdirs([asked.baseline])]))
+    rows = replicates(read_runs(folders, asked.evaluation))
+    groups = apart(rows) if asked.apart else [rows]
+    tables = [table(group, asked.baseline, columns) for group in groups]
+    text = "\n".join(FORMATS[asked.format](each) for each in tables)
+    if asked.figure is not None:
+
+        def figure(row):
+            found = [row.figure(name) for name in FIGURES] if len(groups) == 1 else []
+            return next(filter(None, found), None)
+
+        shown = [Drawn(row.name, [r.workdir for r in row.runs], figure(row)) for row in rows]
+        metric = draw(asked.figure, shown, asked.curve)
+        print(f"{asked.figure}: {metric} of {len(folders)} runs", file=sys.stderr)
+    return text.removesuffix("\n").split("\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python launch/report.py",
+        usage="%(prog)s WORKDIR [WORKDIR …] [flags]",
+        description="A table of runs: what differs, bits per dimension with their errors, costs.",
+        epilog=EPILOG,
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(
+            prog, max_help_position=22, width=SCREEN_WIDTH
+        ),
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "workdirs", nargs="+", type=Path, metavar="WORKDIR", help="of a run, or a folder of several"
+    )
+    parser.add_argument(
+        "--format", default="terminal", help="terminal (default), markdown, latex or csv"
+    )
+    parser.add_argument(
+        "--baseline", type=Path, metavar="WORKDIR", help="differences to it, paired by image"
+    )
+    parser.add_argument(
+        "--evaluation", metavar="NAME", help="of which; may have *; default: what most have"
+    )
+    parser.add_argument(
+        "--apart", action="store_true", help="a table for each set of images, no refusal"
+    )
+    parser.add_argument("--columns", metavar="A,B,…", help="run,settings,ode,… in that order")
+    parser.add_argument("--figure", type=Path, metavar="FILE", help="curves as .png or .pdf")
+    parser.add_argument(
+        "--curve", metavar="METRIC", help="of metrics.jsonl; default validation/bpd or train/bpd"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,57 @@
+"""The report's command line."""
+
+import pytest
+from PIL import Image
+
+from launch.report import main
+from tests.finished_run import config, finished_run
+
+
+@pytest.fixture
+def runs(tmp_path):
+    for seed in (0, 1):
+        document, curve = config(seed=seed), {10: 5.0, 20: 4.0 + seed}
+        finished_run(tmp_path / f"vp-{seed}", [2.0, 2.5, 3.0], document=document, curve=curve)
+    finished_run(tmp_path / "sp", [2.2, 2.6, 3.0], curve={10: 6.0, 20: 4.5}, experiment="digits_sp")
+    return tmp_path
+
+
+def test_table_names_what_differs_the_data_and_the_code(runs, capsys):
+    assert main([str(runs), "--format=markdown", f"--baseline={runs / 'sp'}"]) == 0
+    said = capsys.readouterr().out
+    assert "| vp-{0,1} | digits_vp | 0, 1 | 2.50 ± 0.29 (± 0.00) | -0.100 ± 0.058 |" in said
+    assert "| sp | digits_sp | 0 |" in said
+    assert "3 test images of digits, fingerprint f1" in said
+    assert "revision abcdef012" in said
+
+
+@pytest.mark.parametrize("suffix", ["png", "pdf"])
+def test_figure_is_of_all_runs(runs, capsys, suffix):
+    path = runs / "figures" / f"curves.{suffix}"
+    assert main([str(runs), f"--figure={path}"]) == 0
+    assert capsys.readouterr().err == f"{path}: train/bpd of 3 runs\n"
+    if suffix == "png":
+        assert Image.open(path).width > 1000
+    else:
+        assert path.read_bytes().startswith(b"%PDF")
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["nowhere"], "nowhere is not a folder"),
+        (["{runs}", "--format=word"], "There is no format 'word'"),
+        (["{runs}", "--columns=run,bpd"], "There is no column 'bpd'; choose from"),
+        (["{runs}", "--figure=curves.doc"], "end it in .png or .pdf"),
+        (["{runs}", "--curve=train/bpd"], "--figure=FILE"),
+        (["{runs}", "--figure=c.png", "--curve=train/bdp"], "did you mean train/bpd?"),
+        (["{runs}", "--baseline={runs}"], "is none of the evaluated runs"),
+        ([], "WORKDIR; --help shows the flags"),
+    ],
+)
+def test_wrong_request_meets_one_sentence(runs, capsys, flags, said):
+    assert main([flag.format(runs=runs) for flag in flags]) == 2
+    shown = capsys.readouterr()
+    assert said in shown.err
+    assert shown.err.count("\n") == 1
+    assert not shown.out

@@ -1,0 +1,65 @@
+"""One table, as people and programs read it."""
+
+import csv
+import io
+
+from diffusion_ode.reporting.tables import (
+    Column,
+    Quantity,
+    Table,
+    comma_separated,
+    latex,
+    markdown,
+    terminal,
+)
+
+TABLE = Table(
+    [
+        Column("run", "run", ["vp_{0,1}", "sp"]),
+        Column("ODE", "ode", [Quantity(1.94561, 0.0153, 0.0042), Quantity(2.0, 0.2)]),
+        Column("less sp", "difference", [Quantity(-0.0544, 0.00123, signed=True), None]),
+        Column("path", "model.path", ["VP", "Straight|"], ["VP()", "Straight(1)"]),
+        Column("steps", "steps", ["7", "7"], told_below=True),
+        Column("bound", "bound", [None, None]),
+    ],
+    ["a note"],
+)
+
+
+def test_markdown_has_two_digits_of_every_error_and_tells_below_what_all_share():
+    assert markdown(TABLE).splitlines() == [
+        "| run | ODE | less sp | path |",
+        "| --- | ---: | ---: | --- |",
+        "| vp_{0,1} | 1.946 ± 0.015 (± 0.004) | -0.0544 ± 0.0012 | VP |",
+        "| sp | 2.00 ± 0.20 |  | Straight\\| |",
+        "",
+        "a note",
+        "",
+        "all: steps 7",
+    ]
+
+
+def test_latex_escapes_names_and_sets_figures_in_formulas():
+    lines = latex(TABLE).splitlines()
+    assert lines[:2] == ["% a note", "% all: steps 7"]
+    assert lines[2] == r"\begin{tabular}{lrrl}"
+    assert lines[6].startswith(r"vp\_\{0,1\} & $1.946 \pm 0.015 (\pm 0.004)$ & $-0.0544 \pm")
+    assert lines[-1] == r"\end{tabular}"
+
+
+def test_csv_has_every_column_at_full_precision():
+    first, second = csv.DictReader(io.StringIO(comma_separated(TABLE)))
+    assert first["ode"] == "1.94561"
+    assert first["ode_se"] == "0.0153"
+    assert first["ode_se_over_seeds"] == "0.0042"
+    assert first["model.path"] == "VP()"
+    assert second["difference"] == ""
+    assert second["steps"] == "7"
+
+
+def test_terminal_breaks_no_figure_and_goes_on_below_where_there_is_no_room(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "46")
+    lines = terminal(TABLE).splitlines()
+    assert max(map(len, lines)) <= 46
+    assert sum(line.startswith("vp_{0,1}") for line in lines) == 2
+    assert sum("1.946 ± 0.015 (± 0.004)" in line for line in lines) == 1
