@@ -70,21 +70,37 @@ class LearnedSchedule(NoiseSchedule):
         """Refuses an objective that it cannot be learned by.
 
         Raises:
-          UserError: its loss is no bound, or its times do not follow the schedule.
+          UserError: its loss is no bound, its times do not follow the schedule, or what the
+            interior is learned by is not free of it.
         """
-        weighting = getattr(objective, "weighting", None)
+        name, weighting = type(self).__name__, getattr(objective, "weighting", None)
         if not getattr(weighting, "is_bound", False):
             what = type(objective if weighting is None else weighting).__name__
             raise UserError(
-                f"model.schedule = {type(self).__name__} is learned by the variational bound, which"
+                f"model.schedule = {name} is learned by the variational bound, which"
                 f" the loss under {what} is not: give train.objective.weighting="
                 "likelihood_weighting(), or a schedule that is fixed."
             )
-        if self.has_shape and not getattr(objective.times, "follows_schedule", True):
+        if self.learn_ends and not getattr(objective, "is_bound", True):
             raise UserError(
-                f"model.schedule = {type(self).__name__} learns which times are drawn, and"
-                f" train.objective.times = {type(objective.times).__name__} draws others: give"
+                f"model.schedule = {name} learns its ends by the variational bound, to which"
+                f" train.objective = {type(objective).__name__} adds another term: give"
+                " model.schedule.learn_ends=False, or train.objective=flow_matching()."
+            )
+        if not self.has_shape:
+            return
+        times = type(objective.times)
+        if not getattr(times, "follows_schedule", True):
+            raise UserError(
+                f"model.schedule = {name} learns which times are drawn, and"
+                f" train.objective.times = {times.__name__} draws others: give"
                 " train.objective.times=uniform_times(), or learned_scalar_schedule()."
+            )
+        if self.by_variance and not getattr(times, "estimates_integral", True):
+            raise UserError(
+                f"model.schedule = {name} learns its interior by the loss's variance alone, but the"
+                f" bound under train.objective.times = {times.__name__} depends on it too: give"
+                " model.schedule.by_variance=False, or train.objective.times=uniform_times()."
             )
 
     def of(self, parameters: Parameters) -> "TrainedSchedule":

@@ -1,7 +1,9 @@
 """Times that are normal in γ."""
 
 import math
+import statistics
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import jax.numpy as jnp
 from jax.scipy.special import ndtr, ndtri
@@ -9,7 +11,10 @@ from jax.scipy.special import ndtr, ndtri
 from diffusion_ode.checking import check_fields
 from diffusion_ode.diffusion.time_sampling import Times, TimeSampler
 from diffusion_ode.diffusion.uniforms import LowDiscrepancyUniforms, Uniforms
+from diffusion_ode.errors import UserError
 from diffusion_ode.ranges import Gamma, Positive
+
+_LEAST_WITHIN = 1e-3  # of the normal: of less, float32 resolves no quantiles
 
 
 @dataclass(frozen=True)
@@ -28,9 +33,21 @@ class NormalTimes(TimeSampler):
 
     mean: Gamma = 0.0
     deviation: Positive = 2.0
+    follows_schedule: ClassVar[bool] = False
     uniforms: Uniforms = field(default_factory=LowDiscrepancyUniforms)
 
     __post_init__ = check_fields
+
+    def check(self, schedule):
+        """Refuses a normal of which next to nothing lies within [γ0, γ1]."""
+        normal = statistics.NormalDist(self.mean, self.deviation)
+        within = normal.cdf(schedule.gamma_1) - normal.cdf(schedule.gamma_0)
+        if within < _LEAST_WITHIN:
+            raise UserError(
+                f"times = NormalTimes(mean={self.mean}, deviation={self.deviation}) leaves only"
+                f" {within:.1g} of the normal within the schedule's [{schedule.gamma_0},"
+                f" {schedule.gamma_1}]: give a mean between these, and a deviation of their size."
+            )
 
     def sample(self, state, path, schedule, u):
         del state, path

@@ -24,7 +24,8 @@ class Times(NamedTuple):
 class TimeSampler(Protocol):
     """Turns uniform numbers into γ of known density, so that ∫ f dγ is estimated by f/p.
 
-    One that draws other times than the schedule's γ(t) says so by `follows_schedule = False`.
+    One that draws other times than the schedule's γ(t) says so by `follows_schedule = False`, and
+    one whose estimate has another mean than the integral by `estimates_integral = False`.
     A sampler may learn: its state is part of the train state, and `update` is told the γ of a batch
     and the integrand f there, in nats per unit of γ. One that does not learn leaves both out.
     """
@@ -43,6 +44,15 @@ class TimeSampler(Protocol):
         """The state after a batch."""
         del schedule, gamma, integrand
         return state
+
+
+@runtime_checkable
+class ChecksSchedule(Protocol):
+    """A sampler that does not go with every schedule."""
+
+    def check(self, schedule: NoiseSchedule) -> None:
+        """Refuses, by a UserError, one between whose ends it draws nothing."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -100,6 +110,7 @@ class DiscreteTimes(TimeSampler):
     """
 
     steps: Count = 1000
+    estimates_integral: ClassVar[bool] = False
     uniforms: Uniforms = field(default_factory=LowDiscrepancyUniforms)
 
     __post_init__ = check_fields

@@ -51,6 +51,11 @@ class HighOrderDirectional:
 
     def __post_init__(self):
         check_fields(self)
+        if not (self.trace or self.frobenius or self.third_order):
+            raise UserError(
+                "trace = frobenius = third_order = 0 leave nothing of the higher orders: give one"
+                " of them a weight above 0, or train.objective=flow_matching()."
+            )
         if self.third_order and not self.frobenius:
             raise UserError(
                 f"third_order = {self.third_order} with frobenius = 0: the trace by a single probe"

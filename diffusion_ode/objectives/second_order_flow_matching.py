@@ -44,6 +44,11 @@ class SecondOrderFlowMatching:
 
     __post_init__ = check_fields
 
+    @property
+    def is_bound(self) -> bool:
+        """Whether the loss is that of the first order alone, under the likelihood's weighting."""
+        return self.weight == 0.0 and self.weighting.is_bound
+
     def directions(self, model):
         shape = (1, *model.pixels.shape)
         probes = jax.eval_shape(

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from diffusion_ode.diffusion.learned_schedule import LearnedSchedule
 from diffusion_ode.diffusion.model import Model
+from diffusion_ode.diffusion.time_sampling import ChecksSchedule
 from diffusion_ode.errors import UserError
 from diffusion_ode.tasks import registry
 from diffusion_ode.tasks.compare import Compare
@@ -60,6 +61,14 @@ class Experiment:
         objective = getattr(self.train, "objective", None)
         if isinstance(self.model.schedule, LearnedSchedule):
             self.model.schedule.check(objective)
+        bounds = (
+            getattr(self.train, "validation_bound", None),
+            getattr(self.evaluate, "bound", None),
+        )
+        for draws in (objective, *bounds):
+            times = getattr(draws, "times", None)
+            if isinstance(times, ChecksSchedule):
+                times.check(self.model.schedule)
         for name in self.after_training:
             if registry.find(name).name == "train":
                 raise UserError("after_training names 'train', which has just ended: leave it out.")

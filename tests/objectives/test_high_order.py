@@ -161,6 +161,7 @@ def test_squares_are_weighted_and_lower_orders_carry_no_gradient_into_higher_one
         (lambda: HighOrderDirectional(trace=-1.0), r"trace = -1\.0 is not a float in \[0, "),
         (lambda: HighOrderDirectional(frobenius=float("inf")), "frobenius = inf"),
         (lambda: HighOrderDirectional(frobenius=0.0, third_order=1.0), "by a single probe"),
+        (lambda: HighOrderDirectional(trace=0.0, frobenius=0.0), "leave nothing of the higher"),
     ],
 )
 def test_orders_that_make_no_sense_are_refused_with_a_remedy(make, words):

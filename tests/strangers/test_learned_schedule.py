@@ -40,12 +40,46 @@ def test_a_learned_schedule_goes_all_the_way_and_resumes_bit_for_bit(tmp_path):
     [
         ("train.objective.weighting=sigmoid_weighting()", "SigmoidWeighting is not: give"),
         ("train.objective.times=importance_sampled_times()", "ImportanceSampledTimes draws others"),
+        ("train.objective.times=normal_times()", "NormalTimes draws others"),
+        ("train.objective.times=discrete_times(100)", "give model.schedule.by_variance=False"),
+        (
+            "train.objective=second_order_flow_matching(times=uniform_times())",
+            "SecondOrderFlowMatching adds another term: give model.schedule.learn_ends=False",
+        ),
     ],
 )
 def test_what_it_cannot_be_learned_by_is_refused_in_one_sentence(
     tmp_path, capsys, setting, sentence
 ):
-    assert main([f"--workdir={tmp_path}", *LEARNED, f"--set={setting}"]) == 2
+    assert main([f"--workdir={tmp_path}", *LEARNED, "--describe", f"--set={setting}"]) == 2
     said = " ".join(capsys.readouterr().err.split())
     assert sentence in said and "Traceback" not in said
     assert not (tmp_path / "checkpoints").exists()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("model.schedule.by_variance=False", "train.objective.times=discrete_times(100)"),
+        ("model.schedule=learned_scalar_schedule()", "train.objective.times=discrete_times(100)"),
+        ("model.schedule=learned_scalar_schedule()", "train.objective.times=adaptive_times()"),
+        (
+            "model.schedule.learn_ends=False",
+            "train.objective=second_order_flow_matching(times=uniform_times())",
+        ),
+    ],
+)
+def test_what_it_can_be_learned_by_is_built(capsys, settings):
+    assert main([*LEARNED, "--describe", *(f"--set={setting}" for setting in settings)]) == 0
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize("where", ["train.objective", "train.validation_bound", "evaluate.bound"])
+@pytest.mark.parametrize("times", ["mean=40.0", "mean=-60.0, deviation=1.5", "deviation=1e6"])
+def test_normal_times_of_which_nothing_lies_between_the_ends_are_refused(capsys, where, times):
+    """They would be NaN, or all at an end."""
+    assert (
+        main(["--exp=digits_vp", "--describe", f"--set={where}.times=normal_times({times})"]) == 2
+    )
+    said = " ".join(capsys.readouterr().err.split())
+    assert "of the normal within the schedule's [-7.876, 5.0]: give a mean between these" in said
