@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental.multihost_utils import broadcast_one_to_all
 
-from diffusion_ode.backend import loops_are_fast
+from diffusion_ode.backend import loops_are_fast, options_for_a_single_call
 from diffusion_ode.diffusion.gaussian_base import BASE
 from diffusion_ode.diffusion.model import Model
 from diffusion_ode.distributed import processes
@@ -153,7 +153,7 @@ class TrainProgram:
             key = stream_key(self.seed, "parameters")
             return initial_state(self.model, self.objective, self.optimizer, key)
 
-        return jax.jit(initial)
+        return jax.jit(initial, compiler_options=options_for_a_single_call())
 
 
 def _in_place_of(array: jax.Array, values: np.ndarray) -> jax.Array:
