@@ -1,6 +1,7 @@
 """The command line: few flags, everything else is a config field."""
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 from diffusion_ode.distributed.joining import WAIT_FOR_PEERS, Peers
 from diffusion_ode.errors import UserError
 from diffusion_ode.exit_statuses import ABORTED, DONE, FAILED, INTERRUPTED, REFUSED
-from diffusion_ode.suggestions import nearest, suggestion
+from diffusion_ode.suggestions import nearest
 from diffusion_ode.tasks import registry as tasks
 from launch.screen import SCREEN_WIDTH
 
@@ -61,7 +62,7 @@ def read(arguments: Sequence[str]) -> Request:
     parser = _parser()
     given, unknown = parser.parse_known_args(arguments)
     if unknown:
-        raise UserError(_unknown(unknown[0], parser))
+        raise UserError(_unknown(unknown[0], given.set, parser))
     if given.exp is None and given.list is None:
         raise UserError("No experiment is given: add --exp=NAME; --list shows the names.")
     for flag in ("device", "target"):
@@ -219,9 +220,9 @@ def _check_number(count: int, index: int | None) -> None:
         )
 
 
-def _unknown(argument: str, parser: argparse.ArgumentParser) -> str:
+def _unknown(argument: str, settings: Sequence[str], parser: argparse.ArgumentParser) -> str:
     known = [option for action in parser._actions for option in action.option_strings]
-    name = argument.partition("=")[0]
+    name, equals, _ = argument.partition("=")
     if name.startswith("-"):
         dashed = "--" + name.lstrip("-").replace("-", "_")
         near = nearest(dashed, [option for option in known if option.startswith("--")])
@@ -229,7 +230,14 @@ def _unknown(argument: str, parser: argparse.ArgumentParser) -> str:
         if not near and "." in dashed:
             meant = f"config fields are set by --set {argument.lstrip('-')}"
         return f"There is no flag {name}; {meant}"
-    return (
-        f"Unexpected argument {argument!r}: flags look like --exp={argument}; "
-        f"{suggestion('--' + name, known) if '--' + name in known else '--help shows them'}"
-    )
+    if not name or any(setting.endswith("=") for setting in settings):
+        return f"Unexpected argument {argument!r}: write --set PATH=VALUE without spaces around =."
+    if f"--{name}" in known:
+        meant = f"did you mean --{argument}?"
+    elif equals:
+        meant = f"each setting has a --set of its own: --set {shlex.quote(argument)}."
+    elif argument in (entry.name for entry in tasks.TASKS):
+        meant = f"a task is chosen by --task={argument}."
+    else:
+        meant = f"an experiment is named by --exp={argument}; --help shows the flags."
+    return f"Unexpected argument {argument!r}: {meant}"

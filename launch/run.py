@@ -66,7 +66,11 @@ def launch_experiment(name: str, request: flags.Request, arguments: Sequence[str
     from experiments.config.overrides import override
 
     entry = registry.find(name)
-    config = override(registry.configuration_of(entry), request.overrides)
+    config = override(
+        registry.configuration_of(entry),
+        request.overrides,
+        lambda remark: print(remark, file=sys.stderr),
+    )
     if request.describe:
         from launch.describing import description
 

@@ -1,5 +1,6 @@
 """What a field takes, with the pieces of the program that one may give it."""
 
+from collections.abc import Callable
 from typing import Any
 
 import fiddle as fdl
@@ -39,14 +40,14 @@ def _needs_arrays(piece: type) -> bool:
 def _named(kind: type) -> str:
     pieces = pieces_for(kind)
     if pieces == [kind]:
-        return _call(kind)
-    examples = either(map(_call, pieces[:_SHOWN_PIECES])) if pieces else ""
+        return call_of(kind)
+    examples = either(map(call_of, pieces[:_SHOWN_PIECES])) if pieces else ""
     return with_article(kind.__name__.rpartition(".")[2]) + (
         f", e.g. {examples}" if examples else ""
     )
 
 
-def _call(piece: type) -> str:
-    """As one begins to type it: with the fields that have no default."""
+def call_of(piece: Callable, name: str | None = None) -> str:
+    """As one begins to type it, perhaps by another name: with the fields that have no default."""
     needed = [n for n, p in construction.fields_of(piece).items() if p.default is p.empty]
-    return f"{piece.__name__}({', '.join(f'{name}=…' for name in needed)})"
+    return f"{name or piece.__name__}({', '.join(f'{field}=…' for field in needed)})"

@@ -8,7 +8,7 @@ catalogue. What is not Python at all is text, so that paths of files need no quo
 import ast
 import inspect
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import fiddle as fdl
@@ -18,22 +18,26 @@ from diffusion_ode.configs import construction
 from diffusion_ode.configs.documents import render
 from diffusion_ode.conformance import annotations_of
 from diffusion_ode.errors import UserError
-from diffusion_ode.suggestions import either, nearest, suggestion
+from diffusion_ode.suggestions import either, nearest, spelt_out, suggestion
 from experiments.config import catalogue
-from experiments.config.annotations import takes
+from experiments.config.annotations import call_of, takes
 from experiments.config.conversion import arguments_of, config_of, explicit, to_document
 
 # `module:Class(…)`, as --exp and --task name what is outside.
 _OUTSIDE = re.compile(r"^([A-Za-z_][\w.]*):(?=[A-Za-z_]\w*\()")
+_NEAREST = 12  # names that are tried, until some fit the field
 _NUMBERS = {"inf": float("inf"), "nan": float("nan")}  # literals that Python spells as names
 
 
-def override(config: fdl.Config, settings: Iterable[str]) -> fdl.Config:
+def override(
+    config: fdl.Config, settings: Iterable[str], say: Callable[[str], None] = lambda _: None
+) -> fdl.Config:
     """A copy of the config with the settings applied in order.
 
     Args:
       config: made explicit, see `experiments.config.conversion`.
       settings: `PATH=VALUE` each.
+      say: takes a sentence about a setting that may not be what was meant.
 
     Raises:
       UserError: a setting has no `=`, its path leads nowhere, or its value does not fit.
@@ -43,7 +47,7 @@ def override(config: fdl.Config, settings: Iterable[str]) -> fdl.Config:
         path, equals, text = setting.partition("=")
         if not equals or not path:
             raise UserError(f"--set {setting!r} is not PATH=VALUE, e.g. train.num_steps=500.")
-        _set(config, path.strip(), text.strip())
+        _set(config, path.strip(), text.strip(), say)
     return config
 
 
@@ -57,25 +61,43 @@ def field_paths(config: Any, prefix: str = "") -> list[str]:
     return paths
 
 
-def _set(config: fdl.Config, path: str, text: str) -> None:
+def _set(config: fdl.Config, path: str, text: str, say: Callable[[str], None]) -> None:
     *owners, name = path.split(".")
     owner: Any = config
     for depth, step in enumerate(owners):
         inner = arguments_of(owner) if isinstance(owner, fdl.Config) else {}
         if step not in inner:
-            raise UserError(_no_such_field(config, path, ".".join(owners[:depth]), owner))
+            raise UserError(_no_such_field(config, path, text, ".".join(owners[:depth]), owner))
         owner = inner[step]
     constructor = fdl.get_callable(owner) if isinstance(owner, fdl.Config) else None
     if constructor is None or name not in construction.fields_of(constructor):
-        raise UserError(_no_such_field(config, path, ".".join(owners), owner))
-    setattr(owner, name, _value(path, text, annotations_of(constructor).get(name, Any)))
+        raise UserError(_no_such_field(config, path, text, ".".join(owners), owner))
+    before = arguments_of(owner).get(name)
+    value = _value(path, text, annotations_of(constructor).get(name, Any))
+    setattr(owner, name, value)
+    inside = _number_inside(before, text)
+    if inside and isinstance(value, int | float):
+        was = fdl.get_callable(before).__name__
+        say(f"{path} = {value} is in place of {was}; to keep that: --set {path}.{inside}={text}")
 
 
-def _no_such_field(config: fdl.Config, path: str, owner_path: str, owner: Any) -> str:
+def _number_inside(piece: Any, text: str) -> str | None:
+    """The first field of a piece that a number fits: what may have been meant by the piece."""
+    if isinstance(piece, fdl.Config):
+        for name, annotation in annotations_of(fdl.get_callable(piece)).items():
+            try:
+                if isinstance(fit(_parse(text, Any), annotation), int | float):
+                    return name
+            except (_NotAValue, Misfit, UserError):
+                continue
+    return None
+
+
+def _no_such_field(config: fdl.Config, path: str, text: str, owner_path: str, owner: Any) -> str:
     if not isinstance(owner, fdl.Config):
         return f"There is no field {path!r}: {owner_path} is {render(to_document(owner))}."
-    paths, last = field_paths(config), path.rpartition(".")[2]
-    same_name = [known for known in paths if known.rpartition(".")[2] == last]
+    paths, last = field_paths(config), spelt_out(path).rpartition(".")[2]
+    same_name = [_meant(config, known, text) for known in paths if known.split(".")[-1] == last]
     near = list(dict.fromkeys([*same_name, *nearest(path, paths)]))[:3]
     if near:
         return f"There is no field {path!r}; did you mean {either(near)}?"
@@ -83,12 +105,26 @@ def _no_such_field(config: fdl.Config, path: str, owner_path: str, owner: Any) -
     return f"There is no field {path!r}; {inside} has {', '.join(arguments_of(owner))}."
 
 
+def _meant(config: fdl.Config, path: str, text: str) -> str:
+    """A field, or that inside it which alone takes such a value."""
+    piece: Any = config
+    for step in path.split("."):
+        piece = getattr(piece, step)
+    inside = _number_inside(piece, text)
+    return f"{path}.{inside}" if inside else path
+
+
 def _value(path: str, text: str, annotation: Any) -> Any:
     try:
-        return fit(explicit(_parse(text)), annotation)
+        return fit(explicit(_parse(text, annotation)), annotation)
     except catalogue.UnknownPiece as unknown:
-        if annotation is Any or nearest(unknown.name, catalogue.piece_names()):
+        if annotation is Any:
             raise
+        names = nearest(unknown.name, catalogue.piece_names(), _NEAREST)
+        if near := [name for name in names if _is_taken(name, annotation)][:3]:
+            raise UserError(
+                f"There is no piece {unknown.name!r}; did you mean {either(near)}?"
+            ) from unknown
         raise UserError(
             f"{path} cannot be {text!r:.200}: there is no piece {unknown.name!r}; it takes"
             f" {takes(annotation)}."
@@ -101,13 +137,24 @@ def _value(path: str, text: str, annotation: Any) -> Any:
     raise UserError(f"{path} cannot be {text!r:.200}{reason}; it takes {takes(annotation)}.")
 
 
+def _is_taken(name: str, annotation: Any) -> bool:
+    """Whether a field takes the piece of this name."""
+    try:
+        fit(fdl.Config(catalogue.find_constructor(name)), annotation)
+    except (UserError, ImportError, Misfit):
+        return False
+    return True
+
+
 class _NotAValue(Exception):
     """The text is neither a literal nor a call of a piece."""
 
 
-def _parse(text: str) -> Any:
+def _parse(text: str, annotation: Any) -> Any:
     try:
         tree = ast.parse(_OUTSIDE.sub(r"\1.", text), mode="eval")
+        if isinstance(tree.body, ast.Call):
+            return _piece(tree.body, annotation)
         return _literal_or_piece(tree.body)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         if isinstance(error, UserError):
@@ -118,7 +165,7 @@ def _parse(text: str) -> Any:
 def _literal_or_piece(node: ast.expr) -> Any:
     match node:
         case ast.Call():
-            return _piece(node)
+            return _piece(node, Any)
         case ast.Tuple():
             return tuple(map(_literal_or_piece, node.elts))
         case ast.List():
@@ -133,7 +180,7 @@ def _literal_or_piece(node: ast.expr) -> Any:
         case ast.Name() | ast.Attribute():
             found = catalogue.find_name(ast.unparse(node))
             if found is None:
-                raise _NotAValue
+                raise _NotAValue(_as_call(ast.unparse(node)))
             return found
     try:
         value = ast.literal_eval(node)
@@ -144,11 +191,20 @@ def _literal_or_piece(node: ast.expr) -> Any:
     return value
 
 
-def _piece(call: ast.Call) -> fdl.Config:
+def _as_call(name: str) -> str:
+    """How the piece of this name is given, if there is one."""
+    try:
+        return f"a piece is called: {call_of(catalogue.find_constructor(name), name)}"
+    except (UserError, ImportError):
+        return ""
+
+
+def _piece(call: ast.Call, annotation: Any) -> fdl.Config:
     if not isinstance(call.func, ast.Name | ast.Attribute):
         raise _NotAValue("a call has the name of a piece before its brackets")
     name = ast.unparse(call.func)
     constructor = catalogue.find_constructor(name)
+    fit(fdl.Config(constructor), annotation)  # before its fields: another may have been meant
     fields = construction.fields_of(constructor)
     star = next((field for field in fields if field[0] == "*"), None)
     if any(isinstance(a, ast.Starred) for a in call.args) or any(

@@ -18,6 +18,9 @@ from diffusion_ode.networks.unet import UNet
 from diffusion_ode.objectives.flow_matching import FlowMatching
 from diffusion_ode.objectives.objective import Objective
 from diffusion_ode.objectives.second_order_flow_matching import SecondOrderFlowMatching
+from diffusion_ode.solvers.adams import Adams
+from diffusion_ode.solvers.solver import Solver
+from diffusion_ode.training.optimizer import AdamW, Optimizer
 from experiments.config.building import build, sentence
 from experiments.config.conversion import explicit, to_document
 from experiments.config.overrides import override
@@ -124,6 +127,47 @@ def test_wrong_setting_is_one_sentence_with_the_remedy(setting, message):
     assert "\n" not in str(refusal.value)
 
 
+def training():
+    return override(
+        fdl.Config(_Training, optimizer=fdl.Config(AdamW), solver=fdl.Config(Adams)),
+        ["optimizer.learning_rate=warmed_up_then_cosine(peak=0.004, warmup_steps=150)"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("learning_rate=1e-3", "did you mean optimizer.learning_rate.peak"),
+        ("lr=1e-3", "did you mean optimizer.learning_rate.peak"),
+        ("optimizer.lr=1e-3", "did you mean optimizer.learning_rate.peak"),
+        ("learning_rate=warmed_up()", "did you mean optimizer.learning_rate"),
+        ("optimizer=adam(lr=1e-3)", "adam has no field 'lr'; did you mean learning_rate"),
+        ("optimizer=adam", r"a piece is called: adam\(learning_rate=…\)"),
+        ("optimizer=adamz(1e-3)", "did you mean adam, radam or adamw"),
+        ("solver=adamz()", "did you mean adams"),
+        ("solver=adam()", r"it takes a Solver, e.g. Adams\(\)"),
+        ("optimizer=adams()", r"it takes an Optimizer, e.g. AdamW\(\)"),
+        ("optimizer.learning_rate=cosine(1e-3)", "did you mean cosine_decay_schedule"),
+    ],
+)
+def test_what_is_suggested_is_what_the_field_takes(setting, message):
+    with pytest.raises(UserError, match=message):
+        override(training(), [setting])
+
+
+def test_a_number_in_place_of_a_schedule_is_said_with_the_field_that_keeps_it():
+    said = []
+    config = override(training(), ["optimizer.learning_rate=1e-3"], said.append)
+    assert config.optimizer.learning_rate == 1e-3
+    assert said == [
+        "optimizer.learning_rate = 0.001 is in place of WarmedUpThenCosine; to keep that:"
+        " --set optimizer.learning_rate.peak=1e-3"
+    ]
+    config = override(training(), ["optimizer.learning_rate.peak=1e-3"], said.append)
+    assert config.optimizer.learning_rate.peak == 1e-3
+    assert len(said) == 1
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -158,6 +202,12 @@ def test_piece_that_refuses_its_values_says_so_when_built():
 @dataclass(frozen=True)
 class _Holder:
     objective: Objective
+
+
+@dataclass(frozen=True)
+class _Training:
+    optimizer: Optimizer
+    solver: Solver
 
 
 OUTSIDE = """
