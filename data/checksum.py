@@ -5,7 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from data.errors import reading
 from data.formats.archive import read_gzip
+from diffusion_ode.foreign import open_regular
 
 # Bytes hashed at a time: large enough to keep the hash busy, small enough for any memory.
 BLOCK_BYTES = 1 << 22
@@ -14,7 +16,7 @@ BLOCK_BYTES = 1 << 22
 def file_checksum(path: Path, algorithm: str = "sha256") -> str:
     """The checksum of a file's bytes, e.g. `md5:c32a1d4a…`."""
     digest = hashlib.new(algorithm)
-    with path.open("rb") as file:
+    with reading(path, "a file"), open_regular(path) as file:
         while block := file.read(BLOCK_BYTES):
             digest.update(block)
     return f"{algorithm}:{digest.hexdigest()}"

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 
-from diffusion_ode.errors import UserError
+from diffusion_ode.errors import UserError, in_words
 
 
 class MissingData(UserError):
@@ -29,6 +29,26 @@ def damaged(file: object, found: str, expected: str, remedy: str | None = None) 
     if remedy is None:
         error.finding = finding
     return error
+
+
+@contextlib.contextmanager
+def reading(file: object, expected: str, what: str = "cannot be read") -> Iterator[None]:
+    """The boundary of a reader of foreign bytes, on which anything at all may be raised.
+
+    Args:
+        file: what is read, for the message.
+        expected: of it.
+        what: the finding, to which the exception's own words are added.
+
+    Raises:
+        DamagedData: whatever was raised inside, which is its cause.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise damaged(file, f"{what} ({in_words(error)})", expected) from error
 
 
 @contextlib.contextmanager

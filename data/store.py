@@ -9,12 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from data.checksum import content_checksum
-from data.errors import damaged
+from data.errors import damaged, reading, remedied
+from data.formats.numpy_file import open_npy
 from data.location import resolve_data_dir
 from data.recipe import Recipe
 from data.source import ImageData, Manifest, Source, SplitFacts
+from diffusion_ode.foreign import read_regular
 
 MANIFEST_FILE = "manifest.json"
+MAX_MANIFEST_BYTES = 1 << 24  # a source of a thousand files takes a hundredth of it
 
 # Content is verified at every opening up to this size (about a second); beyond it,
 # `python -m data.prepare NAME` verifies it.
@@ -55,10 +58,8 @@ def open_prepared(
     if name is not None:  # A user's own, of which that command knows nothing.
         remedy = f"remove {folder}: it is prepared again when it is next used"
     file = folder / MANIFEST_FILE
-    try:
-        manifest = Manifest.from_json(json.loads(file.read_text()))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise damaged(file, f"cannot be read ({error})", "a manifest", remedy) from error
+    with remedied(remedy), reading(file, "a manifest"):
+        manifest = Manifest.from_json(json.loads(read_regular(file, MAX_MANIFEST_BYTES)))
     found = (manifest.name, manifest.shape, manifest.levels)
     expected = (source.name, source.shape, source.levels)
     if found != expected:
@@ -75,11 +76,8 @@ def open_prepared(
 
 def _open_split(path: Path, facts: SplitFacts, manifest: Manifest, remedy: str) -> np.ndarray:
     expected = (facts.count, *manifest.shape)
-    try:
-        images = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        message = f"cannot be read ({error})"
-        raise damaged(path, message, f"an array of shape {expected}", remedy) from error
+    with remedied(remedy):
+        images = open_npy(path)
     if images.shape != expected or images.dtype != np.uint8:
         found = f"holds {images.dtype} of shape {images.shape}"
         raise damaged(path, found, f"uint8 of shape {expected}", remedy)

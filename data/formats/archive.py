@@ -3,25 +3,36 @@
 Nothing is ever extracted to a path of the archive's choosing. An archive that has a member with
 an absolute path or a `..`, a link, a device or a pipe, or that unpacks to more than a bound, is
 none of the publishers' and is refused as a whole.
+
+Every reader takes time in proportion to what it unpacks, and memory for one member at a time: the
+sizes in an archive's headers are claims of its author's, and what is really unpacked is counted.
 """
 
+import contextlib
 import dataclasses
 import gzip
 import io
-import lzma
 import stat
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any, BinaryIO
 
-from data.errors import DamagedData, damaged
+from data.errors import damaged, reading
+from diffusion_ode.foreign import open_regular
 
-_TAR_ERRORS = (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError, ValueError)
-_ZIP_ERRORS = (zipfile.BadZipFile, EOFError, OSError, zlib.error, RuntimeError, ValueError)
-_ZIP_ENCRYPTED = 1  # Bit 0 of a member's general purpose flags.
+_TAR, _ZIP, _GZIP = "a whole tar archive", "a whole zip archive", "a whole gzip file"
+_UNREADABLE = "cannot be unpacked"
 _GZIP_MAGIC = b"\x1f\x8b"
+# A tar's header that goes on after its block: names of thousands of letters are in none.
+_MAX_TAR_HEADER = 1 << 16
+_MAX_TAR_FACTS = 100
+_ZIP_ENCRYPTED = 1  # Bit 0 of a member's general purpose flags.
+_ZIP_PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # zipfile bounds no other's output
+# Of the list of a zip's members, which is read whole: room for tens of thousands.
+_MAX_ZIP_LIST = 1 << 22
+_PIECE = 1 << 20  # bytes that are asked for at once: memory is taken before they come
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,16 +49,17 @@ class Member:
 
 
 class _Bounded(io.RawIOBase):
-    """A file of which no more than a number of unpacked bytes can be read.
+    """A file of which no more than a number of bytes can be read."""
 
-    The sizes in an archive's headers are claims of its author's: what is really unpacked is
-    counted here, before it is.
-    """
-
-    def __init__(self, file: gzip.GzipFile, limit: int):
+    def __init__(self, file: BinaryIO, limit: int):
         super().__init__()
         self._file = file
         self._limit = limit
+
+    def check(self, size: int) -> None:
+        """Refuses to read so much."""
+        if size > self._limit - self._file.tell():
+            raise _TooLarge
 
     def readable(self) -> bool:
         return True
@@ -64,66 +76,102 @@ class _Bounded(io.RawIOBase):
         return self._file.seek(offset, whence)
 
     def read(self, size: int = -1) -> bytes:
-        left = self._limit - self._file.tell()
-        if size < 0 or size > left:
-            # One byte more than allowed tells an archive that is too large from one that ends.
-            content = self._file.read(max(0, left) + 1)
-            if len(content) > left:
-                raise _TooLarge
-            return content
-        return self._file.read(size)
+        # One byte more than allowed tells a file that is too large from one that ends.
+        left = max(0, self._limit - self._file.tell())
+        content = read_up_to(self._file, left + 1 if size < 0 else min(size, left + 1))
+        if len(content) > left:
+            raise _TooLarge
+        return content
 
 
 class _TooLarge(Exception):
     """More is unpacked than the bound allows."""
 
 
-def tar_members(path: Path, *, max_bytes: int) -> Iterator[Member]:
+def read_up_to(file: Any, size: int) -> bytes:
+    """So many bytes, or all there are, in pieces: no memory for what is only claimed."""
+    pieces = []
+    while size > 0 and (piece := file.read(min(size, _PIECE))):
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)
+
+
+class _Entry(tarfile.TarInfo):
+    """A header of a tar; before tarfile reads what belongs to it, a subclass may look at it."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> Any:
+        if self.type == tarfile.GNUTYPE_SPARSE:
+            raise tarfile.HeaderError(f"{self.name!r} is sparse")
+        most = None if self.type in tarfile.REGULAR_TYPES else _MAX_TAR_HEADER
+        if self.size < 0 or (most and self.size > most):
+            archive.fileobj.check(self.size)  # type: ignore[union-attr]
+            raise tarfile.HeaderError(f"a header of {self.size} bytes")
+        if len(archive.pax_headers) > _MAX_TAR_FACTS:  # which are copied for each member
+            raise tarfile.HeaderError("too many facts about all members")
+        return super()._proc_member(archive)  # type: ignore[misc]
+
+    def _proc_gnusparse_10(self, *_: object) -> None:
+        raise tarfile.HeaderError(f"{self.name!r} is sparse")
+
+
+@contextlib.contextmanager
+def _opened(path: Path, max_bytes: int, expected: str) -> Iterator[_Bounded]:
+    """A file that may be gzipped, as what it holds, up to a bound."""
+    too_large = damaged(path, f"unpacks to more than {max_bytes} bytes", "the published size")
+    with reading(path, expected, _UNREADABLE), open_regular(path) as raw:
+        compressed = raw.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
+        raw.seek(0)
+        file: Any = gzip.GzipFile(fileobj=raw) if compressed else raw
+        try:
+            yield _Bounded(file, max_bytes)
+        except _TooLarge as error:
+            raise too_large from error
+
+
+def tar_members(path: Path, *, max_bytes: int, max_member: int | None = None) -> Iterator[Member]:
     """The files of a .tar or .tar.gz in its order; each is to be read before the next is asked for.
 
-    Raises DamagedData where the archive is damaged, hostile or unpacks to over `max_bytes`.
+    Args:
+        path: of the archive.
+        max_bytes: that it may hold unpacked.
+        max_member: that one file in it may have; None: as many.
+
+    Raises DamagedData where the archive is damaged, hostile or larger.
     """
-    too_large = damaged(path, f"unpacks to more than {max_bytes} bytes", "the published size")
-    try:
-        with path.open("rb") as raw:
-            compressed = raw.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
-            raw.seek(0)
-            file = _Bounded(gzip.GzipFile(fileobj=raw), max_bytes) if compressed else raw
-            total = 0
-            with tarfile.open(fileobj=file, mode="r:") as archive:  # type: ignore[arg-type]
-                for entry in archive:
-                    # Kept, a million entries would take a gigabyte.
-                    archive.members = []  # type: ignore[attr-defined]
-                    _check_name(path, entry.name)
-                    if entry.isdir():
-                        continue
-                    if not entry.isreg() or entry.issparse():
-                        raise damaged(path, f"has {entry.name!r}, no regular file", "files only")
-                    total += tarfile.BLOCKSIZE + entry.size
-                    if total > max_bytes:
-                        raise too_large
-                    yield Member(
-                        entry.name, entry.size, lambda e=entry: _read_tar(path, archive, e)
-                    )
-                # tarfile takes an archive cut off between two members for a whole one.
-                file.seek(archive.offset)  # type: ignore[attr-defined]
-                if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-                    raise damaged(path, "ends without a mark of its end", "a whole tar archive")
-    except _TooLarge as error:
-        raise too_large from error
-    except DamagedData:
-        raise
-    except _TAR_ERRORS as error:
-        raise damaged(path, f"cannot be unpacked ({error})", "a whole tar archive") from error
+    total = end = 0
+    with (
+        _opened(path, max_bytes, _TAR) as file,
+        tarfile.open(fileobj=file, mode="r:", tarinfo=_Entry) as archive,  # type: ignore[arg-type]
+    ):
+        for entry in archive:
+            # Kept, a million entries would take a gigabyte.
+            archive.members = []  # type: ignore[attr-defined]
+            if entry.size < 0 or archive.offset <= end:  # type: ignore[attr-defined]
+                raise damaged(path, "has a member that ends before it begins", _TAR)
+            end = archive.offset  # type: ignore[attr-defined]
+            _check_name(path, entry.name)
+            if entry.isdir():
+                continue
+            if not entry.isreg() or entry.issparse():
+                raise damaged(path, f"has {entry.name!r}, no regular file", "files only")
+            total += tarfile.BLOCKSIZE + entry.size
+            if total > max_bytes:
+                raise _TooLarge
+            if max_member is not None and entry.size > max_member:
+                found = f"has {entry.name!r} of {entry.size} bytes"
+                raise damaged(path, found, f"at most {max_member}")
+            yield Member(entry.name, entry.size, lambda e=entry: _read_tar(path, archive, e))
+        # tarfile takes an archive cut off between two members for a whole one.
+        file.seek(archive.offset)  # type: ignore[attr-defined]
+        if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise damaged(path, "ends without a mark of its end", _TAR)
 
 
 def _read_tar(path: Path, archive: tarfile.TarFile, entry: tarfile.TarInfo) -> bytes:
-    try:
+    with reading(path, _TAR, f"cannot be unpacked at {entry.name!r}"):
         file = archive.extractfile(entry)
         content = b"" if file is None else file.read()
-    except _TAR_ERRORS as error:
-        found = f"cannot be unpacked at {entry.name!r} ({error})"
-        raise damaged(path, found, "a whole tar archive") from error
     if len(content) != entry.size:
         found = f"ends within {entry.name!r}, after {len(content)} of its bytes"
         raise damaged(path, found, f"{entry.size} bytes")
@@ -135,37 +183,60 @@ def zip_members(path: Path, *, max_bytes: int) -> Iterator[Member]:
 
     Raises DamagedData where the archive is damaged, hostile or unpacks to over `max_bytes`.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-    except _ZIP_ERRORS as error:
-        raise damaged(path, f"cannot be unpacked ({error})", "a whole zip archive") from error
+    with reading(path, _ZIP, _UNREADABLE):
+        file = open_regular(path)
+    archive = open_zip(file, str(path), max_bytes=max_bytes)  # closed with the last member
+    for entry in archive.infolist():
+        if not entry.is_dir():
+            read = lambda e=entry: _read_zip(archive, str(path), e)  # noqa: E731
+            yield Member(entry.filename, entry.file_size, read)
+
+
+def open_zip(
+    file: BinaryIO, label: str, *, max_bytes: int, expected: str = _ZIP
+) -> zipfile.ZipFile:
+    """A zip archive whose list of members has been checked; see `zip_members`."""
+    with reading(label, expected, _UNREADABLE):
+        # zipfile has no limit of its own.
+        end: Any = zipfile._EndRecData(file)  # type: ignore[attr-defined]
+        if end and end[zipfile._ECD_SIZE] > _MAX_ZIP_LIST:  # type: ignore[attr-defined]
+            raise damaged(label, "has a list of members that is too long", "a few files")
+        archive = zipfile.ZipFile(file)
+        entries = archive.infolist()
     if sum(entry.file_size for entry in entries) > max_bytes:
-        raise damaged(path, f"unpacks to more than {max_bytes} bytes", "the published size")
+        raise damaged(label, f"unpacks to more than {max_bytes} bytes", "the published size")
     for entry in entries:
-        _check_name(path, entry.filename)
+        _check_name(label, entry.filename)
         mode = entry.external_attr >> 16
         if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
-            raise damaged(path, f"has {entry.filename!r}, no regular file", "files only")
+            raise damaged(label, f"has {entry.filename!r}, no regular file", "files only")
         if entry.flag_bits & _ZIP_ENCRYPTED:
-            raise damaged(path, f"has {entry.filename!r} encrypted", "files open to read")
-    for entry in entries:
-        if not entry.is_dir():
-            yield Member(entry.filename, entry.file_size, lambda e=entry: _read_zip(path, e))
+            raise damaged(label, f"has {entry.filename!r} encrypted", "files open to read")
+        if entry.compress_type not in _ZIP_PACKINGS:
+            found = f"has {entry.filename!r} packed by method {entry.compress_type}"
+            raise damaged(label, found, "files deflated or stored")
+    return archive
 
 
-def _read_zip(path: Path, entry: zipfile.ZipInfo) -> bytes:
-    try:
-        with zipfile.ZipFile(path) as archive, archive.open(entry) as file:
-            # zipfile never returns more than the size that was counted, and checks the CRC.
-            content = file.read()
-    except _ZIP_ERRORS as error:
-        found = f"has a damaged {entry.filename!r} ({error})"
-        raise damaged(path, found, "a whole zip archive") from error
+def _read_zip(archive: zipfile.ZipFile, label: str, entry: zipfile.ZipInfo) -> bytes:
+    with zip_entry(archive, label, entry) as file:
+        content = read_up_to(file, entry.file_size + 1)  # at the end zipfile compares the CRC
     if len(content) != entry.file_size:
         found = f"ends within {entry.filename!r}"
-        raise damaged(path, found, f"{entry.file_size} bytes")
+        raise damaged(label, found, f"{entry.file_size} bytes")
     return content
+
+
+@contextlib.contextmanager
+def zip_entry(
+    archive: zipfile.ZipFile, label: str, entry: zipfile.ZipInfo, expected: str = _ZIP
+) -> Iterator[Any]:
+    """A member opened; what reading it raises becomes DamagedData."""
+    with (
+        reading(label, expected, f"has a damaged {entry.filename!r}"),
+        archive.open(entry) as file,
+    ):
+        yield file
 
 
 def folder_members(path: Path) -> Iterator[Member]:
@@ -177,23 +248,11 @@ def folder_members(path: Path) -> Iterator[Member]:
 
 def read_gzip(path: Path, *, max_bytes: int) -> bytes:
     """The content of a file that may be gzipped, up to a bound."""
-    try:
-        with path.open("rb") as raw:
-            compressed = raw.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
-            raw.seek(0)
-            if not compressed:
-                content = raw.read(max_bytes + 1)
-            else:
-                with gzip.GzipFile(fileobj=raw) as file:
-                    content = file.read(max_bytes + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        raise damaged(path, f"cannot be unpacked ({error})", "a whole gzip file") from error
-    if len(content) > max_bytes:
-        raise damaged(path, f"unpacks to more than {max_bytes} bytes", "the published size")
-    return content
+    with _opened(path, max_bytes, _GZIP) as file:
+        return file.read()
 
 
-def _check_name(archive: Path, name: str) -> None:
+def _check_name(archive: object, name: str) -> None:
     """Refuse names that lead out of a folder, by the rules of POSIX and of Windows alike."""
     posix, windows = PurePosixPath(name), PureWindowsPath(name)
     leads_out = posix.is_absolute() or windows.drive or windows.root or ".." in windows.parts

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.errors import damaged
+from data.errors import damaged, reading
 from data.formats.archive import read_gzip
 
 # Two zero bytes, 8 for unsigned bytes, 3 for three dimensions.
@@ -25,4 +25,5 @@ def read_idx_images(path: Path, *, max_bytes: int) -> np.ndarray:
     if len(content) - _HEADER.size != math.prod(sizes):
         found = f"has {len(content) - _HEADER.size} bytes of images"
         raise damaged(path, found, " × ".join(map(str, sizes)))
-    return np.frombuffer(content, np.uint8, offset=_HEADER.size).reshape(*sizes, 1)
+    with reading(path, "a whole idx file"):  # 0 × 2³² × 2³² are as many bytes as there are
+        return np.frombuffer(content, np.uint8, offset=_HEADER.size).reshape(*sizes, 1)

@@ -1,18 +1,38 @@
-"""NumPy's .npy and .npz without pickles, and with sizes checked before memory is taken."""
+"""NumPy's .npy and .npz without pickles, and with sizes checked before memory is taken.
+
+Headers are read by a grammar of their own: NumPy's reader takes what they claim to need, and what
+is no header, such as thousands of signs before a number, breaks Python's parser.
+"""
 
 import io
 import math
+import re
+import struct
 import zipfile
-import zlib
 from collections.abc import Collection
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from data.errors import DamagedData, damaged
+from data.errors import reading
+from data.formats.archive import open_zip, read_up_to, zip_entry
+from diffusion_ode.foreign import open_regular
 
-_ERRORS = (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError, SyntaxError)
+_NPZ = "a whole .npz file without pickles"
+_NPY = "a whole .npy file without pickles"
+_MAGIC = b"\x93NUMPY"
+# By version: how the header's length is packed.
+_LENGTHS = {(1, 0): struct.Struct("<H"), (2, 0): struct.Struct("<I"), (3, 0): struct.Struct("<I")}
+_MAX_HEADER = 10_000  # bytes, as NumPy has it
+_HEADER = re.compile(
+    r"\{'descr': (?P<descr>.*), 'fortran_order': (?P<fortran>True|False),"
+    r" 'shape': \((?P<shape>(?:\d{1,18}, ?)*(?:\d{1,18},?)?)\),? ?\}\s*",
+    re.DOTALL,
+)
+_PLAIN = re.compile(r"'([<>|=]?[biufcSUVmM?][0-9]{0,9})'")  # the descr of an array of numbers
+_MAX_AXES = 32
+_MAX_LISTED = 1 << 50  # bytes of an .npz that are not unpacked, as only its headers are read
 
 
 class ArrayKind(NamedTuple):
@@ -25,19 +45,27 @@ class ArrayKind(NamedTuple):
         return f"{self.dtype} {list(self.shape)}"
 
 
+class _Header(NamedTuple):
+    """A header: what follows, and whether its first axis is the one that runs fastest."""
+
+    kind: ArrayKind
+    fortran: bool
+
+    @property
+    def size(self) -> int:
+        """Of the array in bytes."""
+        return math.prod(self.kind.shape) * self.kind.dtype.itemsize
+
+
 def npz_kinds(path: Path) -> dict[str, ArrayKind]:
     """The arrays of an .npz by name, by their headers; DamagedData if it is damaged."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            kinds = {}
-            for name in archive.namelist():
-                with archive.open(name) as member:
-                    shape, _, dtype = npy_header(member)  # type: ignore[arg-type]
-                kinds[name.removesuffix(".npy")] = ArrayKind(dtype, shape)
-            return kinds
-    except _ERRORS as error:
-        expected = "a whole .npz file without pickles"
-        raise damaged(path, f"cannot be read ({error})", expected) from error
+    kinds = {}
+    with reading(path, _NPZ), open_regular(path) as file:
+        archive = open_zip(file, str(path), max_bytes=_MAX_LISTED, expected=_NPZ)
+        for entry in archive.infolist():
+            with zip_entry(archive, str(path), entry, _NPZ) as member:
+                kinds[entry.filename.removesuffix(".npy")] = _header(member).kind
+    return kinds
 
 
 def read_npz(
@@ -47,57 +75,71 @@ def read_npz(
 
     Raises DamagedData for what is damaged, pickled, or larger than `max_bytes`.
     """
-    expected = "a whole .npz file without pickles"
     arrays = {}
-    try:
-        with zipfile.ZipFile(file if isinstance(file, Path) else io.BytesIO(file)) as archive:
-            entries = [entry for entry in archive.infolist() if entry.filename.endswith(".npy")]
-            if names is not None:
-                entries = [entry for entry in entries if entry.filename[: -len(".npy")] in names]
-            if sum(entry.file_size for entry in entries) > max_bytes:
-                raise damaged(label, f"unpacks to more than {max_bytes} bytes", "less")
-            for entry in entries:
-                with archive.open(entry) as member:
-                    array = _read_npy(member, entry.file_size)  # type: ignore[arg-type]
+    with reading(label, _NPZ):
+        content = open_regular(file) if isinstance(file, Path) else io.BytesIO(file)
+        with (
+            content,
+            open_zip(content, label, max_bytes=max_bytes, expected=_NPZ) as archive,
+        ):
+            for entry in archive.infolist():
+                name = entry.filename.removesuffix(".npy")
+                if name == entry.filename or (names is not None and name not in names):
+                    continue
+                with zip_entry(archive, label, entry, _NPZ) as member:
+                    array = _read_npy(member, entry)
                 if array is not None:
-                    arrays[entry.filename.removesuffix(".npy")] = array
-    except DamagedData:
-        raise
-    except _ERRORS as error:
-        raise damaged(label, f"cannot be read ({error})", expected) from error
+                    arrays[name] = array
     return arrays
 
 
 def open_npy(path: Path) -> np.ndarray:
     """The array of an .npy file as a read-only memory map; DamagedData if it is none."""
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except _ERRORS as error:
-        expected = "a whole .npy file without pickles"
-        raise damaged(path, f"cannot be read ({error})", expected) from error
+    with reading(path, _NPY), open_regular(path) as file:
+        header = _header(file)
+        start, kind = file.tell(), header.kind
+        if kind.dtype.hasobject or kind.dtype.itemsize == 0:
+            raise ValueError("an array of Python objects")
+        there = path.stat().st_size - start
+        if header.size > there:
+            raise ValueError(f"shape {kind.shape} in {there} bytes")
+        order = "F" if header.fortran else "C"
+        return np.memmap(file, kind.dtype, "r", start, kind.shape, order)
 
 
-def npy_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """The header of the .npy begun here: (shape, Fortran order, dtype); ValueError if none does."""
-    version = np.lib.format.read_magic(file)
-    if version == (1, 0):
-        return np.lib.format.read_array_header_1_0(file)
-    if version == (2, 0):
-        return np.lib.format.read_array_header_2_0(file)
-    raise ValueError(f"version {version} of .npy files is not read")
+def _header(file: BinaryIO) -> _Header:
+    """The header of the .npy that begins here; ValueError if none does."""
+    begin = read_up_to(file, len(_MAGIC) + 2)
+    packed = _LENGTHS.get((begin[-2], begin[-1])) if begin.startswith(_MAGIC) else None
+    if packed is None or len(begin) < len(_MAGIC) + 2:
+        raise ValueError("it is no .npy file of a known version")
+    (length,) = packed.unpack(read_up_to(file, packed.size))
+    if length > _MAX_HEADER:
+        raise ValueError(f"a header of {length} bytes")
+    text = str(read_up_to(file, length), "latin1")
+    match = _HEADER.fullmatch(text)
+    if match is None:
+        raise ValueError(f"the header {text!r}")
+    shape = tuple(map(int, re.findall(r"\d+", match["shape"])))
+    if len(shape) > _MAX_AXES:
+        raise ValueError(f"{len(shape)} axes")
+    # Of several fields, or of Python's objects: nothing that is read here.
+    plain = _PLAIN.fullmatch(match["descr"])
+    dtype = np.dtype(plain[1]) if plain else np.dtype(object)
+    return _Header(ArrayKind(dtype, shape), match["fortran"] == "True")
 
 
-def _read_npy(file: BinaryIO, num_bytes: int) -> np.ndarray | None:
-    shape, fortran, dtype = npy_header(file)
+def _read_npy(file: BinaryIO, entry: zipfile.ZipInfo) -> np.ndarray | None:
+    header = _header(file)
+    dtype, shape = header.kind
     if dtype.hasobject:
         raise ValueError("an array of Python objects")
     if dtype != np.uint8:
         return None
-    size = math.prod(shape)
     # The header's shape is a claim: believed only if the file has as many bytes.
-    if size > num_bytes:
-        raise ValueError(f"shape {shape} in {num_bytes} bytes")
-    content = file.read(size)
-    if len(content) != size or file.read(1):
+    if header.size > entry.file_size:
+        raise ValueError(f"shape {shape} in {entry.file_size} bytes")
+    content = read_up_to(file, header.size + 1)
+    if len(content) != header.size:
         raise ValueError(f"not as many bytes as its shape {shape} says")
-    return np.frombuffer(content, np.uint8).reshape(shape, order="F" if fortran else "C")
+    return np.frombuffer(content, np.uint8).reshape(shape, order="F" if header.fortran else "C")

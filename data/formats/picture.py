@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from data.errors import DamagedData, damaged
+from data.errors import damaged, reading
 from diffusion_ode.errors import UserError
 
 # A photograph of 64 megapixels; what claims to be larger could fill the memory.
@@ -26,17 +26,15 @@ def opened(content: bytes | Path, label: str, formats: tuple[str, ...]) -> Itera
     """
     image_module = _pillow()
     file = content if isinstance(content, Path) else io.BytesIO(content)
-    try:
-        with image_module.open(file, formats=formats) as picture:
-            width, height = picture.size
-            if width * height > MAX_PIXELS:
-                raise damaged(label, f"has {width} × {height} pixels", f"at most {MAX_PIXELS}")
-            yield picture
-    except DamagedData:
-        raise
-    except Exception as error:  # Pillow's decoders raise many kinds on damaged files.
-        expected = f"a whole {' or '.join(formats)} picture"
-        raise damaged(label, f"cannot be decoded ({error})", expected) from error
+    expected = f"a whole {' or '.join(formats)} picture"
+    with (
+        reading(label, expected, "cannot be decoded"),
+        image_module.open(file, formats=formats) as picture,
+    ):
+        width, height = picture.size
+        if width * height > MAX_PIXELS:
+            raise damaged(label, f"has {width} × {height} pixels", f"at most {MAX_PIXELS}")
+        yield picture
 
 
 def decode(

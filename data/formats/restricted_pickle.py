@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from data.errors import DamagedData, damaged
+from data.errors import damaged, reading
 
 _EXPECTED = "a pickle of NumPy arrays and builtin containers"
 # A hundred thousand labels and a few arrays; nesting beyond that is nobody's batch of images.
@@ -213,16 +213,11 @@ def load(content: bytes, label: str) -> Any:
     Raises:
         DamagedData: it is truncated, or names anything but arrays and builtin containers.
     """
-    try:
-        return _resolve(_Unpickler(content).load(), _MAX_DEPTH, {}, _Work(content))
-    except DamagedData:
-        raise
-    except _Refused as error:
-        raise damaged(label, f"contains {error}", _EXPECTED) from error
-    except Exception as error:  # A hostile pickle can raise anything at all.
-        said = str(error)[:_MAX_SHOWN]
-        what = f"{type(error).__name__}: {said}" if said else type(error).__name__
-        raise damaged(label, f"cannot be read ({what})", _EXPECTED) from error
+    with reading(label, _EXPECTED):
+        try:
+            return _resolve(_Unpickler(content).load(), _MAX_DEPTH, {}, _Work(content))
+        except _Refused as error:
+            raise damaged(label, f"contains {error}", _EXPECTED) from error
 
 
 def _resolve(value: Any, depth: int, known: dict[int, Any], work: _Work) -> Any:

@@ -10,17 +10,17 @@ import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
-import numpy as np
-
-from data.errors import damaged
+from data.errors import damaged, reading
 from data.formats.crc32c import masked_crc32c
+from diffusion_ode.foreign import open_regular
 
 _LENGTH = struct.Struct("<QI")
 _SUM = struct.Struct("<I")
 # No record of a 32×32 image comes near; a larger length is damage, and must not take memory.
 MAX_RECORD_BYTES = 1 << 24
-RECORDS_PER_BLOCK = 1024
+RECORDS_PER_BLOCK, BYTES_PER_BLOCK = 1024, 1 << 26
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
@@ -57,37 +57,42 @@ def shards(folder: Path) -> dict[str, list[Path]]:
 
 
 def blocks_of_records(path: Path) -> Iterator[list[bytes]]:
-    """The records of a file in blocks of RECORDS_PER_BLOCK, their checksums verified."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        while file.tell() < size:
-            records, content_sums, lengths, length_sums = [], [], [], []
-            while len(records) < RECORDS_PER_BLOCK and file.tell() < size:
-                header = file.read(_LENGTH.size)
-                if len(header) < _LENGTH.size:
-                    raise damaged(path, "ends within a record", "a whole TFRecord file")
-                length, length_sum = _LENGTH.unpack(header)
-                if length > min(MAX_RECORD_BYTES, size):
-                    found = f"has a record of {length} bytes"
-                    raise damaged(path, found, f"at most {MAX_RECORD_BYTES}")
-                content = file.read(length + _SUM.size)
-                if len(content) < length + _SUM.size:
-                    raise damaged(path, "ends within a record", "a whole TFRecord file")
-                records.append(content[:length])
-                content_sums.append(_SUM.unpack(content[length:])[0])
-                lengths.append(header[:8])
-                length_sums.append(length_sum)
-            for values, sums in ((lengths, length_sums), (records, content_sums)):
-                if np.any(masked_crc32c(values) != np.array(sums, np.uint32)):
-                    raise damaged(path, "has a record with a wrong CRC-32C", "undamaged records")
+    """The records of a file, their checksums verified.
+
+    A block has RECORDS_PER_BLOCK of them, or fewer where these would have over BYTES_PER_BLOCK.
+    """
+    with reading(path, "a whole TFRecord file"), open_regular(path) as file:
+        records: list[bytes] = []
+        begin = 0
+        while header := file.read(_LENGTH.size):
+            records.append(_record(file, header, path))
+            if len(records) == RECORDS_PER_BLOCK or file.tell() - begin > BYTES_PER_BLOCK:
+                yield records
+                records, begin = [], file.tell()
+        if records:
             yield records
-    if size == 0:
-        raise damaged(path, "is empty", "at least one record")
+        elif file.tell() == 0:
+            raise damaged(path, "is empty", "at least one record")
+
+
+def _record(file: BinaryIO, header: bytes, path: Path) -> bytes:
+    if len(header) < _LENGTH.size:
+        raise damaged(path, "ends within a record", "a whole TFRecord file")
+    length, length_sum = _LENGTH.unpack(header)
+    if length > MAX_RECORD_BYTES:
+        raise damaged(path, f"has a record of {length} bytes", f"at most {MAX_RECORD_BYTES}")
+    content = file.read(length + _SUM.size)
+    if len(content) < length + _SUM.size:
+        raise damaged(path, "ends within a record", "a whole TFRecord file")
+    record, (content_sum,) = content[:length], _SUM.unpack(content[length:])
+    if masked_crc32c([header[:8], record]).tolist() != [length_sum, content_sum]:
+        raise damaged(path, "has a record with a wrong CRC-32C", "undamaged records")
+    return record
 
 
 def example_bytes(record: bytes, feature: str, label: str) -> bytes:
     """The one bytes value of a feature of a serialised tf.train.Example."""
-    try:
+    with reading(label, "serialised tf.train.Example messages", "has a malformed record"):
         for features in _fields(record, 1):
             for entry in _fields(features, 1):
                 if list(_fields(entry, 1)) == [feature.encode()]:
@@ -95,9 +100,6 @@ def example_bytes(record: bytes, feature: str, label: str) -> bytes:
                         for bytes_list in _fields(value, 1):
                             (content,) = _fields(bytes_list, 1)
                             return content
-    except (ValueError, IndexError) as error:
-        expected = "serialised tf.train.Example messages"
-        raise damaged(label, f"has a malformed record ({error})", expected) from error
     raise damaged(label, f"has a record without {feature!r}", f"the feature {feature!r}")
 
 

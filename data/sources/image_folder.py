@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import hashlib
+import math
 import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +24,7 @@ from diffusion_ode.checking import check_fields
 from diffusion_ode.errors import UserError
 from diffusion_ode.ranges import Count, Seed, Within
 
-PICTURES_PER_BLOCK = 1024
+PICTURES_PER_BLOCK, BYTES_PER_BLOCK = 1024, 1 << 28
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,8 +162,9 @@ class ImageFolder:
             with ThreadPoolExecutor() as threads:
                 return np.stack(list(threads.map(lambda file: self.fit.image(file, shape), some)))
 
-        for start in range(0, len(files), PICTURES_PER_BLOCK):
-            yield lambda some=files[start : start + PICTURES_PER_BLOCK]: read(some)
+        count = min(PICTURES_PER_BLOCK, max(1, BYTES_PER_BLOCK // math.prod(shape)))
+        for start in range(0, len(files), count):
+            yield lambda some=files[start : start + count]: read(some)
 
 
 def _digest(*facts: object) -> str:

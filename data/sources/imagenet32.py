@@ -28,6 +28,7 @@ SHAPE = (32, 32, 3)
 # The old release's tar is 4.1 GB, the new one's pickles 4 GB.
 MAX_UNPACKED_BYTES = 6 << 30
 PICTURES_PER_BLOCK = 4096
+MAX_PICTURE_BYTES = 1 << 16  # of up to 64×64, in colour, however badly it is packed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +84,8 @@ def read_pictures(
 
 def _picture_blocks(path: Path, shape: tuple[int, int, int], max_bytes: int) -> Iterator[Block]:
     contents: list[tuple[str, bytes]] = []
-    for member in tar_members(path, max_bytes=max_bytes):
+    members = tar_members(path, max_bytes=max_bytes, max_member=MAX_PICTURE_BYTES)
+    for member in members:
         if not member.name.lower().endswith(".png"):
             raise damaged(path, f"has {member.name!r}", "PNG files only")
         contents.append((member.name, member.read()))

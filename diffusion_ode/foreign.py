@@ -1,0 +1,43 @@
+"""Files that anybody may have made are opened only where they are files: those come to an end."""
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """The file opened for reading; pipes and devices, which need not come to an end, are refused.
+
+    Raises:
+      OSError: it is not there, may not be read, or is no regular file.
+    """
+    # A pipe that nobody writes to would keep whoever opens it waiting.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        kind = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(kind):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(kind):
+            raise OSError(NOT_REGULAR, "It is no regular file", str(path))
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+NOT_REGULAR = errno.ENODEV
+
+
+def read_regular(path: Path, max_bytes: int) -> bytes:
+    """All of a file.
+
+    Raises:
+      OSError: as for `open_regular`, or it has more bytes than that.
+    """
+    with open_regular(path) as file:
+        content = file.read(min(max_bytes, os.fstat(file.fileno()).st_size) + 1)
+    if len(content) > max_bytes:
+        raise OSError(errno.EFBIG, f"It has more than {max_bytes} bytes", str(path))
+    return content
