@@ -96,7 +96,8 @@ class TrainProgram:
             state = self._initial()
             return {name: getattr(state, name) for name in names}
 
-        return jax.jit(fields, out_shardings=shardings)()
+        options = options_for_a_single_call()
+        return jax.jit(fields, out_shardings=shardings, compiler_options=options)()
 
     def compile_step(self) -> "CompiledStep":
         """The step, compiled ahead of its first use; it consumes the state it is given."""
@@ -153,7 +154,7 @@ class TrainProgram:
             key = stream_key(self.seed, "parameters")
             return initial_state(self.model, self.objective, self.optimizer, key)
 
-        return jax.jit(initial, compiler_options=options_for_a_single_call())
+        return jax.jit(initial)
 
 
 def _in_place_of(array: jax.Array, values: np.ndarray) -> jax.Array:
