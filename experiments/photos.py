@@ -3,7 +3,7 @@
 import fiddle as fdl
 
 from experiments.registry import experiment
-from experiments.systems import I_DODE, gently, small, variants
+from experiments.systems import I_DODE, gently, small, variants, with_gaussian_base
 
 
 @experiment(data="photos", source=I_DODE)
@@ -14,7 +14,8 @@ def photos_vp() -> fdl.Config:
     """
     from data.sources.photos import Photos
 
-    return small(fdl.Config(Photos, patch_size=32), features=32, num_steps=1000)
+    source = fdl.Config(Photos, patch_size=32)
+    return with_gaussian_base(small(source, features=64, num_steps=1000))
 
 
 variants("photos_vp", num_steps=300, optimizer=gently)
@@ -27,7 +28,8 @@ def photos_16_vp() -> fdl.Config:
     """
     from data.sources.photos import Photos
 
-    return small(fdl.Config(Photos, patch_size=16), features=64, num_steps=4000)
+    source = fdl.Config(Photos, patch_size=16)
+    return with_gaussian_base(small(source, features=64, num_steps=4000))
 
 
 variants("photos_16_vp", num_steps=500, optimizer=gently)
