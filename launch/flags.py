@@ -11,7 +11,7 @@ from diffusion_ode.errors import UserError
 from diffusion_ode.exit_statuses import ABORTED, DONE, FAILED, INTERRUPTED, REFUSED
 from diffusion_ode.suggestions import nearest
 from diffusion_ode.tasks import registry as tasks
-from launch.screen import SCREEN_WIDTH
+from launch.parser import Parser
 
 EPILOG = f"""\
 examples:
@@ -45,11 +45,6 @@ class Request:
     peers: Peers | None = None
     wait_for_peers: int = WAIT_FOR_PEERS
     options: dict[str, str] = field(default_factory=dict)
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str):
-        raise UserError(f"{message[:1].upper()}{message[1:]}; --help shows the flags.")
 
 
 def read(arguments: Sequence[str]) -> Request:
@@ -110,16 +105,12 @@ def read(arguments: Sequence[str]) -> Request:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="python launch/run.py",
         usage="%(prog)s --exp=NAME [flags] | --list [PATTERN]",
         description="Train a diffusion ODE, judge it by its likelihood, draw samples from it.",
         epilog=EPILOG,
-        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(
-            prog, max_help_position=22, width=SCREEN_WIDTH
-        ),
         add_help=False,  # it would be a group of its own, for which a screen has no room
-        allow_abbrev=False,  # a typing mistake in a script must not pass for another flag
     )
     what = parser.add_argument_group("what to do")
     what.add_argument("--exp", metavar="NAME", help="registered experiment, or module:function")

@@ -15,7 +15,8 @@ if not __package__:
 from diffusion_ode.errors import UserError
 from diffusion_ode.exit_statuses import REFUSED
 from diffusion_ode.suggestions import suggestion
-from launch.screen import SCREEN_WIDTH, show
+from launch.parser import Parser
+from launch.screen import show
 
 EPILOG = """\
 examples:
@@ -24,11 +25,6 @@ examples:
   python launch/report.py runs/sweep --format=latex --figure=curves.pdf > table.tex
   python launch/report.py runs/* --apart --evaluation='*'
 """
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str):
-        raise UserError(f"{message[:1].upper()}{message[1:]}; --help shows the flags.")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -75,15 +71,11 @@ def _report(asked: argparse.Namespace) -> list[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="python launch/report.py",
         usage="%(prog)s WORKDIR [WORKDIR …] [flags]",
         description="A table of runs: what differs, bits per dimension with their errors, costs.",
         epilog=EPILOG,
-        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(
-            prog, max_help_position=22, width=SCREEN_WIDTH
-        ),
-        allow_abbrev=False,
     )
     parser.add_argument(
         "workdirs", nargs="+", type=Path, metavar="WORKDIR", help="of a run, or a folder of several"

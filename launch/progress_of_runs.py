@@ -1,0 +1,38 @@
+"""How far a run has come, as its workdir tells without anything being run."""
+
+import json
+import signal
+from pathlib import Path
+
+from diffusion_ode.configs import documents
+from diffusion_ode.errors import UserError
+from diffusion_ode.exit_statuses import INTERRUPTED
+from launch.grid import Point
+
+
+def is_done(point: Point, workdir: Path) -> bool:
+    """Whether all tasks have ended well, the last training under this very config."""
+    try:
+        if documents.difference(documents.read(workdir / "config.json"), point.document):
+            return False
+        launches = json.loads((workdir / "run.json").read_text(encoding="utf-8"))["launches"]
+        last = {launch["task"]: launch for launch in launches}
+        ended = [last[task] for task in point.tasks]
+    except (UserError, OSError, ValueError, KeyError, TypeError):
+        return False
+    trained = ended[0]["started"]
+    return all(e.get("outcome") == "done" and e["started"] >= trained for e in ended)
+
+
+def reason(status: int, log: Path) -> str:
+    """Why a launch has ended with a status: its last words, which are one sentence."""
+    if status == INTERRUPTED:
+        return "interrupted"
+    if status < 0:
+        return f"killed by {signal.Signals(-status).name}; what it said is in {log}"
+    try:
+        lines = [line.strip() for line in log.read_text(errors="replace").splitlines()]
+    except OSError:
+        lines = []
+    said = next((line for line in reversed(lines) if line), f"nothing said in {log}")
+    return f"status {status}: {said}"

@@ -1,0 +1,57 @@
+"""A sweep from the command line: ordinary workdirs, of which only the missing are run."""
+
+import json
+
+import pytest
+
+from launch.sweep import main
+
+
+@pytest.fixture
+def sweep(outside, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(outside)
+    monkeypatch.setenv("PYTHONPATH", str(outside))
+
+    def launch(*flags):
+        status = main(["--exp=outside:tiny", f"--workdir={outside / 'runs'}", *flags])
+        shown = capsys.readouterr()
+        return status, shown.out, shown.err
+
+    return launch
+
+
+def test_failed_point_says_why_the_others_go_on_and_only_it_is_run_again(sweep, outside):
+    asked = ("--grid=train.end=well,failed", "--set=after_training=('evaluate',)", "--jobs=2")
+    status, out, err = sweep(*asked)
+    assert status == 1
+    assert "2 points in" in out
+    assert "end='failed'" not in out
+    assert "end=failed  status 1: train failed: RuntimeError: out of paper; the trace" in out
+    assert "1 failed" in err
+    well = outside / "runs" / "end=well"
+    launches = json.loads((well / "run.json").read_text())["launches"]
+    assert [launch["task"] for launch in launches] == ["train", "evaluate"]
+    status, out, _ = sweep(*asked, "--show")
+    assert status == 0
+    assert "1 done, 1 to do" in out
+    assert "  to do  end=failed" in out
+    # Done is what was done under these very settings.
+    assert "0 done, 2 to do" in sweep(*asked, "--set=train.num_steps=7", "--show")[1]
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--grid=train.nd=well"], "There is no field 'train.nd'; did you mean train.end"),
+        (["--grid=train.end=well", "--jobs=0"], "--jobs=0 is too few"),
+        (["--grid=train.end=well", "--slurm=gpu"], "'gpu' is not NAME=VALUE"),
+        (["--grid=train.end=well", "--gird=1"], "--gird=1; --help shows the flags"),
+    ],
+)
+def test_wrong_request_meets_one_sentence_and_makes_nothing(sweep, outside, flags, said):
+    before = sorted(outside.iterdir())
+    status, _, err = sweep(*flags)
+    assert status == 2
+    assert said in err
+    assert err.count("\n") == 1
+    assert sorted(outside.iterdir()) == before
