@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from diffusion_ode.errors import UserError
+
 ENVIRONMENT_VARIABLE = "DIFFUSION_ODE_DATA"
 DEFAULT_DATA_DIR = Path("~/.cache/diffusion_ode")
 
@@ -10,4 +12,10 @@ DEFAULT_DATA_DIR = Path("~/.cache/diffusion_ode")
 def resolve_data_dir(flag: str | Path | None = None) -> Path:
     """The folder of prepared data: the flag, else `$DIFFUSION_ODE_DATA`, else the user's cache."""
     chosen = flag or os.environ.get(ENVIRONMENT_VARIABLE) or DEFAULT_DATA_DIR
-    return Path(chosen).expanduser()
+    try:
+        return Path(chosen).expanduser()
+    except RuntimeError as error:
+        raise UserError(
+            f"{chosen} cannot be found, as this user has no home directory: name the folder of"
+            f" prepared data by --data_dir=DIR or ${ENVIRONMENT_VARIABLE}."
+        ) from error

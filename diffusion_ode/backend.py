@@ -1,10 +1,20 @@
 """What the platform is good at."""
 
 import contextlib
+import os
+import re
 from collections.abc import Iterator
 from contextvars import ContextVar
+from typing import Any
 
 import jax
+import jax.numpy as jnp
+
+from diffusion_ode.errors import UserError
+
+_VIRTUAL_DEVICES = re.compile(r"--xla_force_host_platform_device_count=(\d+)")
+_PATIENCE = "--xla_cpu_collective_call_terminate_timeout_seconds"
+_SECONDS = 600  # XLA's own 40 are few where others use the processor
 
 _target: ContextVar[str | None] = ContextVar("target", default=None)
 
@@ -40,3 +50,54 @@ def options_for_a_single_call() -> dict[str, int] | None:
     time, to the same last bit; level 0 in 0.3 of it, to 6e-8.
     """
     return {"xla_backend_optimization_level": 1} if platform() == "cpu" else None
+
+
+def check_devices() -> None:
+    """Refuses to go on where JAX finds no device, before anything of it is asked for.
+
+    Raises:
+      UserError: with what to set.
+    """
+    take_turns()
+    try:
+        jax.devices()
+    except Exception as error:  # JAX asserts, too, that there is a device
+        asked = os.environ.get("JAX_PLATFORMS") or jax.config.jax_platforms or ""
+        if not asked:
+            raise UserError(f"JAX finds no device to compute on: {error}.") from error
+        raise UserError(
+            f"JAX finds no device for JAX_PLATFORMS={asked} on this machine: unset it to take what"
+            " there is, set it to cpu, or install JAX for that device as BUILD.md says."
+        ) from error
+
+
+def take_turns() -> None:
+    """Lets the devices that are made of one processor run one program after the other.
+
+    Where others use it too, the parts of two programs that were begun at once may take each other's
+    threads, and the collectives of both then wait for parts that do not run, until XLA aborts. Has
+    no effect once JAX has looked for devices.
+    """
+    flags = os.environ.get("XLA_FLAGS", "")
+    forced = _VIRTUAL_DEVICES.findall(flags)[-1:] or [jax.config.jax_num_cpu_devices]
+    if int(forced[0]) > 1:
+        jax.config.update("jax_cpu_enable_async_dispatch", False)
+        if _PATIENCE not in flags:
+            os.environ["XLA_FLAGS"] = f"{flags} {_PATIENCE}={_SECONDS}".strip()
+
+
+def refuse_tracing(what: str, *given: Any) -> None:
+    """Refuses what would make a part of a compiled program of what the host drives.
+
+    Args:
+      what: the name of the method.
+      given: its arguments.
+
+    Raises:
+      UserError: it was called within `jax.jit`, `grad` or `vmap`.
+    """
+    if any(isinstance(one, jax.core.Tracer) for one in (*given, jnp.zeros(()))):
+        raise UserError(
+            f"{what} compiles its own programs and drives them image by image, so it cannot be part"
+            " of jax.jit, jax.grad or jax.vmap: call it outside of them with arrays of NumPy."
+        )

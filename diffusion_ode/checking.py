@@ -10,6 +10,7 @@ import enum
 import functools
 import inspect
 import numbers
+import operator
 import types
 import typing
 from collections.abc import Callable
@@ -25,6 +26,8 @@ from diffusion_ode.suggestions import either, with_article
 def check_fields(piece: Any) -> None:
     """Refuses what is outside of the range, or none of the choices, that its field declares.
 
+    NumPy's numbers become Python's, and lists become tuples.
+
     Raises:
       UserError: with value, rule and remedy.
     """
@@ -32,17 +35,17 @@ def check_fields(piece: Any) -> None:
     for name, annotation in _declared(kind).items():
         value = getattr(piece, name)
         if value is not getattr(kind, name, piece):  # defaults are checked by a test, once
-            check(name, value, annotation)
+            object.__setattr__(piece, name, check(name, value, annotation))
 
 
-def check(name: str, value: Any, annotation: Any) -> None:
-    """Refuses a value that does not fit its annotation.
+def check(name: str, value: Any, annotation: Any) -> Any:
+    """The value as its annotation wants it.
 
     Raises:
-      UserError: with value, rule and remedy.
+      UserError: it does not fit; with value, rule and remedy.
     """
     try:
-        fit(value, annotation)
+        return fit(value, annotation)
     except Misfit:
         raise UserError(f"{name} = {shown(value)} is not {takes(annotation)}: give one.") from None
 
@@ -140,7 +143,6 @@ def _either_of(kinds: list[str]) -> str:
     return f"{', '.join(most)}, or {last}" if most and ", " in "".join(most) else either(kinds)
 
 
-_NUMBERS = {int: numbers.Integral, float: numbers.Real}
 _LITERALS = {
     int: "an int",
     float: "a float",
@@ -188,18 +190,22 @@ def _fit_items(value: Any, kind: Any, arguments: tuple) -> Any:
 
 
 def _fit_number(value: Any, kind: type) -> Any:
-    if isinstance(value, bool) or not isinstance(value, _NUMBERS[kind]):
+    if isinstance(value, bool):
         raise Misfit
     try:
-        return float(value) if kind is float and isinstance(value, int) else value
-    except OverflowError as error:  # of hundreds of digits
+        if kind is int:
+            return operator.index(value)
+        if isinstance(value, numbers.Real):
+            return float(value)
+    except (TypeError, OverflowError) as error:  # of hundreds of digits
         raise Misfit from error
+    raise Misfit
 
 
 def _fit_class(value: Any, kind: Any) -> Any:
     if not isinstance(kind, type):
         return value  # a form of annotation that is not understood decides nothing
-    if kind in _NUMBERS:
+    if kind in (int, float):
         return _fit_number(value, kind)
     if issubclass(kind, Path) and isinstance(value, str):
         return kind(value)

@@ -43,7 +43,7 @@ def batch_key(key: Key, first: int | Array = 0) -> Key:
 
     Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3".
     """
-    words = jax.random.bits(key, (_WORDS,))
+    words = jax.random.bits(key, (_WORDS,), jnp.uint32)  # also with 64-bit types
     position = jnp.asarray(first, words.dtype)
     return jax.random.wrap_key_data(jnp.append(words, position), impl=_IMPLEMENTATION)
 

@@ -71,9 +71,13 @@ def launch_experiment(name: str, request: flags.Request, arguments: Sequence[str
         request.overrides,
         lambda remark: print(remark, file=sys.stderr),
     )
+    from diffusion_ode.backend import check_devices, take_turns
+
     if request.describe:
         from launch.describing import description
 
+        if request.target is None:  # a slice must come before JAX looks for devices
+            check_devices()
         collect_garbage_again()
         return show(description(entry, config, request.device, request.target))
     from launch.performing import perform, prepare
@@ -81,7 +85,9 @@ def launch_experiment(name: str, request: flags.Request, arguments: Sequence[str
     run = prepare(entry.name, config, request, arguments)
     collect_garbage_again()
     leave_in_order()  # from here on other processes may have to be told
+    take_turns()
     joining.join(request.peers, request.wait_for_peers)
+    check_devices()
     return perform(run, request.task)
 
 

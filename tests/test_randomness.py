@@ -55,3 +55,9 @@ def test_flax_drops_the_same_for_an_image_in_any_part():
     dropout = nn.Dropout(0.5, deterministic=False)
     drop = lambda key, images: dropout.apply({}, jnp.ones((images, 4)), rngs={"dropout": key})  # noqa: E731
     np.testing.assert_array_equal(drop(KEY, 8)[6:], drop(shifted(KEY, 6), 2))
+
+
+def test_64_bit_types_change_no_draw():
+    with jax.enable_x64(True):
+        wide = jax.random.uniform(batch_key(jax.random.key(0)), (8, 5, 3), "float32")
+    np.testing.assert_array_equal(np.asarray(wide), uniform(KEY, 8))

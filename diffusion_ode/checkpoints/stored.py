@@ -7,6 +7,7 @@ training is saving neither creates nor removes anything.
 import contextlib
 import logging
 import math
+import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,25 @@ Step = int | Literal["best", "best_on_test"] | None  # None: the newest
 BY_TEST = "best_on_test"
 BEST_BY = {"best": "validation_bpd", BY_TEST: "test_bpd"}
 """The metric whose lowest value marks a checkpoint as the best."""
+
+
+def as_step(given: Any) -> Step:
+    """A step as it is asked for: a whole number of any kind or as a text, "best", None.
+
+    Raises:
+      UserError: it is something else.
+    """
+    if given is None or (isinstance(given, str) and given in BEST_BY):
+        return given  # pyright: ignore[reportReturnType]
+    if isinstance(given, str) and given.isdecimal():
+        return int(given)
+    try:
+        return operator.index(None if isinstance(given, bool) else given)
+    except TypeError as error:
+        raise UserError(
+            f"checkpoint = {given!r} is neither a step nor 'best': give a whole number, or leave it"
+            " out for the newest."
+        ) from error
 
 
 @dataclass(frozen=True)

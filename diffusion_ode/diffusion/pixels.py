@@ -63,6 +63,8 @@ class Pixels:
             remedy = "give images of that size, or set model.pixels.shape"
             if images.shape[-3:] == (self.shape[-1], *self.shape[:-1]):
                 remedy = "put the channels last, by np.moveaxis(images, -3, -1)"
+            elif images.shape[-2:] == tuple(self.shape[:2]) and self.shape[-1] == 1:
+                remedy = "give them an axis of channels, by images[..., None]"
             raise UserError(
                 f"Images of shape {images.shape} do not end in {tuple(self.shape)}, the model's"
                 f" (height, width, channels): {remedy}."

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import operator
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,12 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffusion_ode import units
+from diffusion_ode.backend import check_devices, refuse_tracing
 from diffusion_ode.checking import check
 from diffusion_ode.checkpoints.exported import stored_in
-from diffusion_ode.checkpoints.stored import Step
+from diffusion_ode.checkpoints.stored import Step, as_step
 from diffusion_ode.configs import construction
 from diffusion_ode.diffusion.model import Model
 from diffusion_ode.errors import UserError
+from diffusion_ode.home import expanded
 from diffusion_ode.inference.likelihood import OdeLikelihood
 from diffusion_ode.inference.sampling import OdeSampler, Sampler, drawn_in_order
 from diffusion_ode.ranges import Count
@@ -149,7 +152,8 @@ class DiffusionModel:
           UserError: there is no sound checkpoint, or its config is missing or names what is not
             allowed.
         """
-        place = Path(workdir).expanduser()
+        check_devices()
+        checkpoint, place = as_step(checkpoint), expanded(workdir)
         if not place.is_dir():
             raise UserError(
                 f"{place} is no folder: give the workdir of a training, such as runs/digits_vp."
@@ -197,6 +201,7 @@ class DiffusionModel:
         Raises:
           UserError: the images are of another shape, or not levels of this model.
         """
+        refuse_tracing("log_prob", images, key)
         levels = self.model.pixels.check(images)
         levels = levels.reshape(-1, *self.model.pixels.shape)
         results = sorted(
@@ -226,6 +231,7 @@ class DiffusionModel:
         from diffusion_ode.coding.container import compress
         from diffusion_ode.coding.settings import CodecSettings
 
+        refuse_tracing("compress", images)
         return compress(self.model, self.parameters, images, settings or CodecSettings()).data
 
     def decompress(self, data: bytes) -> np.ndarray:
@@ -250,8 +256,8 @@ class DiffusionModel:
           with_log_prob: also judge the drawn images, by `log_prob`.
           sampler: another one than the model's own.
         """
-        check("num_images", num_images, Count)
-        numbers: Iterable[int] = range(num_images)
+        refuse_tracing("sample", num_images, key)
+        numbers: Iterable[int] = range(check("num_images", num_images, Count))
         drawn = drawn_in_order(
             (sampler or self.sampler).draw(self.model, self.parameters, numbers, _key(key))
         )
@@ -271,7 +277,7 @@ def _key(key: Key | int) -> Key:
     Raises:
       UserError: it is neither.
     """
-    if isinstance(key, jax.Array):
+    if isinstance(key, jax.Array | np.ndarray) and (key.ndim or not _is_whole(key)):
         typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
         if (typed and key.ndim == 0) or (key.dtype == jnp.uint32 and key.shape == (2,)):
             return key
@@ -279,12 +285,19 @@ def _key(key: Key | int) -> Key:
             f"key is an array {key.dtype}{list(key.shape)} and no single key: give"
             " jax.random.key(0), or the seed 0 alone."
         )
-    if isinstance(key, bool) or not isinstance(key, int | np.integer) or not 0 <= key < _SEEDS:
+    if not _is_whole(key) or not 0 <= operator.index(key) < _SEEDS:
         raise UserError(
             f"key = {key} is neither a key nor a seed from 0 to 2³² − 1: give jax.random.key(0), or"
             " the seed 0 alone."
         )
-    return jax.random.key(int(key))
+    return jax.random.key(operator.index(key))
+
+
+def _is_whole(key: Any) -> bool:
+    """Whether it is a whole number of Python, NumPy or JAX."""
+    if isinstance(key, jax.Array | np.ndarray | np.generic):
+        return not jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.dtype.kind in "iu"
+    return isinstance(key, int) and not isinstance(key, bool)
 
 
 def model_documents(document: Any, folder: Path) -> tuple[Any, Any, Any]:

@@ -9,6 +9,7 @@ from diffusion_ode.errors import UserError
 from diffusion_ode.evaluation.comparison import compare
 from diffusion_ode.evaluation.comparison_in_words import in_words
 from diffusion_ode.evaluation.evaluated import Evaluated, finished, kind_of, of_name
+from diffusion_ode.home import expanded
 from diffusion_ode.tasks.run import Run
 from diffusion_ode.tasks.task_result import TaskResult
 from diffusion_ode.workdir.result_files import write_json
@@ -59,7 +60,7 @@ class Compare:
             theirs = of_name(here, self.other)
             mine = _beside(theirs, here) if wanted is None else of_name(here, wanted)
         else:
-            there = finished(Path(other).expanduser())
+            there = finished(expanded(other))
             if wanted is None and self.other is None:
                 names = {kind_of(folder) for folder in there}
                 wanted = next((kind for kind in map(kind_of, here) if kind in names), None)

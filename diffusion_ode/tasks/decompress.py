@@ -7,6 +7,7 @@ import numpy as np
 
 from diffusion_ode.coding.container import MAGIC, decompress, unpack
 from diffusion_ode.errors import UserError
+from diffusion_ode.home import expanded
 from diffusion_ode.reporting.image_grid import image_grid, write_picture
 from diffusion_ode.reporting.progress import Progress
 from diffusion_ode.tasks.compress import refuse_several
@@ -55,7 +56,7 @@ class Decompress:
     def _read(self) -> bytes:
         if self.file is None:
             raise UserError("decompress.file is None: name a file by --set decompress.file=PATH.")
-        path = Path(self.file).expanduser()
+        path = expanded(self.file)
         if not path.is_file():
             raise UserError(f"decompress.file = {path} is no file: name one that compress wrote.")
         with path.open("rb") as file:

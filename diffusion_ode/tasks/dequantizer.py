@@ -15,6 +15,7 @@ from diffusion_ode.configs import construction
 from diffusion_ode.diffusion.conditional_flow import ConditionalFlow, placed_by_flow
 from diffusion_ode.diffusion.model import Model
 from diffusion_ode.errors import UserError
+from diffusion_ode.home import expanded
 from diffusion_ode.objectives.dequantized_bound import DequantizedBound
 from diffusion_ode.tasks.loading import load_model
 from diffusion_ode.tasks.run import Run
@@ -108,7 +109,7 @@ class LearnedDequantization:
         return placed_by_flow(flow, parameters, model, levels, noise)
 
     def _newest(self, model: Model) -> tuple[ConditionalFlow, Any, str]:
-        folder = Path(self.workdir).expanduser() / FOLDER / "checkpoints"
+        folder = expanded(self.workdir) / FOLDER / "checkpoints"
         steps = StoredCheckpoints(folder).list_steps()
         if not steps:
             raise UserError(

@@ -17,6 +17,7 @@ from diffusion_ode.checkpoints.state_dict import StateDict
 from diffusion_ode.checkpoints.stored import Restored
 from diffusion_ode.diffusion.model import Model
 from diffusion_ode.errors import UserError
+from diffusion_ode.home import expanded
 from diffusion_ode.networks.network import ReadsPublished
 from diffusion_ode.training.published_schedule import published_schedule
 
@@ -43,20 +44,22 @@ class Origin(Protocol):
 def parse_origin(text: str) -> Origin:
     """The origin that `WORKDIR[@STEP]` or `reference:PATH` means.
 
+    A folder that is there is meant even if its own name has an @.
+
     Raises:
       UserError: what follows @ is no step.
     """
     if text.startswith(_REFERENCE):
-        return PublishedFile(Path(text.removeprefix(_REFERENCE)).expanduser())
+        return PublishedFile(expanded(text.removeprefix(_REFERENCE)))
     workdir, at, step = text.rpartition("@")
-    if not at:
-        return Workdir(Path(text).expanduser())
+    if not at or expanded(text).is_dir():
+        return Workdir(expanded(text))
     if not step.isdecimal():
         raise UserError(
             f"--init_from={text} does not end in a step: write WORKDIR@STEP with a whole number,"
             " or WORKDIR alone for its newest checkpoint."
         )
-    return Workdir(Path(workdir).expanduser(), int(step))
+    return Workdir(expanded(workdir), int(step))
 
 
 def assumptions(restored: Restored, model: Model) -> str:

@@ -49,6 +49,8 @@ def _explicit(value: Any, own: Callable[[fdl.Config], fdl.Config]) -> Any:
     """What `own` makes of each config, explicit; it may be the same one."""
     if isinstance(value, _PLAIN):
         return value
+    if getattr(value, "ndim", None) == 0:  # a number of NumPy or JAX
+        return value.item()
     if isinstance(value, fdl.Config):
         config = own(value)
         given = config.__arguments__

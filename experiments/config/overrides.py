@@ -72,7 +72,7 @@ def _set(config: fdl.Config, path: str, text: str, say: Callable[[str], None]) -
     constructor = fdl.get_callable(owner) if isinstance(owner, fdl.Config) else None
     if constructor is None or name not in construction.fields_of(constructor):
         raise UserError(_no_such_field(config, path, text, ".".join(owners), owner))
-    before = arguments_of(owner).get(name)
+    before: Any = arguments_of(owner).get(name)
     value = _value(path, text, annotations_of(constructor).get(name, Any))
     setattr(owner, name, value)
     inside = _number_inside(before, text)

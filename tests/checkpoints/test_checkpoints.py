@@ -23,8 +23,9 @@ from diffusion_ode.checkpoints import arrays, records
 from diffusion_ode.checkpoints.checkpoints import Checkpoints
 from diffusion_ode.checkpoints.digest import digest
 from diffusion_ode.checkpoints.errors import SaveFailed
-from diffusion_ode.checkpoints.stored import StoredCheckpoints
+from diffusion_ode.checkpoints.stored import StoredCheckpoints, as_step
 from diffusion_ode.errors import UserError
+from diffusion_ode.inference.diffusion_model import DiffusionModel
 
 ROOT = Path(__file__).parents[2]
 
@@ -409,3 +410,18 @@ def test_missing_config_is_named_and_the_workdirs_own_takes_its_place(folder):
     text = json.dumps(json.loads((folder.parent / "3.json").read_text()), indent=2)
     (folder / "3" / "config" / "metadata").write_text(text)
     assert_is(stored.restore(abstract()), 3)
+
+
+@pytest.mark.parametrize("given", [4, "4", np.int64(4), np.array(4), jnp.int32(4)])
+def test_a_step_is_asked_for_in_any_form_of_a_whole_number(given):
+    assert as_step(given) == 4
+    assert type(as_step(given)) is int
+
+
+def test_what_is_no_step_is_refused_before_any_folder_is_read():
+    assert (as_step(None), as_step("best")) == (None, "best")
+    for given in (4.0, True, "x", "4.0", -1.5, [4]):
+        with pytest.raises(UserError, match="neither a step nor 'best': give a whole number"):
+            as_step(given)
+        with pytest.raises(UserError, match="neither a step nor 'best'"):
+            DiffusionModel.load("nowhere", given)

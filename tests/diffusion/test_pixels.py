@@ -53,6 +53,7 @@ def test_whole_numbers_of_any_type_are_levels(dtype):
     ("images", "words"),
     [
         (np.zeros((5, 1, 2, 2)), r"put the channels last, by np\.moveaxis\(images, -3, -1\)"),
+        (np.zeros((5, 2, 2)), r"give them an axis of channels, by images\[\.\.\., None\]"),
         (np.full((1, 2, 2, 1), 17), "from 17 to 17, but 17 levels are 0..16"),
         (np.full((1, 2, 2, 1), -1), "from -1 to -1"),
         (np.full((1, 2, 2, 1), 1e30), "1e\\+30"),

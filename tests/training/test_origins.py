@@ -188,3 +188,12 @@ def test_origins_are_parsed():
 def test_missing_published_file_is_explained(program, tmp_path, name, says):
     with pytest.raises(UserError, match=says):
         PublishedFile(tmp_path / name).restore(program.model, {})
+
+
+def test_a_folder_whose_name_has_an_at_is_found(tmp_path):
+    (tmp_path / "a@b").mkdir()
+    assert parse_origin(f"{tmp_path}/a@b") == Workdir(tmp_path / "a@b")
+    assert parse_origin(f"{tmp_path}/a@b@30") == Workdir(tmp_path / "a@b", 30)
+    assert parse_origin(f"{tmp_path}/a@40") == Workdir(tmp_path / "a", 40)
+    with pytest.raises(UserError, match="does not end in a step"):
+        parse_origin(f"{tmp_path}/a@c")

@@ -2,6 +2,8 @@ import dataclasses
 
 import fiddle as fdl
 import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from diffusion_ode.configs import construction
@@ -33,6 +35,19 @@ def test_explicit_config_spells_out_every_default():
     assert config.pixels.levels == 256
     assert config.network.fourier_exponents == (6, 7)
     assert not {"parent", "name"} & set(config.network.__arguments__)
+
+
+def test_numbers_of_numpy_are_numbers():
+    shape, levels = [np.int64(8), np.array(8), jnp.int32(1)], np.uint16(17)
+    pixels = Pixels(shape=shape, levels=levels)
+    assert hash(pixels) == hash(Pixels((8, 8, 1), 17))
+    assert (pixels, type(pixels.levels)) == (Pixels((8, 8, 1), 17), int)
+    assert type(LinearSchedule(gamma_0=np.float32(-7)).gamma_0) is float
+    document = to_document(fdl.Config(Pixels, shape=tuple(shape), levels=levels))
+    assert construction.build(document) == pixels
+    for wrong in (np.bool_(True), np.float64(17), np.array([17]), np.nan):
+        with pytest.raises(UserError, match=r"is not an int in"):
+            Pixels(levels=wrong)
 
 
 def test_default_factories_become_configs():
