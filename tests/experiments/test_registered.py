@@ -37,10 +37,14 @@ RELIED_ON = (
 
 
 def one_block(entry, *settings):
-    """The experiment's config; where its network has equal blocks, one of them, traced sooner."""
+    """The experiment's config, traced sooner: of equal blocks one, of several scales two."""
     config = registry.configuration_of(entry)
-    blocks = "model.network.blocks"
-    fewer = [f"{blocks}=1"] if blocks in field_paths(config) else []
+    paths, fewer = field_paths(config), []
+    if "model.network.blocks" in paths:
+        fewer.append("model.network.blocks=1")
+    if "model.network.multipliers" in paths:
+        at = max(1, config.model.pixels.shape[0] // 2)
+        fewer += ["model.network.multipliers=(1, 2)", f"model.network.attention_at=({at},)"]
     return override(config, [*fewer, *settings])
 
 
