@@ -98,6 +98,22 @@ def render(document: Document) -> str:
             return repr(document)
 
 
+def settings(document: Document) -> dict[str, str | bool | int | float]:
+    """All fields by path: numbers and texts as they are, pieces by name, all else rendered."""
+    return dict(_settings(document, ""))
+
+
+def _settings(document: Document, path: str) -> Iterator[tuple[str, str | bool | int | float]]:
+    if has_fields(document):
+        if path:
+            yield path, _short(document["call"])
+        for name, value in document["arguments"].items():
+            yield from _settings(value, f"{path}.{name}" if path else name)
+    else:
+        plain = isinstance(document, str | bool | int | float)
+        yield path, document if plain else render(document)
+
+
 def rendered_at(document: Document, path: str) -> str | None:
     """The node at the end of a path of fields, rendered; None if there is none."""
     for name in path.split("."):

@@ -80,6 +80,8 @@ def weighted_terms(
       loss: what w multiplies; None for the diffusion term alone.
       parts: of the loss, to be watched beside it.
     """
+    if weighting.is_bound and (parts or loss is not None or draws.end_noise is not None):
+        parts = {"diffusion": diffusion, **parts}  # else its curve would be the bound's own
     weight = weighting.weight(model.path, model.schedule, draws.gamma)
     total = weight * (diffusion if loss is None else loss)
     if draws.end_noise is not None:
@@ -89,7 +91,7 @@ def weighted_terms(
         total = total + parts["reconstruction"] + parts["prior"]
     return LossTerms(
         loss=total,
-        parts={"diffusion": diffusion, **parts},
+        parts=parts,
         integrand=Integrand(draws.gamma, diffusion * draws.density, weight),
         bound=None if weighting.is_bound else diffusion,
     )

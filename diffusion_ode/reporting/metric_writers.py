@@ -6,6 +6,11 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+WALL_TIME = "wall_time"
+"""The scalar that is no curve: seconds since 1970, in every line."""
+
+Setting = str | bool | int | float
+
 
 @runtime_checkable
 class MetricWriter(Protocol):
@@ -16,7 +21,11 @@ class MetricWriter(Protocol):
     """
 
     def open(self, workdir: Path) -> None:
-        """From now on it writes into this folder, which exists."""
+        """From now on it writes into this folder, which exists; nothing is written yet.
+
+        Raises:
+          UserError: it cannot, as a library is missing: nothing has begun.
+        """
         ...
 
     def resume_at(self, step: int | None) -> None:
@@ -24,7 +33,10 @@ class MetricWriter(Protocol):
         ...
 
     def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Write values by name, such as `train/bpd`; they reach the file before this returns."""
+        """Write values by name, such as `train/bpd`; they reach the file before this returns.
+
+        One of them is `WALL_TIME`.
+        """
         ...
 
     def write_image(self, step: int, name: str, image: np.ndarray) -> None:
@@ -42,6 +54,21 @@ class HistogramWriter(Protocol):
 
     def write_histogram(self, step: int, name: str, edges: np.ndarray, heights: np.ndarray) -> None:
         """Write the heights of bins, one fewer than their edges."""
+        ...
+
+
+@runtime_checkable
+class ConfigWriter(Protocol):
+    """A metric writer that takes the run's config too."""
+
+    def write_config(self, step: int, text: str, settings: Mapping[str, Setting]) -> None:
+        """Write what the training goes on under from a step on.
+
+        Args:
+          step: at which it begins or goes on.
+          text: the config document as JSON.
+          settings: of it by path, such as `train.seed`; a piece by its name.
+        """
         ...
 
 
@@ -76,6 +103,11 @@ class MetricWriters:
         for writer in self._writers:
             if isinstance(writer, HistogramWriter):
                 writer.write_histogram(step, name, edges, heights)
+
+    def write_config(self, step: int, text: str, settings: Mapping[str, Setting]) -> None:
+        for writer in self._writers:
+            if isinstance(writer, ConfigWriter):
+                writer.write_config(step, text, settings)
 
     def close(self) -> None:
         for writer in self._writers:

@@ -15,10 +15,15 @@ from tensorboardX.proto.event_pb2 import (
     SessionLog,  # pyright: ignore[reportAttributeAccessIssue]
 )
 
+from diffusion_ode.reporting.metric_writers import WALL_TIME, Setting
+
+# Beside the settings in the table of hyper-parameters.
+_COMPARED_BY = ("validation/bpd", "train/bpd")
+
 
 @dataclass
 class TensorBoardWriter:
-    """Writes curves and pictures into a folder that `tensorboard --logdir` shows.
+    """Writes curves, pictures and settings into a folder that `tensorboard --logdir` shows.
 
     It uses tensorboardX's synchronous writer and not its `SummaryWriter`, whose thread and queue
     lose what was logged last when a process leaves in a hurry.
@@ -39,8 +44,10 @@ class TensorBoardWriter:
             self._write(Event(step=void_from, session_log=restart))
 
     def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
+        wall_time = scalars.get(WALL_TIME)
         for name, value in scalars.items():
-            self._write(Event(step=step, summary=summary.scalar(name, value)))
+            if name != WALL_TIME:
+                self._write(Event(step=step, summary=summary.scalar(name, value)), wall_time)
 
     def write_image(self, step: int, name: str, image: np.ndarray) -> None:
         picture = summary.image(name, image, dataformats="HWC")
@@ -60,15 +67,21 @@ class TensorBoardWriter:
         )
         self._write(Event(step=step, summary=bins))
 
+    def write_config(self, step: int, text: str, settings: Mapping[str, Setting]) -> None:
+        shown = summary.text("config", f"```json\n{text}\n```")  # it is shown as Markdown
+        self._write(Event(step=step, summary=shown))
+        for part in summary.hparams(dict(settings), dict.fromkeys(_COMPARED_BY)):
+            self._write(Event(step=step, summary=part))
+
     def close(self) -> None:
         if self._events is not None:
             self._events.close()
             self._events = None
 
-    def _write(self, event: Event) -> None:
+    def _write(self, event: Event, wall_time: float | None = None) -> None:
         if self._events is None:
             self._events = self._new_file()
-        event.wall_time = time.time()
+        event.wall_time = time.time() if wall_time is None else wall_time
         self._events.write_event(event)
         self._events.flush()
 

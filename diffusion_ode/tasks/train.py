@@ -10,6 +10,7 @@ import numpy as np
 from diffusion_ode.checking import check_fields
 from diffusion_ode.checkpoints.checkpoints import Checkpoints
 from diffusion_ode.checkpoints.stored import StoredCheckpoints
+from diffusion_ode.configs import documents
 from diffusion_ode.costs.utilisation import utilisation
 from diffusion_ode.distributed import processes
 from diffusion_ode.distributed.interruption import Interruption
@@ -132,6 +133,10 @@ class Train:
                         asked_for=run.continue_with_changes,
                     )
                 )
+            leaders = self.writers if processes.is_leader() else ()
+            writers = stack.enter_context(
+                processes.together(lambda: MetricWriters(leaders, run.workdir))
+            )
 
             images, code = run.load_data(), code_facts()
             data = DataIdentity(images.manifest.name, images.fingerprint)
@@ -189,10 +194,11 @@ class Train:
 
             if beginning.data_state is not None:
                 batches.set_state(beginning.data_state)
-            leaders = self.writers if processes.is_leader() else ()
-            writers = stack.enter_context(MetricWriters(leaders, run.workdir))
             resumed = beginning.data_state is not None
             writers.resume_at(begun_at if resumed else None)
+            writers.write_config(
+                begun_at, documents.text(run.document), documents.settings(run.document)
+            )
             profiler = stack.enter_context(self._profiler(run.workdir, console, beginning.state))
             loop = TrainLoop(
                 program=program,

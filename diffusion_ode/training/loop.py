@@ -7,18 +7,19 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import jax
 import numpy as np
 
 from diffusion_ode.checkpoints.checkpoints import Checkpoints
 from diffusion_ode.distributed.interruption import Interruption
 from diffusion_ode.errors import UserError
-from diffusion_ode.reporting.metric_writers import MetricWriters
+from diffusion_ode.reporting.metric_writers import WALL_TIME, MetricWriters
 from diffusion_ode.reporting.progress import Progress, rate
 from diffusion_ode.training.profiling import Profiler
 from diffusion_ode.training.program import CompiledStep, TrainProgram
 from diffusion_ode.training.state import TrainState
 from diffusion_ode.training.step_metrics import BITS_BY_TIME, bits_by_time
-from diffusion_ode.training.utilisation import Utilisation
+from diffusion_ode.training.utilisation import Utilisation, device_memory
 from diffusion_ode.training.validation import ValidationCurve
 
 
@@ -110,7 +111,9 @@ class TrainLoop:
         check_in_calls(taken, {"num_steps less the steps that are done": last - done})
         while done < last:
             self._begin_profile(range(done + 1 - first, done + 1 + taken - first), first)
-            state, metrics = self.step(state, self._next_batch())
+            # What XProf and TensorBoard's profile find the steps by.
+            with jax.profiler.StepTraceAnnotation("train", step_num=done + 1 - first):
+                state, metrics = self.step(state, self._next_batch())
             done += taken
             self._under_way.append((done, metrics))
             self._settle(but=1, first=first)
@@ -126,7 +129,7 @@ class TrainLoop:
                 self._settle(but=0, first=first)
                 logged = self._log(done, logged)
             elif self._validated:
-                self.writers.write_scalars(done, self._validated)
+                self._write(done, self._validated)
                 self._validated = {}
             if due(done, self.intervals.checkpoint, last, taken) or stopping or lowest:
                 self._settle(but=0, first=first)
@@ -226,7 +229,7 @@ class TrainLoop:
         if self.utilisation is not None:
             scalars["train/mfu"] = self.utilisation.at(count / (now - logged))
         scalars["train/input_wait"] = self._waiting / (now - logged)
-        self.writers.write_scalars(done, {**scalars, **self._validated})
+        self._write(done, {**scalars, **device_memory(), **self._validated})
         if np.ndim(self._by_time):
             edges, heights = bits_by_time(self.program.model, self._by_time)
             self.writers.write_histogram(done, f"train/{BITS_BY_TIME}", edges, heights)
@@ -235,6 +238,9 @@ class TrainLoop:
         self._validated = {}
         self._waiting = 0.0
         return now
+
+    def _write(self, done: int, scalars: dict[str, float]) -> None:
+        self.writers.write_scalars(done, {**scalars, WALL_TIME: time.time()})
 
     def _save(self, done: int, state: TrainState) -> None:
         metrics = {"bpd": float(np.mean(self._since_save))} if self._since_save else {}

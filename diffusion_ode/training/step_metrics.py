@@ -23,7 +23,8 @@ def step_metrics(
 ) -> dict[str, Array]:
     """Scalars, and `BITS_BY_TIME` where the objective tells its integrand.
 
-    The bits are those of the bound, whatever the loss.
+    The bits are those of the bound, whatever the loss. A group of modules that is the only one
+    would be the same curve twice, and is left out.
 
     Args:
       model, terms: what came of each image.
@@ -41,7 +42,8 @@ def step_metrics(
     }
     if terms.bound is not None:
         metrics["weighted_loss"] = jnp.mean(terms.loss) / dimensions
-    for name, group in _groups(gradients).items():
+    groups = _groups(gradients)
+    for name, group in groups.items() if len(groups) > 1 else ():
         metrics[f"gradient_norm/{name}"] = optax.tree.norm(group)
     for name, part in terms.parts.items():
         metrics[f"{name}_bpd"] = jnp.mean(units.bits_per_dimension(part, dimensions))

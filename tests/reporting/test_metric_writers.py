@@ -5,7 +5,7 @@ import struct
 
 import numpy as np
 import pytest
-from tensorboardX.proto import event_pb2
+from tensorboardX.proto import event_pb2, plugin_hparams_pb2
 
 from diffusion_ode.reporting.jsonl_writer import JsonlWriter
 from diffusion_ode.reporting.metric_writers import MetricWriters
@@ -122,6 +122,27 @@ def test_a_histogram_reaches_the_writers_that_take_one(tmp_path):
     assert not (tmp_path / "metrics.jsonl").exists()
     (drawn,) = (v.histo for e in events_in(tmp_path) for v in e.summary.value)
     assert (list(drawn.bucket_limit), list(drawn.bucket)) == ([-7.0, -1.0, 5.0], [0.0, 0.5, 1.5])
+
+
+def test_tensorboard_has_the_config_as_text_and_the_hyper_parameters(tmp_path):
+    with MetricWriters([JsonlWriter(), TensorBoardWriter()], tmp_path) as writers:
+        writers.write_config(7, '{"a": 1}', {"train.seed": 3, "path": "StraightPath", "x": True})
+    values = [(e.step, v) for e in events_in(tmp_path) for v in e.summary.value]
+    (text,) = (v.tensor.string_val for step, v in values if v.tag == "config/text_summary")
+    assert text == [b'```json\n{"a": 1}\n```']
+    (start,) = (v for _, v in values if v.tag == "_hparams_/session_start_info")
+    content = plugin_hparams_pb2.HParamsPluginData.FromString(start.metadata.plugin_data.content)
+    settings = content.session_start_info.hparams
+    assert settings["train.seed"].number_value == 3.0
+    assert settings["path"].string_value == "StraightPath"
+    assert settings["x"].bool_value is True
+    assert {step for step, _ in values} == {7}
+
+
+def test_wall_time_is_tensorboard_s_own_and_no_curve(tmp_path):
+    opened(TensorBoardWriter(), tmp_path).write_scalars(1, {"a": 2.0, "wall_time": 1e9})
+    (event,) = (e for e in events_in(tmp_path) if e.HasField("summary"))
+    assert (event.wall_time, [v.tag for v in event.summary.value]) == (1e9, ["a"])
 
 
 def test_several_writers_work_as_one(tmp_path):

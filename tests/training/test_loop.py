@@ -12,7 +12,7 @@ import pytest
 from diffusion_ode.errors import UserError
 from diffusion_ode.training.loop import Intervals, NotFinite, TrainLoop
 from diffusion_ode.training.profiling import Profiler, Steps
-from diffusion_ode.training.utilisation import Utilisation
+from diffusion_ode.training.utilisation import Utilisation, device_memory
 
 
 class Recorder:
@@ -102,6 +102,35 @@ def test_everything_is_done_at_its_interval_and_at_the_end():
     assert [step for step, *_ in recorder.saved] == [102, 105, 108, 110]
     assert [step for step, _ in recorder.scalars] == [104, 108, 110]
     assert recorder.pictures == [105, 110]
+
+
+def test_profilers_find_the_steps(tmp_path):
+    recorder = Recorder()
+    loop(recorder, profiler=Profiler(Steps(2, 3), tmp_path)).run(START)
+    (trace,) = tmp_path.glob("plugins/profile/*/*.xplane.pb")
+    steps = [
+        dict(event.stats)["step_num"]
+        for plane in jax.profiler.ProfileData.from_file(str(trace)).planes
+        for line in plane.lines
+        for event in line.events
+        if event.name == "train"
+    ]
+    assert steps == [2, 3]
+
+
+def test_device_memory_is_told_where_the_backend_tells_it(monkeypatch):
+    assert device_memory() == {}  # a CPU
+    told = [
+        {"bytes_in_use": 5, "peak_bytes_in_use": 9},
+        {"bytes_in_use": 7, "peak_bytes_in_use": 8},
+    ]
+    devices = [SimpleNamespace(memory_stats=lambda stats=stats: stats) for stats in told]
+    monkeypatch.setattr(jax, "local_devices", lambda: devices)
+    assert device_memory() == {"train/memory_in_use": 7.0, "train/peak_memory": 9.0}
+    recorder = Recorder()
+    loop(recorder).run(START)
+    assert recorder.scalars[0][1].keys() >= {"train/memory_in_use", "train/peak_memory"}
+    assert all(line["wall_time"] > 0 for _, line in recorder.scalars)
 
 
 def several_per_call(recorder, taken, spoiled_at=None):
