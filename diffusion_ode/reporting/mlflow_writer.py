@@ -1,6 +1,7 @@
 """MLflow, by the library `mlflow-skinny` or `mlflow`."""
 
 import os
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -68,7 +69,7 @@ class MlflowWriter:
             return
         milliseconds = int(1000 * scalars.get(WALL_TIME, time.time()))
         metrics = [
-            self._mlflow.entities.Metric(name, value, milliseconds, step)
+            self._mlflow.entities.Metric(_name(name), value, milliseconds, step)
             for name, value in scalars.items()
             if name != WALL_TIME
         ]
@@ -115,3 +116,12 @@ class MlflowWriter:
         known = client.get_experiment_by_name(self.experiment)
         where = client.create_experiment(self.experiment) if known is None else known.experiment_id
         return client.create_run(where, run_name=self.name or self._workdir.name).info.run_id
+
+
+def _name(name: str) -> str:
+    """A metric's name as MLflow takes it, which makes folders of names and files of their ends.
+
+    `train/gradient_norm` and `train/gradient_norm/up.block` would be both.
+    """
+    first, slash, rest = name.partition("/")
+    return re.sub(r"[^\w\-. /]", "_", f"{first}{slash}{rest.replace('/', '.')}")

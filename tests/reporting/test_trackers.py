@@ -28,7 +28,8 @@ def launch(writer, workdir, resume, steps):
         writers.resume_at(resume)
         writers.write_config(resume or 0, '{"a": 1}', SETTINGS)
         for step in steps:
-            writers.write_scalars(step, {"train/bpd": 1.0 / step, "wall_time": 1e9 + step})
+            norms = {"train/norm": 1.0, "train/norm/up.block[0]": 0.5}
+            writers.write_scalars(step, {"train/bpd": 1 / step, **norms, "wall_time": 1e9 + step})
             writers.write_image(step, "samples", np.full((4, 6, 1), step, np.uint8))
 
 
@@ -165,6 +166,11 @@ def test_mlflow_s_folder_has_every_point_once_and_the_config(tmp_path, monkeypat
     assert [(p.step, p.value, p.timestamp) for p in curve] == [
         (k, 1.0 / k, 1000 * (10**9 + k)) for k in (10, 20, 30, 40)
     ]
+    assert run.data.metrics == {
+        "train/bpd": 1 / 40,
+        "train/norm": 1.0,
+        "train/norm.up.block_0_": 0.5,
+    }
     assert run.data.params == {name: str(value) for name, value in SETTINGS.items()}
     files = [file.path for file in client.list_artifacts(run.info.run_id)]
     assert {"config.json", "images"} <= set(files)
