@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from diffusion_ode.errors import UserError
 
@@ -62,7 +63,7 @@ def check_devices() -> None:
     try:
         jax.devices()
     except Exception as error:  # JAX asserts, too, that there is a device
-        asked = os.environ.get("JAX_PLATFORMS") or jax.config.jax_platforms or ""
+        asked = jax.config.read("jax_platforms") or ""
         if not asked:
             raise UserError(f"JAX finds no device to compute on: {error}.") from error
         raise UserError(
@@ -79,7 +80,7 @@ def take_turns() -> None:
     no effect once JAX has looked for devices.
     """
     flags = os.environ.get("XLA_FLAGS", "")
-    forced = _VIRTUAL_DEVICES.findall(flags)[-1:] or [jax.config.jax_num_cpu_devices]
+    forced = _VIRTUAL_DEVICES.findall(flags)[-1:] or [jax.config.read("jax_num_cpu_devices")]
     if int(forced[0]) > 1:
         jax.config.update("jax_cpu_enable_async_dispatch", False)
         if _PATIENCE not in flags:
@@ -96,7 +97,7 @@ def refuse_tracing(what: str, *given: Any) -> None:
     Raises:
       UserError: it was called within `jax.jit`, `grad` or `vmap`.
     """
-    if any(isinstance(one, jax.core.Tracer) for one in (*given, jnp.zeros(()))):
+    if any(isinstance(one, Tracer) for one in (*given, jnp.zeros(()))):
         raise UserError(
             f"{what} compiles its own programs and drives them image by image, so it cannot be part"
             " of jax.jit, jax.grad or jax.vmap: call it outside of them with arrays of NumPy."

@@ -43,8 +43,9 @@ def as_step(given: Any) -> Step:
         return given  # pyright: ignore[reportReturnType]
     if isinstance(given, str) and given.isdecimal():
         return int(given)
+    number: Any = None if isinstance(given, bool) else given
     try:
-        return operator.index(None if isinstance(given, bool) else given)
+        return operator.index(number)
     except TypeError as error:
         raise UserError(
             f"checkpoint = {given!r} is neither a step nor 'best': give a whole number, or leave it"

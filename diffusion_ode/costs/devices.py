@@ -1,11 +1,9 @@
-"""What devices can do at most: their makers' figures, a measurement where there is none."""
+"""What devices can do at most: their makers' figures."""
 
-import functools
-import time
+import re
 from dataclasses import dataclass
 
 import jax
-import jax.numpy as jnp
 
 from diffusion_ode.errors import UserError
 from diffusion_ode.suggestions import suggestion
@@ -73,7 +71,8 @@ def _device(name, kind, bfloat16, float32, memory, bandwidth, network, between=N
 
 
 # NVIDIA's data sheets, their rates "with sparsity" halved, and Google's pages on each Cloud TPU.
-# T4 and V100 have units for float16 but none for bfloat16: their float32 stands in both columns.
+# T4, V100 and RTX 2080 have units for float16 but none for bfloat16: their float32 stands in both
+# columns. GeForce's products are those that are added up in float32, half as fast as in float16.
 # The network is NVLink's or the inter-chip interconnect's in one direction, of cards in a slot that
 # of PCI Express: a bridge to one neighbour does not carry a sum over all. Between hosts it is one
 # GPU's share: an adapter each in NVIDIA's machines (NDR InfiniBand with H100 and H200, HDR with
@@ -82,7 +81,24 @@ def _device(name, kind, bfloat16, float32, memory, bandwidth, network, between=N
 # their hosts; several slices are not in the table.
 DEVICES = (
     _device("t4", "Tesla T4", 8.1, 8.1, 16, 300, 16, 1.6),
+    _device("rtx-2080-ti", "NVIDIA GeForce RTX 2080 Ti", 13.4, 13.4, 11, 616, 16, 3.1),
+    _device("rtx-3080", "NVIDIA GeForce RTX 3080", 59.5, 29.8, 10, 760, 32, 3.1),
+    _device("rtx-3090-ti", "NVIDIA GeForce RTX 3090 Ti", 80, 40, 24, 1008, 32, 3.1),
+    _device("rtx-3090", "NVIDIA GeForce RTX 3090", 71, 35.6, 24, 936, 32, 3.1),
+    _device("rtx-4080", "NVIDIA GeForce RTX 4080", 97.5, 48.7, 16, 717, 32, 3.1),
+    _device("rtx-4090", "NVIDIA GeForce RTX 4090", 165, 82.6, 24, 1008, 32, 3.1),
+    _device("rtx-5080", "NVIDIA GeForce RTX 5080", 113, 56.3, 16, 960, 64, 3.1),
+    _device("rtx-5090", "NVIDIA GeForce RTX 5090", 210, 105, 32, 1792, 64, 3.1),
+    _device("rtx-a5000", "NVIDIA RTX A5000", 111, 55.6, 24, 768, 32, 3.1),
+    _device("rtx-a6000", "NVIDIA RTX A6000", 155, 77.4, 48, 768, 32, 3.1),
+    _device("rtx-6000-ada", "NVIDIA RTX 6000 Ada Generation", 364, 182, 48, 960, 32, 3.1),
+    _device("rtx-pro-6000", "NVIDIA RTX PRO 6000 Blackwell", 504, 252, 96, 1792, 64, 3.1),
+    _device("a10", "NVIDIA A10", 125, 62.5, 24, 600, 32, 3.1),
+    _device("a10g", "NVIDIA A10G", 70, 35, 24, 600, 32, 1.6),
+    _device("a40", "NVIDIA A40", 150, 74.8, 48, 696, 32, 3.1),
     _device("l4", "NVIDIA L4", 121, 60, 24, 300, 32, 1.6),
+    _device("l40", "NVIDIA L40", 181, 90.5, 48, 864, 32, 3.1),
+    _device("l40s", "NVIDIA L40S", 362, 183, 48, 864, 32, 3.1),
     _device("v100-16gb", "Tesla V100-SXM2-16GB", 15.7, 15.7, 16, 900, 150, 6.25),
     _device("v100-pcie-16gb", "Tesla V100-PCIE-16GB", 14, 14, 16, 900, 16, 3.1),
     _device("v100-pcie", "Tesla V100-PCIE-32GB", 14, 14, 32, 900, 16, 3.1),
@@ -96,6 +112,9 @@ DEVICES = (
     _device("h100", "NVIDIA H100 80GB HBM3", 989, 495, 80, 3350, 450, 50),
     _device("h200-nvl", "NVIDIA H200 NVL", 835, 418, 141, 4800, 64, 3.1),
     _device("h200", "NVIDIA H200", 989, 495, 141, 4800, 450, 50),
+    _device("gh200", "NVIDIA GH200 480GB", 989, 495, 96, 4000, 450, 50),
+    _device("b200", "NVIDIA B200", 2250, 1125, 180, 7700, 900, 50),
+    _device("gb200", "NVIDIA GB200", 2500, 1250, 186, 8000, 900, 50),
     _device("v4", "TPU v4", 275, 275, 32, 1228, 150),
     _device("v5e", "TPU v5 lite", 197, 197, 16, 819, 100),
     _device("v5p", "TPU v5", 459, 459, 95, 2765, 300),
@@ -109,22 +128,29 @@ SHOWN = ("a100", "h100", "v5e", "v6e")
 
 
 def find_device(name: str) -> Device:
-    """The device of that name.
+    """The device of that name, ours or JAX's, however it is spelt.
 
     Raises:
       UserError: the table has none.
     """
-    by_name = {device.name: device for device in DEVICES}
-    if name not in by_name:
-        meant = suggestion(name, by_name, few=len(by_name))  # no other place lists them
+    by_name = {_plain(device.name): device for device in DEVICES}
+    found = by_name.get(_plain(name)) or of_kind(name)
+    if found is None:
+        names = [device.name for device in DEVICES]
+        meant = suggestion(name, names, few=len(names))  # no other place lists them
         raise UserError(f"There is no device {name!r} in the table; {meant}")
-    return by_name[name]
+    return found
+
+
+def _plain(name: str) -> str:
+    """As people write it: `RTX 4090`, `rtx4090` and `rtx-4090` are one name, and `4090` is too."""
+    return re.sub(r"nvidia|geforce|rtx|[^a-z0-9]", "", name.lower())
 
 
 def of_kind(device_kind: str) -> Device | None:
     """The table's entry for what JAX calls a device, if it has one."""
-    if " MIG " in device_kind:
-        return None  # a slice of one chip, "NVIDIA A100-SXM4-40GB MIG 1g.5gb"
+    if " MIG " in device_kind or "Laptop" in device_kind:
+        return None  # a slice of one chip, "NVIDIA A100-SXM4-40GB MIG 1g.5gb", or a slower namesake
     for device in DEVICES:
         rest = device_kind.removeprefix(device.kind)
         # What follows is of a variant ("Tesla V100-SXM2-32GB-LS"), not another number's end.
@@ -136,38 +162,13 @@ def of_kind(device_kind: str) -> Device | None:
 def peak_flops(half: bool = False) -> float | None:
     """FLOP/s that all devices of this run reach together at most; None where it is not known.
 
-    A CPU's is measured once. However many devices JAX makes of a host's processor, they share it;
-    several processes are taken for several hosts alike, which they are not if they share one.
+    Of CPUs it is not: no table has them all, and what a measurement finds depends on who else uses
+    the host.
 
     Args:
-      half: of bfloat16 instead of float32; CPUs have no more for it.
+      half: of bfloat16 instead of float32.
     """
-    device = jax.devices()[0]
-    if device.platform == "cpu":
-        return measured_peak() * jax.process_count()
-    entry = of_kind(device.device_kind)
+    entry = of_kind(jax.devices()[0].device_kind)
     if entry is None:
         return None
     return (entry.bfloat16 if half else entry.float32) * jax.device_count()
-
-
-_ROWS = 1024  # long enough to fill a processor's units, 2 GFLOP
-_SECONDS = 0.3  # for all tries together
-
-
-@functools.cache
-def measured_peak() -> float:
-    """FLOP/s of the best of some products of float32 matrices on this host, in half a second.
-
-    Others' work on the host makes it smaller, and a utilisation relative to it larger.
-    """
-    here = jax.local_devices()[0]
-    a = jax.device_put(jnp.ones((_ROWS, _ROWS), jnp.float32), here)
-    product = jax.jit(jnp.matmul)
-    jax.block_until_ready(product(a, a))
-    best, begin = float("inf"), time.perf_counter()
-    while time.perf_counter() - begin < _SECONDS:
-        start = time.perf_counter()
-        jax.block_until_ready(product(a, a))
-        best = min(best, time.perf_counter() - start)
-    return 2.0 * _ROWS**3 / best

@@ -7,10 +7,9 @@ from diffusion_ode.training.utilisation import Utilisation
 
 
 def utilisation(program: TrainProgram) -> Utilisation | None:
-    """Of a training; None where the devices' peak is not known.
-
-    On a CPU the peak is measured the first time, which takes less than half a second.
-    """
+    """Of a training; None where the devices' peak is not known, as on CPUs."""
+    if peak_flops() is None:
+        return None
     flops = train_step_flops(program)
     peak = peak_flops(half=flops.bfloat16)
     return None if peak is None else Utilisation(flops.model, peak)

@@ -19,8 +19,10 @@ def test_kinds_are_told_apart_as_jax_spells_them():
     assert of_kind("TPU v5").name == "v5p"
     assert of_kind("NVIDIA H100 80GB HBM3").name == "h100"
     assert of_kind("NVIDIA L4").name == "l4"
-    assert of_kind("NVIDIA GH200 480GB") is None
-    assert of_kind("NVIDIA L40S") is None
+    assert of_kind("NVIDIA L40S").name == "l40s"
+    assert of_kind("NVIDIA L400") is None
+    assert of_kind("NVIDIA GH200 480GB").name == "gh200"
+    assert of_kind("NVIDIA GeForce RTX 4090 Laptop GPU") is None
     assert of_kind("abacus") is None
 
 
@@ -56,8 +58,20 @@ def test_an_unknown_device_is_refused_with_the_nearest_name():
         find_device("h10")
 
 
-def test_the_peak_of_a_cpu_is_measured_once():
-    devices.measured_peak.cache_clear()
-    peak = devices.peak_flops()
-    assert peak > 1e8
-    assert devices.peak_flops() == peak
+@pytest.mark.parametrize("name", ["RTX 4090", "rtx4090", "4090", "NVIDIA GeForce RTX 4090"])
+def test_a_device_is_found_however_it_is_spelt(name):
+    assert find_device(name) is find_device("rtx-4090")
+
+
+@pytest.mark.parametrize("name", ["a40", "A10G", "l40s", "b200", "B200", "rtx-3090", "a6000"])
+def test_devices_of_laboratories_are_in_the_table(name):
+    assert find_device(name).memory >= 24e9
+
+
+def test_names_are_told_apart_without_their_maker_s():
+    names = [devices._plain(device.name) for device in DEVICES]
+    assert len(set(names)) == len(names)
+
+
+def test_a_cpu_has_no_peak_and_so_no_utilisation():
+    assert devices.peak_flops() is None
