@@ -63,7 +63,7 @@ def check_devices() -> None:
     try:
         jax.devices()
     except Exception as error:  # JAX asserts, too, that there is a device
-        asked = jax.config.read("jax_platforms") or ""
+        asked = jax.config.jax_platforms  # pyright: ignore[reportAttributeAccessIssue]
         if not asked:
             raise UserError(f"JAX finds no device to compute on: {error}.") from error
         raise UserError(
@@ -80,8 +80,8 @@ def take_turns() -> None:
     no effect once JAX has looked for devices.
     """
     flags = os.environ.get("XLA_FLAGS", "")
-    forced = _VIRTUAL_DEVICES.findall(flags)[-1:] or [jax.config.read("jax_num_cpu_devices")]
-    if int(forced[0]) > 1:
+    asked = jax.config.jax_num_cpu_devices  # pyright: ignore[reportAttributeAccessIssue]
+    if int((_VIRTUAL_DEVICES.findall(flags) or [asked])[-1]) > 1:
         jax.config.update("jax_cpu_enable_async_dispatch", False)
         if _PATIENCE not in flags:
             os.environ["XLA_FLAGS"] = f"{flags} {_PATIENCE}={_SECONDS}".strip()

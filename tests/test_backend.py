@@ -17,7 +17,7 @@ def test_a_platform_without_devices_is_one_sentence(flags, monkeypatch, capsys, 
         raise AssertionError
 
     monkeypatch.setattr(jax, "devices", no_device)
-    monkeypatch.setattr(jax.config, "read", {"jax_platforms": "cuda", "jax_num_cpu_devices": -1}.get)
+    monkeypatch.setattr(type(jax.config), "jax_platforms", "cuda")
     workdir = tmp_path / "run"
     assert main(["--exp=digits_vp", f"--workdir={workdir}", *flags]) == 2
     said = capsys.readouterr()
@@ -41,7 +41,7 @@ def test_a_platform_without_devices_is_one_sentence(flags, monkeypatch, capsys, 
 def test_virtual_devices_take_turns(flags, devices, takes_turns, monkeypatch):
     asked = {}
     monkeypatch.setenv("XLA_FLAGS", flags)
-    monkeypatch.setattr(jax.config, "read", {"jax_num_cpu_devices": devices}.get)
+    monkeypatch.setattr(type(jax.config), "jax_num_cpu_devices", devices)
     monkeypatch.setattr(jax.config, "update", asked.__setitem__)
     backend.take_turns()
     assert asked == ({"jax_cpu_enable_async_dispatch": False} if takes_turns else {})
