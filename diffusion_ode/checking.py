@@ -252,10 +252,11 @@ def _each(items: tuple) -> str:
 @functools.cache
 def _declared(kind: type) -> dict[str, Any]:
     """The fields that declare more than a class."""
-    return {name: found for name, found in annotations_of(kind).items() if _is_declared(found)}
+    return {name: found for name, found in annotations_of(kind).items() if is_declared(found)}
 
 
-def _is_declared(annotation: Any) -> bool:
+def is_declared(annotation: Any) -> bool:
+    """Whether it says more than a class: a range, or choices."""
     if typing.get_origin(annotation) is typing.Literal or isinstance(annotation, Within):
         return True
-    return any(map(_is_declared, typing.get_args(annotation)))
+    return any(map(is_declared, typing.get_args(annotation)))

@@ -3,14 +3,23 @@
 import re
 import textwrap
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 from diffusion_ode.costs import target
 from diffusion_ode.costs.devices import SHOWN, Device, find_device
-from diffusion_ode.costs.estimate import REACHED_BANDWIDTH, UTILISATION, Estimate, estimate
+from diffusion_ode.costs.estimate import (
+    REACHED_BANDWIDTH,
+    UTILISATION,
+    Estimate,
+    estimate,
+    fits,
+)
 from diffusion_ode.costs.flops import StepFlops, train_step_flops
 from diffusion_ode.costs.memory import StepBytes
 from diffusion_ode.errors import UserError
 from diffusion_ode.networks.network import StatesActivations
+from diffusion_ode.networks.rematerialization import KeepInputs, KeepProducts
 from diffusion_ode.reporting.progress import duration
 from diffusion_ode.reporting.quantities import counted, data_size, hours, operations, short_time
 from diffusion_ode.tasks.experiment import Experiment
@@ -20,6 +29,8 @@ from launch.screen import SCREEN_WIDTH
 
 _SMALL = 0.02  # of all bytes: collectives below it are the metrics' and the smallest arrays'
 _MOST_ROWS = 8
+_MOST_DOUBLINGS = 11
+_DEVICE_WIDTH = 14
 
 
 def costs(experiment: Experiment, device: str | None) -> Iterator[str]:
@@ -46,12 +57,64 @@ def costs(experiment: Experiment, device: str | None) -> Iterator[str]:
     yield f"  {'':{width}}{'a step':>9}  {'bound by':8}{'memory each':>22}  the run (× devices)"
     for name, (entry, row) in zip(names, rows, strict=True):
         yield f"  {name:{width}}{_row(entry, row, program.num_steps)}"
+    yield from _remedies(experiment, program, [row for row in rows if not row[1].fits])
     assumed = (
         f"assumed: {100 * UTILISATION:.0f} % of the peak FLOP/s and"
         f" {100 * REACHED_BANDWIDTH:.0f} % of the peak bandwidth are reached, hosts of 8 GPUs,"
         " one TPU slice; --device=NAME:COUNT asks for others"
     )
     yield from _wrapped(assumed)
+
+
+def _remedies(
+    experiment: Experiment, program: TrainProgram, rows: list[tuple[Device, Estimate]]
+) -> Iterator[str]:
+    """For each device that has too little memory, what alone would make a step fit."""
+    network = program.model.network
+    if not rows or not isinstance(network, StatesActivations):
+        return  # of others the bytes are no formula, and take long to count
+    batch, devices = program.batch_size, program.placement.mesh.size
+    parts = {
+        a: _changed(program, accumulation=a)
+        for a in _doublings(program.accumulation)
+        if batch % (a * devices) == 0
+    }
+    again = {
+        name: _changed(program, model=replace(program.model, network=network.clone(remat=remat)))
+        for name, remat in (("keep_products()", KeepProducts()), ("keep_inputs()", KeepInputs()))
+        if hasattr(network, "remat")
+    }
+    more = {
+        n: _changed(program, placement=experiment.mesh.imagine(n))
+        for n in _doublings(devices)
+        if experiment.mesh.data is None and batch % (n * program.accumulation) == 0
+    }
+    yield ""
+    yield "  a step fits with one of --set train.accumulation=…,"
+    yield "  --set 'model.network.remat=…', which computes again, and --device=NAME:COUNT"
+    for device, row in rows:
+        least = row.size.total / device.memory  # nothing shrinks by more than it is divided by
+        found = [
+            next((n for n in ways if n >= start * least and fits(ways[n], device)), "–")
+            for ways, start in ((parts, program.accumulation), (more, devices))
+        ]
+        remat = next((name for name in again if fits(again[name], device)), "–")
+        yield (
+            f"  {device.name:{_DEVICE_WIDTH}} accumulation={found[0]:<5} remat={remat:16}"
+            f" {device.name}:{found[1]}"
+        )
+    yield ""
+
+
+def _changed(program: TrainProgram, **fields: Any) -> TrainProgram:
+    """The program with other fields, on which its state's sizes on a device do not depend."""
+    changed = replace(program, **fields)
+    vars(changed)["abstract_state"] = program.abstract_state  # seconds, of deep networks
+    return changed
+
+
+def _doublings(start: int) -> list[int]:
+    return [start << power for power in range(1, _MOST_DOUBLINGS)]
 
 
 def compiled_for(experiment: Experiment, topology: str) -> Iterator[str]:

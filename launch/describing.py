@@ -1,4 +1,4 @@
-"""`--describe`: the whole config, what the parent's differs in, and what training costs."""
+"""`--describe`: hypothesis, difference from the parent, costs; `=full`: the whole config too."""
 
 import textwrap
 from collections.abc import Iterator
@@ -6,12 +6,15 @@ from typing import Any
 
 import fiddle as fdl
 
+from diffusion_ode.checking import is_declared, takes
 from diffusion_ode.configs import documents
 from diffusion_ode.configs.documents import Document
+from diffusion_ode.conformance import annotations_of
 from diffusion_ode.evaluation.published_figures import figures_on
+from diffusion_ode.suggestions import all_of
 from experiments import registry
 from experiments.config.building import build
-from experiments.config.conversion import to_document
+from experiments.config.conversion import arguments_of, explicit, to_document
 from experiments.registry import Entry
 from experiments.verdicts import VERDICTS
 from launch.screen import SCREEN_WIDTH
@@ -20,7 +23,11 @@ _INDENT = "  "
 
 
 def description(
-    entry: Entry, config: fdl.Config, device: str | None = None, topology: str | None = None
+    entry: Entry,
+    config: fdl.Config,
+    device: str | None = None,
+    topology: str | None = None,
+    full: bool = False,
 ) -> Iterator[str]:
     """All there is to know of an experiment without its data and without running anything.
 
@@ -29,6 +36,7 @@ def description(
       config: its config, with the user's settings applied.
       device: what its costs are shown for, `NAME` or `NAME:COUNT`; None for a few.
       topology: a TPU slice that the step is compiled for; None for no compiling.
+      full: with every field of the config, and what it takes where that is declared.
 
     Yields:
       Lines, as they become known.
@@ -43,9 +51,6 @@ def description(
     first_of_last = next(last, None)
     yield from _title(entry)
     yield ""
-    yield "config (lines as --set takes them; # tells what the fields below it belong to)"
-    yield from (_INDENT + line for line in _lines(document))
-    yield ""
     yield from _derivation(entry, document)
     yield ""
     yield from _departures(entry, document)
@@ -54,6 +59,12 @@ def description(
         yield ""
         yield first_of_last
         yield from last
+    yield ""
+    if full:
+        yield "config (lines as --set takes them; # tells what fields belong to and take)"
+        yield from (_INDENT + line for line in _lines(explicit(config)))
+    else:
+        yield "the whole config, and what each field takes: --describe=full"
 
 
 def _title(entry: Entry) -> Iterator[str]:
@@ -78,16 +89,38 @@ def _title(entry: Entry) -> Iterator[str]:
             yield f"    {relative.bpd:.2f}  {relative.system}: {relative.source}"
 
 
-def _lines(document: Document, path: str = "") -> Iterator[str]:
+def _lines(value: Any, path: str = "", takes: str = "") -> Iterator[str]:
     """A line per field; what fits on one line with all its fields has only that line."""
+    document, width = to_document(value), SCREEN_WIDTH - len(_INDENT)
     whole = f"{path} = {documents.render(document)}"
-    if not documents.has_fields(document) or (path and len(whole) <= SCREEN_WIDTH - len(_INDENT)):
+    if not documents.has_fields(document) or (path and len(whole) <= width):
+        inside = _declared(value) if documents.has_fields(document) else {}
+        said = f"# {takes}" if takes and not inside else ""
+        if said and len(whole) + 2 + len(said) <= width:
+            whole, said = f"{whole}  {said}", ""
         yield whole
+        names: dict[str, list[str]] = {}
+        for name, what in inside.items():
+            names.setdefault(what, []).append(name)
+        yield from ([f"#   {said[2:]}"] if said else ())
+        yield from (f"#   {all_of(several)}: {what}" for what, several in names.items())
         return
     if path:
         yield f"# {path}: {documents.render({**document, 'arguments': {}}).removesuffix('()')}"
-    for name, value in document["arguments"].items():
-        yield from _lines(value, f"{path}.{name}" if path else name)
+    declared = _declared(value)
+    for name, inner in arguments_of(value).items():
+        yield from _lines(inner, f"{path}.{name}" if path else name, declared.get(name, ""))
+
+
+def _declared(config: fdl.Config) -> dict[str, str]:
+    """What the fields take that declare a range or choices."""
+    annotations = annotations_of(fdl.get_callable(config))
+    given = arguments_of(config)
+    return {
+        name: takes(found)
+        for name, found in annotations.items()
+        if name in given and is_declared(found)
+    }
 
 
 def _derivation(entry: Entry, document: Document) -> Iterator[str]:

@@ -32,7 +32,7 @@ class Request:
 
     experiment: str | None = None
     task: str = "train"
-    describe: bool = False
+    describe: str | None = None
     device: str | None = None
     target: str | None = None
     listing: str | None = None
@@ -61,8 +61,12 @@ def read(arguments: Sequence[str]) -> Request:
     if given.exp is None and given.list is None:
         raise UserError("No experiment is given: add --exp=NAME; --list shows the names.")
     for flag in ("device", "target"):
-        if getattr(given, flag) is not None and not given.describe:
+        if getattr(given, flag) is not None and given.describe is None:
             raise UserError(f"--{flag} belongs to --describe: add that, or leave it out.")
+    if given.describe not in (None, "", "full"):
+        raise UserError(
+            f"--describe={given.describe} is neither --describe nor --describe=full: give one."
+        )
     if given.device is not None and given.target is not None:
         raise UserError(
             "--device estimates the costs by formula, --target asks the compiler for them: give"
@@ -117,7 +121,13 @@ def _parser() -> argparse.ArgumentParser:
     first, *others = (entry.name for entry in tasks.TASKS)
     names = ", ".join([f"{first} (default)", *others, "module:Class"])
     what.add_argument("--task", metavar="TASK", default=first, help=names)
-    what.add_argument("--describe", action="store_true", help="config and costs; runs nothing")
+    what.add_argument(
+        "--describe",
+        nargs="?",
+        const="",
+        metavar="full",
+        help="differences and costs; =full: all settings; runs nothing",
+    )
     what.add_argument("--device", metavar="CHIP", help="--describe: costs on it, e.g. h100:8")
     what.add_argument("--target", metavar="SLICE", help="--describe: compile for TPUs, v5e:2x4")
     what.add_argument(
@@ -130,7 +140,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="PATH=VALUE",
-        help="set a config field; repeatable; --describe shows them",
+        help="set a config field; repeatable; --describe=full shows them",
     )
     how.add_argument(
         "--init_from", metavar="RUN", help="begin with WORKDIR[@STEP] or reference:PATH"

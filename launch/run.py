@@ -73,13 +73,14 @@ def launch_experiment(name: str, request: flags.Request, arguments: Sequence[str
     )
     from diffusion_ode.backend import check_devices, take_turns
 
-    if request.describe:
+    if request.describe is not None:
         from launch.describing import description
 
         if request.target is None:  # a slice must come before JAX looks for devices
             check_devices()
         collect_garbage_again()
-        return show(description(entry, config, request.device, request.target))
+        full = request.describe == "full"
+        return show(description(entry, config, request.device, request.target, full))
     from launch.performing import perform, prepare
 
     run = prepare(entry.name, config, request, arguments)

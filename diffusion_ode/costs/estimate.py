@@ -86,6 +86,12 @@ def estimate(program: TrainProgram, device: Device, flops: StepFlops | None = No
     )
 
 
+def fits(program: TrainProgram, device: Device) -> bool:
+    """Whether each device of the training's mesh has the memory that a step needs."""
+    with compiling_for(device.platform):
+        return train_step_bytes(program).total <= device.memory
+
+
 def _traffic(program: TrainProgram, flops: StepFlops) -> float:
     """Bytes of activations that one device reads and writes, whether it keeps them or not."""
     again = _TRAFFIC_AGAIN if flops.recomputed else 1.0

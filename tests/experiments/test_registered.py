@@ -62,7 +62,7 @@ def test_names_that_scripts_rely_on_hold_still(entry):
 
 @every_experiment
 def test_it_builds_and_describes_without_its_data(entry):
-    lines = list(description(entry, one_block(entry)))
+    lines = list(description(entry, one_block(entry), full=True))
     assert max(map(len, lines)) <= 80
     said = "\n".join(lines)
     assert entry.hypothesis.split()[0] in said

@@ -25,6 +25,19 @@ def test_costs_fit_the_screen_and_state_their_assumptions():
         assert words in said
 
 
+def test_what_does_not_fit_is_said_with_what_makes_it_fit():
+    settings = ("model.network.blocks=32", "train.batch_size=128")
+    said = "\n".join(costs(experiment(*settings), "a100"))
+    assert "needs 82.5 GB of 80 GB" in said
+    assert "accumulation=2     remat=keep_products()  a100:2" in said
+    for setting, device in (
+        ("train.accumulation=2", "a100"),
+        ("model.network.remat=keep_products()", "a100"),
+        ("train.accumulation=1", "a100:2"),
+    ):
+        assert "needs" not in "\n".join(costs(experiment(*settings, setting), device))
+
+
 def test_a_device_and_its_number_can_be_chosen():
     lines = list(costs(experiment(), "h100:8"))
     assert sum(line.startswith("  8 h100") for line in lines) == 1

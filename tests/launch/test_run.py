@@ -141,6 +141,7 @@ def test_help_fits_a_screen_and_shows_examples(launch):
         (("--exp=digits_vp", "--checkpoint=bst"), "neither a step nor best"),
         (("--list=no_such_thing",), "No experiment matches 'no_such_thing'"),
         (("--exp=nowhere:thing",), "no module 'nowhere'"),
+        (("--exp=digits_vp", "--describe=all"), "neither --describe nor --describe=full"),
     ],
 )
 def test_wrong_request_is_one_sentence_and_status_2(refusal, arguments, says):
@@ -286,7 +287,7 @@ def test_a_workdir_that_is_a_file_is_refused(refusal, outside):
 
 
 def test_describe_shows_everything_and_writes_nothing(launch, outside):
-    done = launch(*("--exp=outside:tiny_sp", "--describe", "--set=model.schedule.gamma_1=4"))
+    done = launch(*("--exp=outside:tiny_sp", "--describe=full", "--set=model.schedule.gamma_1=4"))
     assert done.returncode == 0, done.stderr
     for line in (
         "  The straight path is no slower.",
@@ -297,12 +298,32 @@ def test_describe_shows_everything_and_writes_nothing(launch, outside):
     ):
         assert line in done.stdout.splitlines()
     assert "parameters: " in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
     assert sorted(path.name for path in outside.iterdir() if path.suffix != "") == ["outside.py"]
     assert not (outside / "runs").exists()
 
 
+def test_describe_begins_with_what_matters_and_leaves_the_config_to_full(launch):
+    short, full = (
+        launch("--exp=outside:tiny_sp", flag) for flag in ("--describe", "--describe=full")
+    )
+    *same, last = short.stdout.splitlines()
+    assert full.stdout.splitlines()[: len(same)] == same
+    assert last.endswith("--describe=full")
+    places = [short.stdout.index(words) for words in ("no slower", "its parent", "parameters: ")]
+    assert places == sorted(places)
+    assert "model.pixels" not in short.stdout
+
+
+def test_describe_tells_what_fields_take(launch):
+    lines = launch("--exp=outside:tiny", "--describe=full").stdout.splitlines()
+    assert "  model.network.blocks = 1  # an int in [1, 1000]" in lines
+    place = lines.index("  model.schedule = LinearSchedule(gamma_0=-7.876, gamma_1=5.0)")
+    assert lines[place + 1] == "  #   gamma_0 and gamma_1: a float in [-80, 80]"
+
+
 def test_lines_of_describe_can_be_set(launch):
-    done = launch("--exp=outside:tiny", "--describe")
+    done = launch("--exp=outside:tiny", "--describe=full")
     settings = [
         f"--set={line.strip().replace(' = ', '=', 1)}"
         for line in done.stdout.splitlines()
