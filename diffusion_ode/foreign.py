@@ -1,13 +1,41 @@
-"""Files that anybody may have made are opened only where they are files: those come to an end."""
+"""Files that anybody may have made: opened where they come to an end, and read within a boundary.
 
+Each reader says how much memory it may take for a file, and turns whatever is raised on the way
+into its own refusal.
+"""
+
+import contextlib
 import errno
 import os
 import stat
+from collections.abc import Callable, Iterator
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
+
+from diffusion_ode.errors import UserError, in_words
+
+NOT_REGULAR = errno.ENODEV
 
 
-def open_regular(path: Path) -> BinaryIO:
+@contextlib.contextmanager
+def refused(sentence: Callable[[str], str]) -> Iterator[None]:
+    """The boundary of a reader of foreign bytes, on which anything at all may be raised.
+
+    Args:
+      sentence: makes one of the exception's own words.
+
+    Raises:
+      UserError: whatever was raised inside, which is its cause.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(sentence(in_words(error))) from error
+
+
+def open_regular(path: Path) -> BufferedReader:
     """The file opened for reading; pipes and devices, which need not come to an end, are refused.
 
     Raises:
@@ -25,9 +53,6 @@ def open_regular(path: Path) -> BinaryIO:
     except BaseException:
         os.close(descriptor)
         raise
-
-
-NOT_REGULAR = errno.ENODEV
 
 
 def read_regular(path: Path, max_bytes: int) -> bytes:

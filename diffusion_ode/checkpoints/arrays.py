@@ -15,6 +15,9 @@ from jax.sharding import SingleDeviceSharding
 from diffusion_ode.checkpoints.digest import LeafFacts, leaf_facts, named_leaves, path_of
 from diffusion_ode.checkpoints.errors import DamagedCheckpoint, raise_unless_damage
 
+SMALL = 1 << 30  # bytes of arrays, which are read without asking how many lie on the disk
+MAX_RATIO = 1000  # of bytes on the disk beyond that; compressing moments of zeros gives hundreds
+
 
 def nested_arrays(tree: Any) -> dict[str, Any]:
     """The tree as dicts of dicts by the parts of its paths: independent of its classes.
@@ -67,6 +70,7 @@ def read_arrays(folder: Path, saved: Mapping[str, LeafFacts], abstract: Any) -> 
     """
     placed = jax.tree.map(_placed, abstract)
     item = nested_arrays(placed)
+    _check_size(folder, item)
     with raise_unless_damage():
         # Orbax's handler and not its checkpointer, which waits for all processes: one that finds
         # damage must be able to say so.
@@ -82,10 +86,10 @@ def read_arrays(folder: Path, saved: Mapping[str, LeafFacts], abstract: Any) -> 
         state = jax.tree_util.tree_map_with_path(
             lambda path, leaf: named.get("/".join(path_of(path)), _empty(leaf)), placed
         )
-    for name, found in leaf_facts(state).items():
-        if found != saved[name]:
-            raise DamagedCheckpoint(f"the content of {name} is not what was saved")
-    return state
+        for name, found in leaf_facts(state).items():
+            if found != saved[name]:
+                raise DamagedCheckpoint(f"the content of {name} is not what was saved")
+        return state
 
 
 def put(values: np.ndarray, abstract: Any) -> jax.Array:
@@ -99,6 +103,15 @@ def put(values: np.ndarray, abstract: Any) -> jax.Array:
     return jax.make_array_from_callback(
         placed.shape, placed.sharding, lambda index: np.array(values[index], placed.dtype)
     )
+
+
+def _check_size(folder: Path, item: Any) -> None:
+    """Refuses arrays that such files hardly hold: missing parts of them would be read as zeros."""
+    claimed = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(item))
+    if claimed > SMALL:
+        held = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+        if claimed > MAX_RATIO * held:
+            raise DamagedCheckpoint(f"its arrays of {claimed} bytes are said to lie in {held}")
 
 
 def _with_shape(leaf: Any) -> Any:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import jax
 
+from diffusion_ode.foreign import NOT_REGULAR
+
 
 class SaveFailed(RuntimeError):
     """A checkpoint could not be written; the text is one sentence with cause and remedy."""
@@ -20,7 +22,10 @@ class DamagedCheckpoint(Exception):
 
 # A file that is missing or is of another kind is the checkpoint's fault; every other error of the
 # operating system (permission, no space, input/output) says nothing about its content.
-_DAMAGE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
+_DAMAGE = (
+    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, NOT_REGULAR),
+    *(errno.EFBIG, errno.ENAMETOOLONG, errno.ELOOP),
+)
 # TensorStore, which reads and writes the arrays, says everything by ValueError: the status comes
 # first, and the operating system's own number somewhere behind it.
 _TENSORSTORE_ERRNO = re.compile(r"(?:os_error_code='|OS error )(\d+)")

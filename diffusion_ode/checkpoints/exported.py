@@ -24,6 +24,7 @@ from diffusion_ode.checkpoints.stored import Restored, Step, StoredCheckpoints
 from diffusion_ode.configs import documents
 from diffusion_ode.configs.construction import Document
 from diffusion_ode.errors import UserError
+from diffusion_ode.foreign import refused
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -70,7 +71,11 @@ class ExportedModel:
     def _read(self, wanted: Mapping[str, Any], step: Step) -> Restored:
         st = _safetensors()
         document = documents.read(self.directory / CONFIG)
-        try:
+        with refused(
+            lambda why: (
+                f"{self.directory} is not as it was exported ({why}): fetch or export it again."
+            )
+        ):
             with st.safe_open(self.directory / WEIGHTS, "np") as file:
                 record = self._record(file.metadata() or {})
                 if step not in (None, record["step"]):
@@ -92,14 +97,6 @@ class ExportedModel:
                 if found != saved[name]:
                     raise ValueError(f"the content of {name} is not what was exported")
             return Restored(record["step"], state, {}, document, dict(record["facts"]))
-        except OSError as error:
-            raise UserError(
-                f"Cannot read {self.directory / WEIGHTS} ({error}): give the folder of an export."
-            ) from error
-        except (st.SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(
-                f"{self.directory} is not as it was exported ({error}): fetch or export it again."
-            ) from error
 
     def _record(self, metadata: Mapping[str, str]) -> dict[str, Any]:
         text = metadata.get("record")
@@ -107,10 +104,7 @@ class ExportedModel:
             raise ValueError(f"{WEIGHTS} is of another program")
         if hashlib.sha256(text.encode()).hexdigest() != metadata.get("seal"):
             raise ValueError(f"the record in {WEIGHTS} is altered")
-        try:
-            record = json.loads(text)
-        except RecursionError:
-            raise ValueError(f"the record in {WEIGHTS} is nested too deep") from None
+        record = json.loads(text)
         if _checksum(self.directory) != record["config"]:
             raise ValueError(f"{CONFIG} is altered, or of another export")
         if not isinstance(record["step"], int):

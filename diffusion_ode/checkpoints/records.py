@@ -11,10 +11,13 @@ from diffusion_ode.checkpoints.digest import LeafFacts
 from diffusion_ode.checkpoints.errors import DamagedCheckpoint, raise_unless_damage
 from diffusion_ode.configs.upgrade import upgraded
 from diffusion_ode.errors import UserError
+from diffusion_ode.foreign import read_regular
 
 DATA, CONFIG, FACTS = "data", "config", "facts"  # the items' folders, beside the arrays'
 _FILE = "metadata"  # the name that Orbax's JSON handler gives its only file
 _SHOWN = 3
+MAX_BYTES = 1 << 24
+"""Of a record; the facts of ten thousand arrays take a megabyte."""
 _MISSING = {
     DATA: f"the state of its data ({DATA}/{_FILE}) is missing",
     # The workdir's may be another by now: the seal tells.
@@ -60,18 +63,21 @@ def read_records(folder: Path) -> Records:
     with raise_unless_damage():
         records = {item: _record(folder, item) for item in (DATA, CONFIG, FACTS)}
         facts = records[FACTS]
+        if not all(isinstance(record, dict) for record in records.values()):
+            raise DamagedCheckpoint("its records are not what was saved")
         if facts.pop("seal") != _seal(records):
             raise DamagedCheckpoint("its records are not what was saved")
         leaves = {
             name: LeafFacts(tuple(shape), dtype, digest)
             for name, (dtype, shape, digest) in facts.pop("leaves").items()
         }
-    return Records(records[DATA], upgraded(records[CONFIG]), facts, leaves)
+        facts["metrics"] = {name: float(value) for name, value in facts.get("metrics", {}).items()}
+        return Records(records[DATA], upgraded(records[CONFIG]), facts, leaves)
 
 
 def _record(folder: Path, item: str) -> Any:
     try:
-        return json.loads((folder / item / _FILE).read_text())
+        return json.loads(read_regular(folder / item / _FILE, MAX_BYTES))
     except FileNotFoundError as missing:
         raise DamagedCheckpoint(_MISSING[item]) from missing
 

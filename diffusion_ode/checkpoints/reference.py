@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from diffusion_ode.checking import shown
 from diffusion_ode.checkpoints.state_dict import StateDict, read_state_dict
 from diffusion_ode.errors import UserError
 
@@ -154,5 +155,7 @@ def _adams(tree: Any) -> Iterator[StateDict]:
 def _count(value: Any, file: Path, what: str) -> int:
     number = np.asarray(value)
     if number.shape or number.dtype.kind not in "iu" or not 0 <= number < 2**31:
-        raise UserError(f"{file} has {value!r} as its {what}, which is no count: fetch it again.")
+        raise UserError(
+            f"{file} has {shown(value)} as its {what}, which is no count: fetch it again."
+        )
     return int(number)

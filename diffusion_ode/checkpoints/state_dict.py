@@ -18,7 +18,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from diffusion_ode.errors import UserError
+from diffusion_ode.foreign import open_regular, refused
 
 StateDict = Mapping[str, Any]
 """Names → state dicts, arrays (read-only), numbers, booleans or None."""
@@ -66,26 +66,27 @@ def read_state_dict(path: Path) -> StateDict:
     Raises:
       UserError: there is no such file, or it is not whole, or not a state dict of arrays.
     """
-    try:
-        with path.open("rb") as file:
-            if not path.stat().st_size:
-                raise _Malformed("it is empty")
-            content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    with refused(
+        lambda why: (
+            f"Cannot read the checkpoint {path}: {why}; give the path of a ckpt-N.flax file."
+        )
+    ):
+        file = open_regular(path)
+    with refused(lambda why: _malformed(path, why)), file:
+        if not path.stat().st_size:
+            raise _Malformed("it is empty")
+        content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         reader = _Reader(content)
         tree = reader.state_dict()
         if reader.position != len(content):
             raise _Malformed(f"it ends with {len(content) - reader.position} bytes too many")
-    except OSError as error:
-        raise UserError(
-            f"Cannot read the checkpoint {path}: {error.strerror}; give the path of a"
-            " ckpt-N.flax file."
-        ) from error
-    except _Malformed as error:
-        raise UserError(
-            f"{path} is not a checkpoint that Flax wrote: {error}; fetch it again, or give another"
-            " file."
-        ) from error
-    return tree
+        return tree
+
+
+def _malformed(path: Path, why: str) -> str:
+    return (
+        f"{path} is not a checkpoint that Flax wrote: {why}; fetch it again, or give another file."
+    )
 
 
 class _Malformed(ValueError):

@@ -10,6 +10,7 @@ begins; the model's answer to a fixed input stands for all that has no name.
 """
 
 import itertools
+import math
 import struct
 import zlib
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ from diffusion_ode.coding.environment import Environment
 from diffusion_ode.coding.settings import FINENESS_UNIT, MOST_STEPS, CodecSettings
 from diffusion_ode.diffusion.model import Model
 from diffusion_ode.errors import UserError
+from diffusion_ode.foreign import refused
 from diffusion_ode.typing import Parameters
 
 MAGIC = b"dOC\x01"
@@ -34,7 +36,10 @@ _FIXED = struct.Struct("<4sII6sII")
 _CHECKED_FROM = 8  # the first byte after the checksum
 _KINDS = LARGEST_GROUP.bit_length() + 1  # of groups: plain, and the powers of two
 _NUMBER_BYTES = 5  # of a whole number at most: 35 bits
-_PER_BYTE = 64  # images a byte at most: hardly one takes an eighth of a bit
+# At most so many images a byte, and values of their pixels: hardly one takes so little of a bit.
+# Few are let pass, since black ones take nothing where nothing comes before them.
+_PER_BYTE, _FEW = 64, 1 << 16
+_VALUES_PER_BYTE, _SMALL = 4096, 1 << 26
 DAMAGED = "The file is cut off or altered: get it anew."
 
 
@@ -118,6 +123,17 @@ def decompress(
     Raises:
       UserError: the file is damaged, of another model, or of another machine.
     """
+    with refused(
+        lambda why: (
+            f"The file cannot be decoded ({why}): get it anew, and read it where it was written."
+        )
+    ):
+        return _decompressed(model, parameters, data, report)
+
+
+def _decompressed(
+    model: Model, parameters: Parameters, data: bytes, report: Callable[[int], None]
+) -> np.ndarray:
     header, payload = unpack(data)
     pixels = model.pixels
     if (header.shape, header.levels) != (tuple(pixels.shape), pixels.levels):
@@ -192,7 +208,10 @@ def unpack(data: bytes) -> tuple[Header, bytes]:
     settings_fit = 1 <= steps <= MOST_STEPS and 1 <= fineness <= FINENESS_UNIT
     if not (settings_fit and runs and losses.are_losses(found)):
         raise UserError(DAMAGED)
-    if sum((more + 1) * max(_size(kind), 1) for more, kind in runs) > _PER_BYTE * len(data):
+    count = sum((more + 1) * max(_size(kind), 1) for more, kind in runs)
+    if count > max(_FEW, _PER_BYTE * len(data)):
+        raise UserError(DAMAGED)
+    if count * math.prod(shape) > max(_SMALL, _VALUES_PER_BYTE * len(data)):
         raise UserError(DAMAGED)
     groups = b"".join(bytes([_size(kind)]) * (more + 1) for more, kind in runs)
     environment = Environment(jax_, jaxlib, machine)

@@ -20,6 +20,7 @@ from pathlib import Path
 from diffusion_ode.configs.construction import Document
 from diffusion_ode.configs.upgrade import upgraded
 from diffusion_ode.errors import UserError
+from diffusion_ode.foreign import open_regular, refused
 from diffusion_ode.workdir.files import replace_atomically
 
 MAX_BYTES = 1 << 20  # a whole experiment takes a few kilobytes
@@ -31,25 +32,22 @@ def read(path: Path) -> Document:
     Raises:
       UserError: the file is missing, too large, or not JSON.
     """
-    try:
-        with Path(path).open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise UserError(
-            f"Cannot read the config {path} ({error.strerror}): give the folder of a run."
-        ) from error
+    with (
+        refused(lambda why: f"Cannot read the config {path} ({why}): give the folder of a run."),
+        open_regular(path) as file,
+    ):
+        content = file.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
         raise UserError(
             f"The config {path} is larger than {MAX_BYTES} bytes, more than any run's config: give"
             " the folder of a run."
         )
-    try:
-        document = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise UserError(
-            f"The config {path} is not JSON ({error}): restore it from a checkpoint of its run."
-        ) from error
-    return upgraded(document)
+    with refused(
+        lambda why: (
+            f"The config {path} is not JSON ({why}): restore it from a checkpoint of its run."
+        )
+    ):
+        return upgraded(json.loads(content))
 
 
 def text(document: Document) -> str:

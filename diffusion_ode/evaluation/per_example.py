@@ -10,11 +10,13 @@ import numpy as np
 
 from diffusion_ode.distributed import processes
 from diffusion_ode.errors import UserError
+from diffusion_ode.foreign import read_regular, refused
 from diffusion_ode.workdir.files import replace_atomically
 
 Columns = Mapping[str, np.ndarray]
 """A table by column, in order of `index`: int64 [n] for it, float64 [n] for the others."""
 
+MAX_BYTES = 1 << 30  # a million images take a few hundred megabytes
 _INDEX = "index"  # the example's position in its split
 
 
@@ -42,9 +44,10 @@ class PerExampleTable:
         if path is None:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        _drop_half_a_line(path)
-        for index, cells in _lines(path, self.columns) if path.exists() else ():
-            self._add(index, cells)
+        with refused(lambda why: _no_table(path, why)):
+            _drop_half_a_line(path)
+            for index, cells in _lines(path, self.columns) if path.exists() else ():
+                self._add(index, cells)
         self._file = path.open("a", newline="")
         if self._file.tell() == 0:
             self._write(self._file, [(_INDEX, *self.columns)])
@@ -130,15 +133,24 @@ def read_table(path: Path) -> Columns:
     """
     if not path.exists():
         raise UserError(f"{path} does not exist: run --task=evaluate first.")
-    header = path.read_text(errors="replace").partition("\n")[0].split(",")
-    table = PerExampleTable(header[1:])
-    for index, cells in _lines(path, table.columns):
-        table._add(index, cells)
-    return table.columns_of(max(table._cells, default=-1) + 1)
+    with refused(lambda why: _no_table(path, why)):
+        header = _text(path).partition("\n")[0].split(",")
+        table = PerExampleTable(header[1:])
+        for index, cells in _lines(path, table.columns):
+            table._add(index, cells)
+        return table.columns_of(max(table._cells, default=-1) + 1)
+
+
+def _no_table(path: Path, why: str) -> str:
+    return f"{path} is no table of an evaluation ({why}): move the file away, and evaluate again."
+
+
+def _text(path: Path) -> str:
+    return str(read_regular(path, MAX_BYTES), "utf-8", "replace")
 
 
 def _drop_half_a_line(path: Path) -> None:
-    content = path.read_bytes() if path.exists() else b""
+    content = read_regular(path, MAX_BYTES) if path.exists() else b""
     whole = content.rfind(b"\n") + 1
     if whole != len(content):
         os.truncate(path, whole)
@@ -146,7 +158,7 @@ def _drop_half_a_line(path: Path) -> None:
 
 def _lines(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, float]]]:
     """What each line says of an example."""
-    lines = path.read_text(errors="replace").splitlines()
+    lines = _text(path).splitlines()
     header = ",".join((_INDEX, *columns))
     if lines and lines[0] != header:
         raise UserError(

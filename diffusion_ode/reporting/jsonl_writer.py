@@ -51,7 +51,7 @@ class JsonlWriter:
         self.close()
         if not self._path.exists():
             return
-        with self._path.open() as file:
+        with self._path.open(errors="replace") as file:
             lines = file.readlines()
         kept = [line for line in lines if _step(line) <= last_step]
         if kept != lines:
@@ -63,5 +63,5 @@ def _step(line: str) -> float:
     """The line's step; NaN, which is neither below nor above any step, if it is no whole line."""
     try:
         return float(json.loads(line)["step"]) if line.endswith("\n") else math.nan
-    except (ValueError, KeyError, TypeError):
+    except Exception:
         return math.nan

@@ -6,6 +6,7 @@ from typing import Any
 
 from diffusion_ode.configs.documents import Document, difference
 from diffusion_ode.configs.upgrade import upgraded
+from diffusion_ode.foreign import refused
 from diffusion_ode.workdir.result_files import read_json, write_json
 
 NAME = "history.json"
@@ -27,12 +28,14 @@ def remember(
       before: the config in force until now, for a workdir that has no history yet.
     """
     path = workdir / NAME
-    notes = read_json(path)["settings"] if path.exists() else []
-    if before is not None and not notes:
-        notes = [{"after_step": 0, "changes": [], "code": None, "config": before}]
-    notes = [note for note in notes if note["after_step"] < step]
-    changes = difference(upgraded(notes[-1]["config"]), document) if notes else []
-    if not notes or changes or notes[-1]["code"] != code:
+    with refused(lambda why: f"{path} is damaged ({why}): move it away, and run again."):
+        notes = read_json(path)["settings"] if path.exists() else []
+        if before is not None and not notes:
+            notes = [{"after_step": 0, "changes": [], "code": None, "config": before}]
+        notes = [note for note in notes if note["after_step"] < step]
+        changes = difference(upgraded(notes[-1]["config"]), document) if notes else []
+        same_code = bool(notes) and notes[-1]["code"] == code
+    if changes or not same_code:
         words = [str(change) for change in changes]
         note = {"after_step": step, "changes": words, "code": code, "config": document}
         notes.append(note)

@@ -17,6 +17,7 @@ from diffusion_ode.checkpoints.state_dict import StateDict
 from diffusion_ode.checkpoints.stored import Restored
 from diffusion_ode.diffusion.model import Model
 from diffusion_ode.errors import UserError
+from diffusion_ode.foreign import open_regular, refused
 from diffusion_ode.home import expanded
 from diffusion_ode.networks.network import ReadsPublished
 from diffusion_ode.training.published_schedule import published_schedule
@@ -99,6 +100,12 @@ class PublishedFile:
 
     def restore(self, model, wanted):
         found = read_reference(self.path)
+        with refused(lambda why: f"{found.path} does not fit this model: {why}; fetch it again."):
+            return self._restored(found, model, wanted)
+
+    def _restored(
+        self, found: ReferenceCheckpoint, model: Model, wanted: Mapping[str, Any]
+    ) -> Restored:
         _check_fit(found, model)
         readers = {
             "parameters": lambda abstract: _placed(abstract, found.parameters, found.path),
@@ -107,7 +114,7 @@ class PublishedFile:
             "step": lambda abstract: put(np.asarray(found.step), abstract),
         }
         state = {name: readers[name](abstract) for name, abstract in wanted.items()}
-        with found.path.open("rb") as file:
+        with open_regular(found.path) as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         facts = {"digest": f"sha256:{digest}", "file": str(found.path)}
         return Restored(found.step, state, data_state={}, document={}, facts=facts)

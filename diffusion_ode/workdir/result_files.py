@@ -7,7 +7,10 @@ from typing import Any
 import numpy as np
 
 from diffusion_ode.errors import UserError
+from diffusion_ode.foreign import read_regular, refused
 from diffusion_ode.workdir.files import replace_atomically
+
+MAX_BYTES = 1 << 28  # a thousand times what an evaluation of all of ImageNet takes
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -40,9 +43,7 @@ def read_json(path: Path) -> Any:
     Raises:
         UserError: there is no such file or it is not JSON.
     """
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist: run the task that writes it first.") from None
-    except ValueError as failure:
-        raise UserError(f"{path} is not JSON ({failure}): restore or remove it.") from None
+    if not path.exists():
+        raise UserError(f"{path} does not exist: run the task that writes it first.")
+    with refused(lambda why: f"{path} is not JSON ({why}): restore or remove it."):
+        return json.loads(read_regular(path, MAX_BYTES))
