@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: save, then exit with status 75; also while the main thread is inside XLA.
+"""SIGTERM, SIGINT and SIGHUP: save, then exit with status 75; also while the main thread is in XLA.
 
 Python runs signal handlers only between bytecodes of the main thread, which during compilation or
 a long kernel is minutes away. Hence a second road: the interpreter's C handler writes the signal's
@@ -36,7 +36,7 @@ class Interrupted(SystemExit):
 
 
 class Interruption:
-    """Watches for SIGTERM and SIGINT as long as its context is open.
+    """Watches for SIGTERM, SIGINT and SIGHUP as long as its context is open.
 
     The loop asks `agreed` at every step, saves, and raises `Interrupted`. Sections in which the
     main thread cannot ask are wrapped in `immediately`. A second SIGINT aborts at once.

@@ -1,5 +1,7 @@
 """TensorBoard's event files, by tensorboardX."""
 
+import os
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,6 +19,7 @@ from tensorboardX.proto.event_pb2 import (
 
 from diffusion_ode.reporting.metric_writers import WALL_TIME, Setting
 
+_NUMBERED = re.compile(r"events\.run(\d{1,9})\.")
 # Beside the settings in the table of hyper-parameters.
 _COMPARED_BY = ("validation/bpd", "train/bpd")
 
@@ -87,7 +90,9 @@ class TensorBoardWriter:
 
     def _new_file(self) -> EventsWriter:
         self._folder.mkdir(parents=True, exist_ok=True)
-        # tensorboardX names files by the second and truncates what is there. The number keeps two
-        # files of one second apart, and in order, which TensorBoard needs for void events.
-        number = sum(1 for _ in self._folder.glob("events.*"))
-        return EventsWriter(str(self._folder / "events"), f".{number:04d}")
+        # TensorBoard reads files in the order of their names, which void events need, and
+        # tensorboardX names them by a clock that may be set back. The number is that of the launch;
+        # "run" comes after the "out" with which names of earlier versions go on.
+        known = (_NUMBERED.match(file.name) for file in self._folder.glob("events.*"))
+        number = 1 + max((int(match[1]) for match in known if match), default=0)
+        return EventsWriter(f"{self._folder}/events.run{number:05d}", f".{os.getpid()}")

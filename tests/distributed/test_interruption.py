@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT end a run with status 75, wherever its main thread is."""
+"""SIGTERM, SIGINT and SIGHUP end a run with status 75, wherever its main thread is."""
 
 import signal
 import subprocess
@@ -82,13 +82,23 @@ def run(program: str, *signals: int, pause: float = 0.2) -> tuple[int, str, str]
         return process.returncode, output, errors
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 @pytest.mark.parametrize("program", [LOOP, DEAF, SLOW_CLEANUP], ids=["loop", "deaf", "slow"])
 def test_a_signal_saves_and_exits_with_75(program, number):
     status, output, errors = run(program, number)
     assert (status, output) == (75, "saved\n")
     assert f"{signal.Signals(number).name}: " in errors
     assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("program", [LOOP, DEAF], ids=["loop", "deaf"])
+def test_a_lost_terminal_ends_nothing_that_ignores_it(program):
+    """As after `nohup`; the signal that is not ignored comes when the other has been."""
+    ignoring = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n" + program
+    status, output, errors = run(ignoring, signal.SIGHUP, signal.SIGTERM)
+    assert (status, output) == (75, "saved\n")
+    assert "SIGHUP" not in errors
+    assert "SIGTERM: " in errors
 
 
 @pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
@@ -164,11 +174,12 @@ def test_a_signal_that_comes_when_all_is_done_stops_what_would_follow():
 
 
 def test_handlers_and_threads_are_put_back():
-    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    watched = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    before = list(map(signal.getsignal, watched))
     threads = threading.active_count()
     with Interruption() as interruption, interruption.immediately(lambda: None):
         assert not interruption.requested
-    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+    assert list(map(signal.getsignal, watched)) == before
     assert threading.active_count() == threads
     assert signal.set_wakeup_fd(-1) == -1
 

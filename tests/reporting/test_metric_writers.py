@@ -115,6 +115,20 @@ def test_a_resume_doubles_no_point_in_tensorboard(tmp_path):
     assert points_in(tmp_path, "a") == [(10, 10.0), (20, 20.0), (30, 31.0)]
 
 
+def test_launches_keep_their_order_when_the_clock_is_set_back(tmp_path, monkeypatch):
+    earlier = "events.out.tfevents.1999999999.host.0000"  # as another version named it
+    for step, now in ((10, 2e9), (20, 1e9), (30, 1.5e9)):
+        monkeypatch.setattr("time.time", lambda now=now: now)
+        writer = opened(TensorBoardWriter(), tmp_path)
+        writer.resume_at(step - 10)
+        writer.write_scalars(step, {"a": step})
+        writer.close()
+        if step == 10:
+            (file,) = (tmp_path / "tensorboard").iterdir()
+            file.rename(file.with_name(earlier))
+    assert [step for step, _ in points_in(tmp_path, "a")] == [10, 20, 30]
+
+
 def test_a_histogram_reaches_the_writers_that_take_one(tmp_path):
     edges, heights = np.array([-7.0, -1.0, 5.0]), np.array([0.5, 1.5])
     with MetricWriters([JsonlWriter(), TensorBoardWriter()], tmp_path) as writers:
