@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from diffusion_ode.diffusion.integration_variable import LogSnrVariable
 from diffusion_ode.diffusion.model import Model
 from diffusion_ode.diffusion.parameterization import VelocityPrediction
 from diffusion_ode.diffusion.pixels import Pixels
@@ -23,6 +24,7 @@ from tests.gaussian_oracle import (
 
 SHAPE = (2, 2, 1)
 LEVELS = 4
+EXPLODING = (-7.824, 9.2103)  # ScoreODE's, in which z reaches ±300
 
 
 @pytest.mark.parametrize("parameterization", PARAMETERIZATIONS, ids=name_of)
@@ -117,19 +119,27 @@ def test_impossible_numbers_are_refused_with_a_remedy(make, words):
         make()
 
 
-def test_gaussian_samples_of_the_ode_have_the_mean_and_covariance_of_the_data():
-    path, data = PATHS[1], gaussian()
-    exact = exact_model(path, VelocityPrediction(), gamma_0=-8.0, gamma_1=8.0)
-    kept = []
+class Keeps:
+    """Leaves z as it is."""
 
-    class Keeps:
-        def __call__(self, model, z, key):
-            del key
-            return z
+    def __call__(self, model, z, key):
+        del key
+        return z
 
-    samples = OdeSampler(decoder=Keeps(), lanes=500).draw(
-        exact, in_float32(data), range(2000), jax.random.key(2)
-    )
+
+@pytest.mark.parametrize(
+    ("path", "ends", "sampler"),
+    [
+        (PATHS[1], (-8.0, 8.0), OdeSampler(decoder=Keeps(), lanes=500)),
+        (PATHS[2], EXPLODING, OdeSampler(variable=LogSnrVariable(), decoder=Keeps(), lanes=500)),
+        (PATHS[2], EXPLODING, AncestralSampler(200, decoder=Keeps(), lanes=2000)),
+    ],
+    ids=["straight, ODE", "exploding, ODE", "exploding, ancestral"],
+)
+def test_gaussian_samples_have_the_mean_and_covariance_of_the_data(path, ends, sampler):
+    data = gaussian()
+    exact = exact_model(path, VelocityPrediction(), gamma_0=ends[0], gamma_1=ends[1])
+    samples = sampler.draw(exact, in_float32(data), range(2000), jax.random.key(2))
     kept = np.stack([sample.image.ravel() for sample in samples])
     covariance = (data["rotation"] * data["variance"][0]) @ data["rotation"].T
     assert np.allclose(kept.mean(axis=0), data["mean"][0], atol=0.15)
