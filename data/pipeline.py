@@ -26,6 +26,8 @@ NUM_THREADS = 2
 PREFETCHED_BATCHES = 4
 # Grain's seeds have 32 bits.
 _SEEDS = 1 << 32
+# Images; of Grain's own endless stream the batches of one image are too many to be counted.
+_ENDLESS = 1 << 53
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,7 +173,7 @@ class TrainBatches(Iterator[Batch]):
             grain.MapDataset.range(num_images)
             .seed(seed)
             .shuffle()
-            .repeat()
+            .repeat(_ENDLESS // num_images)
             .batch(batch_size)
             .map_with_index(gather)
         )

@@ -160,9 +160,9 @@ def describe(images: ImageData) -> str:
     manifest = images.manifest
     height, width, channels = manifest.shape
     line = (
-        f"{manifest.name}: {manifest.train.count} training and {manifest.test.count} test images "
-        f"of {height}×{width}×{channels}, {manifest.levels} levels, "
-        f"fingerprint {manifest.fingerprint}"
+        f"{manifest.name}: {manifest.train.count} training and {manifest.test.count} test"
+        f" image{'s' if manifest.test.count > 1 else ''} of {height}×{width}×{channels},"
+        f" {manifest.levels} levels, fingerprint {manifest.fingerprint}"
     )
     return "\n".join([line, *(f"  {note}" for note in manifest.notes)])
 

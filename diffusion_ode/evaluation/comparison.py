@@ -10,6 +10,7 @@ from diffusion_ode.configs import documents
 from diffusion_ode.errors import UserError
 from diffusion_ode.evaluation.evaluated import Evaluated
 from diffusion_ode.evaluation.uncertainty import standard_error
+from diffusion_ode.reporting.quantities import counted
 
 NO_CODE_LENGTH = "NO CODE LENGTH"
 _CONFIDENCE = 0.95
@@ -70,8 +71,8 @@ def compare(here: Evaluated, there: Evaluated) -> dict[str, Any]:
     means = (paired_means if paired else _unpaired)(here.bits(figure), there.bits(figure))
     if min(means.counts) < 2:
         raise UserError(
-            f"{here.folder} and {there.folder} have {min(means.counts)} converged images to"
-            " compare: evaluate both on more."
+            f"{here.folder} and {there.folder} have {counted(min(means.counts), 'converged image')}"
+            " to compare: evaluate both on more."
         )
     difference = means.values[0] - means.values[1]
     warnings = [*_no_code_lengths(here, there, figure), *_made_otherwise(here, there, figure)]

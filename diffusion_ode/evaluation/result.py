@@ -15,6 +15,7 @@ from diffusion_ode.evaluation.per_example import Columns
 from diffusion_ode.evaluation.reference_quirks import ReferenceQuirks
 from diffusion_ode.evaluation.uncertainty import standard_error
 from diffusion_ode.reporting.console import Console
+from diffusion_ode.reporting.quantities import counted
 
 _QUANTILES = (0.05, 0.5, 0.95)  # of the network evaluations
 _BOUND_TERMS = {"recon": "reconstruction", "prior": "prior", "diffusion": "diffusion"}
@@ -111,8 +112,8 @@ def code_length(
         )
     if lost:
         reasons.append(
-            f"{lost} of {len(found['converged'])} images did not converge, and a mean without them"
-            " is biased"
+            f"{lost} of {counted(len(found['converged']), 'image')} did not converge, and a mean"
+            " without them is biased"
         )
     return {
         "code_length": not reasons,

@@ -11,6 +11,7 @@ from diffusion_ode.errors import UserError
 from diffusion_ode.evaluation.earlier_result import earlier_result
 from diffusion_ode.evaluation.judged_images import JudgedImages
 from diffusion_ode.evaluation.loaded_model import LoadedModel
+from diffusion_ode.reporting.quantities import counted
 
 ANOTHER_NAME = "give this one a name of its own by --set evaluate.name=…"
 # No row depends on them: the first images of a split are the same however many are judged, the
@@ -71,7 +72,8 @@ class EvaluationSettings:
         earlier = earlier_result(self._path.parent)
         if earlier is not None and earlier["data"]["num_images"] != self._num_images:
             raise UserError(
-                f"{self._path.parent} holds the result of {earlier['data']['num_images']} images,"
+                f"{self._path.parent} holds the result of"
+                f" {counted(earlier['data']['num_images'], 'image')},"
                 f" which one of {self._num_images} would replace: {ANOTHER_NAME}"
             )
 

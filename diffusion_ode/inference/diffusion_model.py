@@ -24,6 +24,7 @@ from diffusion_ode.home import expanded
 from diffusion_ode.inference.likelihood import OdeLikelihood
 from diffusion_ode.inference.sampling import OdeSampler, Sampler, drawn_in_order
 from diffusion_ode.ranges import Count
+from diffusion_ode.reporting.quantities import counted
 from diffusion_ode.typing import Key, Parameters
 
 if TYPE_CHECKING:
@@ -71,14 +72,14 @@ class LogProbability:
             raise UserError("There are no images, so they have no mean: give at least one.")
         if not self.converged.any():
             raise UserError(
-                f"None of {len(self.converged)} images converged, so their mean is unknown: raise"
-                " the controller's max_steps or its tolerances."
+                f"None of {counted(len(self.converged), 'image')} converged, so their mean is"
+                " unknown: raise the controller's max_steps or its tolerances."
             )
         if not self.converged.all():
             lost = int(np.sum(~self.converged))
             warnings.warn(
-                f"{lost} of {len(self.converged)} images did not converge, and a mean without them"
-                " is biased: raise the controller's max_steps or its tolerances.",
+                f"{lost} of {counted(len(self.converged), 'image')} did not converge, and a mean"
+                " without them is biased: raise the controller's max_steps or its tolerances.",
                 stacklevel=2,
             )
         return float(np.mean(self.bits_per_dimension[self.converged]))

@@ -70,7 +70,8 @@ def remedy(network: "UNet", parameters: Mapping[str, Any], channels: int) -> str
     if sizes is None:
         return "give a checkpoint of the U-Net"
     if sizes.channels != channels:
-        return f"it is for images of {sizes.channels} channels, these have {channels}"
+        several = "s" if sizes.channels > 1 else ""
+        return f"it is for images of {sizes.channels} channel{several}, these have {channels}"
     settings = sizes.settings(network)
     if not settings:
         return "its sizes are right, so it is damaged or of another network: fetch it again"

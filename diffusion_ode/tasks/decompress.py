@@ -10,6 +10,7 @@ from diffusion_ode.errors import UserError
 from diffusion_ode.home import expanded
 from diffusion_ode.reporting.image_grid import image_grid, write_picture
 from diffusion_ode.reporting.progress import Progress
+from diffusion_ode.reporting.quantities import counted
 from diffusion_ode.tasks.compress import refuse_several
 from diffusion_ode.tasks.interruptible import interruptible
 from diffusion_ode.tasks.loading import load_model
@@ -51,7 +52,9 @@ class Decompress:
                 grid = image_grid(images[:_IMAGES_IN_GRID], loaded.model.pixels.levels)
                 write_picture(folder / "grid.png", grid)
                 written.append(("picture", folder / "grid.png"))
-        return TaskResult([("decoded", f"{count} images, every byte as it was")], written)
+        return TaskResult(
+            [("decoded", f"{counted(count, 'image')}, every byte as it was")], written
+        )
 
     def _read(self) -> bytes:
         if self.file is None:

@@ -87,7 +87,7 @@ class Sample:
                 writer.open(run.workdir)
                 writer.write_image(loaded.step, "samples/final", grid)
                 writer.close()
-        evaluations = f"{nfe.mean():.0f} network evaluations each"
+        evaluations = f"{counted(round(nfe.mean()), 'network evaluation')} each"
         rows = [("sampled", f"{counted(len(images), 'image')}, {evaluations}")]
         if not converged.all():
             rows += [

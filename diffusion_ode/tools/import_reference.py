@@ -25,6 +25,7 @@ from diffusion_ode.evaluation.reference_quirks import ReferenceQuirks
 from diffusion_ode.exit_statuses import DONE, REFUSED
 from diffusion_ode.networks.unet import UNet
 from diffusion_ode.networks.unet_sizes import UNetSizes, unet_sizes
+from diffusion_ode.reporting.quantities import counted
 from diffusion_ode.tasks.evaluate import Evaluate
 from diffusion_ode.tasks.experiment import Experiment
 from diffusion_ode.tasks.sample import Sample
@@ -82,8 +83,8 @@ def import_reference(
     data = data or _DEFAULT_SOURCES.get(sizes.channels, "")
     if not data:
         raise UserError(
-            f"{found.path} is for images of {sizes.channels} channels, which no known data set has:"
-            " start an experiment of your own with --init_from=reference:PATH."
+            f"{found.path} is for images of {counted(sizes.channels, 'channel')}, which no known"
+            " data set has: start an experiment of your own with --init_from=reference:PATH."
         )
     learned = published_schedule(found)
     prediction = prediction or ("noise" if learned else "velocity")

@@ -71,8 +71,8 @@ class Profiler:
             return
         missed = "none" if self._steps.last <= done else f"only steps from {done + 1} on"
         self._say(
-            f"train.profile = {self._steps}, but {done} steps are done already: {missed} will be"
-            " recorded"
+            f"train.profile = {self._steps}, but {done} step{' is' if done == 1 else 's are'} done"
+            f" already: {missed} will be recorded"
         )
 
     def begins_with(self, number: int) -> bool:

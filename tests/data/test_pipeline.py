@@ -53,6 +53,13 @@ def test_every_epoch_is_a_full_permutation_of_its_own(digits):
         assert (epochs[k] == epochs[k + 1]).mean() < 0.01
 
 
+def test_batches_of_one_image_are_the_order_of_larger_ones(digits):
+    data, images = digits
+    one, many = (data.train_batches(images, batch_size=size, seed=0) for size in (1, 20))
+    alone = np.concatenate([batch["index"] for batch in draw(one, 20)])
+    np.testing.assert_array_equal(alone, next(many)["index"])
+
+
 def test_images_are_those_of_their_indices(digits):
     _, images = digits
     for batch in draw(Data(Digits()).train_batches(images, batch_size=50, seed=3), 5):

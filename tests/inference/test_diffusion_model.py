@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from diffusion_ode.errors import UserError
-from diffusion_ode.inference.diffusion_model import DiffusionModel
+from diffusion_ode.inference.diffusion_model import DiffusionModel, LogProbability
 from diffusion_ode.inference.likelihood import OdeLikelihood
 from diffusion_ode.inference.sampling import Sample
 from tests.published_checkpoint import small_model
@@ -37,3 +37,11 @@ def test_what_is_neither_key_nor_seed_is_refused(model, key):
         model.sample(1, key)
     with pytest.raises(UserError, match="neither a key nor a seed"):
         model.log_prob(np.zeros((8, 8, 3), np.uint8), key)
+
+
+def test_one_image_is_none_of_several(model):
+    lost = LogProbability(
+        np.full(1, np.nan), np.full(1, np.nan), np.ones(1, int), np.zeros(1, bool)
+    )
+    with pytest.raises(UserError, match="None of 1 image converged"):
+        _ = lost.mean
