@@ -4,14 +4,16 @@ import os
 from pathlib import Path
 
 from diffusion_ode.errors import UserError
-
-ENVIRONMENT_VARIABLE = "DIFFUSION_ODE_DATA"
-DEFAULT_DATA_DIR = Path("~/.cache/diffusion_ode")
+from diffusion_ode.home import refuse_remote
+from diffusion_ode.remote import CACHE_VARIABLE as ENVIRONMENT_VARIABLE
+from diffusion_ode.remote import DEFAULT_CACHE as DEFAULT_DATA_DIR
 
 
 def resolve_data_dir(flag: str | Path | None = None) -> Path:
     """The folder of prepared data: the flag, else `$DIFFUSION_ODE_DATA`, else the user's cache."""
     chosen = flag or os.environ.get(ENVIRONMENT_VARIABLE) or DEFAULT_DATA_DIR
+    remedy = "name a folder of this machine; what is prepared may come from there"
+    refuse_remote(chosen, f"--data_dir, or ${ENVIRONMENT_VARIABLE}, ", remedy)
     try:
         return Path(chosen).expanduser()
     except RuntimeError as error:

@@ -31,6 +31,8 @@ from data.sources.image_folder import ImageFolder
 from data.store import is_prepared, open_prepared
 from diffusion_ode.errors import UserError
 from diffusion_ode.exit_statuses import DONE, INTERRUPTED, REFUSED
+from diffusion_ode.home import url_of
+from diffusion_ode.remote import fetched
 
 # Sources of a user's own, for which --from says what they are made of.
 OWN = {"image_folder": ImageFolder, "array_file": ArrayFile}
@@ -104,6 +106,7 @@ def _convert_published(recipe: Recipe, path: Path | None, data_dir: Path, report
     if path is None:
         installed = [place for place in recipe.places if place.is_dir()]
         path = installed[0] if installed else download(recipe, data_dir, report)
+    origin, path = url_of(path) or str(path), fetched(path)
     if not path.exists():
         raise recipe.not_there(path, data_dir)
     reading = recipe.read(path)
@@ -119,7 +122,7 @@ def _convert_published(recipe: Recipe, path: Path | None, data_dir: Path, report
         counts={"train": recipe.num_train, "test": recipe.num_test},
         blocks={"train": reading.train, "test": reading.test},
         sources=tuple((name, check.checksum) for name, check in checked.items()),
-        origin=str(path),
+        origin=origin,
     )
     convert(conversion, data_dir, report)
 
@@ -152,7 +155,7 @@ def own_source(name: str, path: Path | None, size: int | None, settings: Sequenc
     if unknown := [field for field in values if field not in fields]:
         known = ", ".join(sorted(fields))
         raise UserError(f"{name} has no field {unknown[0]!r}: set one of {known}.")
-    return made(str(path), **values)
+    return made(url_of(path) or str(path), **values)
 
 
 def describe(images: ImageData) -> str:
@@ -223,7 +226,7 @@ def _parser() -> argparse.ArgumentParser:
         dest="path",
         type=Path,
         metavar="PATH",
-        help="the publisher's file or folder, instead of a download; or your own",
+        help="the publisher's file or folder, instead of a download; or your own; gs://… too",
     )
     parser.add_argument(
         "--size", type=int, metavar="N", help="image_folder: short for --set resize=N --set crop=N"

@@ -1,17 +1,47 @@
-"""The user's own folder, which a container's user may not have."""
+"""Paths as users give them: with `~`, which a container's user may not have, or in a bucket."""
 
+import re
 from pathlib import Path
 
 from diffusion_ode.errors import UserError
+
+# As typed, or as `Path` has it, which takes two slashes for one.
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/{1,2}(?=[^/])")
+
+
+def url_of(path: str | Path) -> str | None:
+    """The address in remote storage that a path is; None if it is a path of this machine."""
+    found = _URL.match(str(path))
+    return found and f"{found[1]}://{str(path)[found.end() :]}"
+
+
+def refuse_remote(path: str | Path | None, what: str, remedy: str) -> None:
+    """Refuses an address where a path of this machine is needed.
+
+    Args:
+      path: as given; None is fine.
+      what: is given, such as "--workdir=".
+      remedy: what may be done instead.
+
+    Raises:
+      UserError: it is an address in remote storage.
+    """
+    if path is not None and (url := url_of(path)):
+        raise UserError(
+            f"{what}{url} is in remote storage, which has no locks and no files to append to:"
+            f" {remedy}."
+        )
 
 
 def expanded(path: str | Path) -> Path:
     """The path with `~` spelt out.
 
     Raises:
-      UserError: there is no such folder to spell out.
+      UserError: there is no such folder to spell out, or it is not on this machine.
     """
     try:
+        copying = f"copy it here by `python -m diffusion_ode.tools.mirror {url_of(path)} FOLDER`"
+        refuse_remote(path, "", copying)
         return Path(path).expanduser()
     except (RuntimeError, TypeError) as error:
         if isinstance(error, TypeError):

@@ -21,6 +21,7 @@ if not __package__:
 
 from diffusion_ode.errors import UserError
 from diffusion_ode.exit_statuses import DONE, FAILED, INTERRUPTED, REFUSED
+from diffusion_ode.home import refuse_remote
 from launch.parser import Parser
 
 EPILOG = """\
@@ -57,6 +58,7 @@ def _sweep(asked: argparse.Namespace) -> int:
     if asked.jobs is not None and not slurm:
         check_at_once(asked.jobs)
     folder = asked.workdir or Path("runs") / f"{'_'.join(_short(e) for e in experiments)}_sweep"
+    refuse_remote(folder, "--workdir=", "give a folder of this machine")
     if (folder / "config.json").exists():
         raise UserError(f"{folder} is the workdir of a single run: choose another --workdir.")
     done = [point for point in found if is_done(point, point.workdir(folder))]

@@ -11,6 +11,7 @@ from data.source import ImageData, describe_images
 from diffusion_ode.checking import check_fields
 from diffusion_ode.errors import UserError
 from diffusion_ode.ranges import Count, LevelCount
+from diffusion_ode.remote import fetched
 
 # One image in ten is enough to test on where nobody said how many.
 TEST_FRACTION = 0.1
@@ -30,7 +31,7 @@ class ArrayFile:
     Nothing is converted; other arrays of an `.npz`, such as labels, are left out.
 
     Attributes:
-        path: the file.
+        path: the file, of this machine or an address such as gs://bucket/images.npz.
         test_path: a second file, whose images are the test set; None if the first has both.
         num_test: without a test set of its own, how many images at the end become one; None: a
             tenth of them.
@@ -63,9 +64,9 @@ class ArrayFile:
 
     def _arrays(self) -> list["_Array"]:
         """Those of the training and of the test images, or the one of all; their headers fit."""
-        path = Path(self.path).expanduser()
+        path = fetched(self.path).expanduser()
         if self.test_path is not None:
-            arrays = [_one_of(path), _one_of(Path(self.test_path).expanduser())]
+            arrays = [_one_of(path), _one_of(fetched(self.test_path).expanduser())]
         elif {"train", "test"} <= (kinds := _kinds(path)).keys():
             left_out = _left_out(path, kinds, {"train", "test"})
             arrays = [_Array(path, name, kinds[name], left_out) for name in ("train", "test")]

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import math
 import os
@@ -22,7 +23,9 @@ from data.source import ImageData
 from data.store import is_prepared
 from diffusion_ode.checking import check_fields
 from diffusion_ode.errors import UserError
+from diffusion_ode.home import url_of
 from diffusion_ode.ranges import Count, Seed, Within
+from diffusion_ode.remote import fetched
 
 PICTURES_PER_BLOCK, BYTES_PER_BLOCK = 1024, 1 << 28
 
@@ -37,7 +40,7 @@ class ImageFolder:
     asks for it, but that it is turned upright as its EXIF says.
 
     Attributes:
-        path: the folder.
+        path: the folder, of this machine or an address such as gs://bucket/pictures.
         resize, crop, channels, eight_bits, first_frame: see `data.formats.fit.Fit`.
         test_fraction: of the pictures, where no folder says which are test images.
         seed: draws these, and the order of the others; None takes them at even distances by name.
@@ -91,7 +94,7 @@ class ImageFolder:
                 "test": self._blocks(splits.test),
             },
             folder,
-            origin=str(self._root),
+            origin=url_of(self.path) or str(self._root),
             notes=notes,
         )
         # Files that are no pictures come and go, and no picture is converted anew for them.
@@ -104,9 +107,9 @@ class ImageFolder:
         train, validation = np.split(images.train, [len(splits.train)])
         return dataclasses.replace(images, train=train, validation=validation)
 
-    @property
+    @functools.cached_property
     def _root(self) -> Path:
-        return Path(self.path).expanduser()
+        return fetched(self.path).expanduser()
 
     def _files(self) -> tuple[Splits, dict[str, list[Path]]]:
         """The pictures by split, and by what they are the files that are left out."""

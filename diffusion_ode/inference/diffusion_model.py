@@ -24,6 +24,7 @@ from diffusion_ode.home import expanded
 from diffusion_ode.inference.likelihood import OdeLikelihood
 from diffusion_ode.inference.sampling import OdeSampler, Sampler, drawn_in_order
 from diffusion_ode.ranges import Count
+from diffusion_ode.remote import fetched_run
 from diffusion_ode.reporting.quantities import counted
 from diffusion_ode.typing import Key, Parameters
 
@@ -145,7 +146,8 @@ class DiffusionModel:
 
         Args:
           workdir: of a training, e.g. "runs/digits_vp"; or a folder that
-            `python -m diffusion_ode.tools.export` has written.
+            `python -m diffusion_ode.tools.export` has written. Either may be in remote storage,
+            "gs://bucket/runs/digits_vp", from where it is fetched first.
           checkpoint: a step, "best", or None for the newest.
           trusted: modules of your own, such as "my_module", whose classes its config may call.
 
@@ -154,7 +156,8 @@ class DiffusionModel:
             allowed.
         """
         check_devices()
-        checkpoint, place = as_step(checkpoint), expanded(workdir)
+        checkpoint = as_step(checkpoint)
+        place = expanded(fetched_run(workdir, checkpoint))
         if not place.is_dir():
             raise UserError(
                 f"{place} is no folder: give the workdir of a training, such as runs/digits_vp."

@@ -16,6 +16,7 @@ from diffusion_ode.configs import allowed
 from diffusion_ode.configs.construction import Document
 from diffusion_ode.errors import UserError
 from diffusion_ode.exit_statuses import DONE, REFUSED
+from diffusion_ode.home import expanded, refuse_remote
 from diffusion_ode.inference.diffusion_model import model_documents
 from diffusion_ode.tasks.loading import parse_step
 from diffusion_ode.tools.model_card import model_card
@@ -63,6 +64,8 @@ def export(run: Path, out: Path, step: Step = None) -> Restored:
     Raises:
       UserError: there is no such checkpoint, OUT is taken, or safetensors is not installed.
     """
+    run = expanded(run)
+    refuse_remote(out, "OUT ", "give a folder of this machine, and upload that")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists already: give another OUT, or remove it.")
     if not (run / "checkpoints").is_dir():

@@ -23,8 +23,10 @@ from diffusion_ode.diffusion.variance_preserving import VariancePreserving
 from diffusion_ode.errors import UserError
 from diffusion_ode.evaluation.reference_quirks import ReferenceQuirks
 from diffusion_ode.exit_statuses import DONE, REFUSED
+from diffusion_ode.home import refuse_remote
 from diffusion_ode.networks.unet import UNet
 from diffusion_ode.networks.unet_sizes import UNetSizes, unet_sizes
+from diffusion_ode.remote import fetched
 from diffusion_ode.reporting.quantities import counted
 from diffusion_ode.tasks.evaluate import Evaluate
 from diffusion_ode.tasks.experiment import Experiment
@@ -76,7 +78,8 @@ def import_reference(
     Raises:
       UserError: the file is none or not the U-Net's, or the workdir is taken.
     """
-    found = read_reference(path)
+    refuse_remote(workdir, "WORKDIR ", "give a folder of this machine")
+    found = read_reference(fetched(path))
     sizes = unet_sizes(found.parameters)
     if sizes is None:
         raise UserError(f"{found.path} does not hold the parameters of a U-Net: give another file.")

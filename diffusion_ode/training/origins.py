@@ -18,8 +18,9 @@ from diffusion_ode.checkpoints.stored import Restored
 from diffusion_ode.diffusion.model import Model
 from diffusion_ode.errors import UserError
 from diffusion_ode.foreign import open_regular, refused
-from diffusion_ode.home import expanded
+from diffusion_ode.home import expanded, url_of
 from diffusion_ode.networks.network import ReadsPublished
+from diffusion_ode.remote import fetched, fetched_run
 from diffusion_ode.training.published_schedule import published_schedule
 
 _REFERENCE = "reference:"
@@ -51,16 +52,20 @@ def parse_origin(text: str) -> Origin:
       UserError: what follows @ is no step.
     """
     if text.startswith(_REFERENCE):
-        return PublishedFile(expanded(text.removeprefix(_REFERENCE)))
+        return PublishedFile(_place(text.removeprefix(_REFERENCE)))
     workdir, at, step = text.rpartition("@")
-    if not at or expanded(text).is_dir():
-        return Workdir(expanded(text))
+    if not at or (url_of(text) is None and expanded(text).is_dir()):
+        return Workdir(_place(text))
     if not step.isdecimal():
         raise UserError(
             f"--init_from={text} does not end in a step: write WORKDIR@STEP with a whole number,"
             " or WORKDIR alone for its newest checkpoint."
         )
-    return Workdir(expanded(workdir), int(step))
+    return Workdir(_place(workdir), int(step))
+
+
+def _place(text: str) -> Path:
+    return Path(text) if url_of(text) else expanded(text)
 
 
 def assumptions(restored: Restored, model: Model) -> str:
@@ -73,19 +78,23 @@ def assumptions(restored: Restored, model: Model) -> str:
 
 @dataclass(frozen=True)
 class Workdir:
-    """The newest checkpoint of another run, or that of a step; or an exported model."""
+    """The newest checkpoint of another run, or that of a step; or an exported model.
+
+    It may be in remote storage, and then is fetched first.
+    """
 
     workdir: Path
     step: int | None = None
 
     def restore(self, model, wanted):
         del model  # its parameters are compared with those wanted
-        if not any((self.workdir / name).exists() for name in ("checkpoints", WEIGHTS)):
+        workdir = fetched_run(self.workdir, self.step)
+        if not any((workdir / name).exists() for name in ("checkpoints", WEIGHTS)):
             raise UserError(
                 f"{self.workdir} holds no checkpoints to start from: train there first, or name"
                 " another folder by --init_from=WORKDIR[@STEP]."
             )
-        return stored_in(self.workdir).restore_parameters(wanted, self.step)
+        return stored_in(workdir).restore_parameters(wanted, self.step)
 
 
 @dataclass(frozen=True)
@@ -99,7 +108,7 @@ class PublishedFile:
     path: Path
 
     def restore(self, model, wanted):
-        found = read_reference(self.path)
+        found = read_reference(fetched(self.path))
         with refused(lambda why: f"{found.path} does not fit this model: {why}; fetch it again."):
             return self._restored(found, model, wanted)
 
