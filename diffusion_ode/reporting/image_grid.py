@@ -15,12 +15,14 @@ _WHITE = 255
 def image_grid(images: np.ndarray, levels: int, columns: int | None = None) -> np.ndarray:
     """Lay images out in rows with white gaps, enlarging small ones by a whole factor.
 
+    Images that would leave the last row incomplete are left out, unless `columns` is given.
     Of more than three channels the first three are shown as colours, of two the first as grey.
 
     Args:
         images: uint8 [n, h, w, c] of levels 0 … `levels` − 1, with n > 0.
         levels: how many levels there are; the highest becomes white.
-        columns: images per row; by default about as many as there are rows.
+        columns: images per row; by default about as many as there are rows, with the fewest left
+            out.
 
     Returns:
         uint8 [height, width, 1 or 3].
@@ -34,8 +36,11 @@ def image_grid(images: np.ndarray, levels: int, columns: int | None = None) -> n
     if images.min() < 0 or images.max() >= levels:
         raise ValueError(f"images have levels {images.min()} … {images.max()} of only {levels}")
     images = images[..., : 3 if images.shape[-1] >= 3 else 1]
+    if columns is None:
+        columns = _whole_rows(len(images))
+        images = images[: len(images) // columns * columns]
     n, height, width, channels = images.shape
-    columns = min(columns or math.ceil(math.sqrt(n)), n)
+    columns = min(columns, n)
     rows = math.ceil(n / columns)
     factor = max(1, round(_LEAST_SIDE / max(height, width)))
     gap = max(1, factor // 2)
@@ -48,6 +53,14 @@ def image_grid(images: np.ndarray, levels: int, columns: int | None = None) -> n
     cells = padded.reshape(rows, columns, *padded.shape[1:])
     grid = cells.swapaxes(1, 2).reshape(rows * padded.shape[1], columns * padded.shape[2], channels)
     return np.pad(grid, ((gap, 0), (gap, 0), (0, 0)), constant_values=_WHITE)
+
+
+def _whole_rows(n: int) -> int:
+    """Columns of a grid of n images, at least as wide as high, whose whole rows hold the most."""
+    square = math.ceil(math.sqrt(n))
+    return max(
+        range(square, 2 * square + 1), key=lambda columns: (n // columns * columns, -columns)
+    )
 
 
 def write_picture(path: Path, picture: np.ndarray) -> None:

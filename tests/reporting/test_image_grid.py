@@ -47,7 +47,7 @@ def test_a_picture_is_written(tmp_path, channels):
     write_picture(tmp_path / "samples" / "grid.png", image_grid(images, levels=17))
     with Image.open(tmp_path / "samples" / "grid.png") as picture:
         assert picture.mode == ("L" if channels == 1 else "RGB")
-        assert picture.size == (4 + 3 * 68, 4 + 2 * 68)
+        assert picture.size == (4 + 5 * 68, 4 + 68)
         assert np.asarray(picture).min() == 255
 
 
@@ -57,3 +57,15 @@ def test_what_is_no_batch_of_images_is_refused():
             image_grid(np.zeros(shape, np.uint8), levels=17)
     with pytest.raises(ValueError, match="17"):
         image_grid(np.full((1, 8, 8, 1), 17, np.uint8), levels=17)
+
+
+@pytest.mark.parametrize(
+    ("n", "rows", "columns"),
+    [(1, 1, 1), (2, 1, 2), (3, 1, 3), (5, 1, 5), (7, 2, 3), (10, 2, 5), (13, 3, 4), (64, 8, 8)],
+)
+def test_rows_are_whole(n, rows, columns):
+    grid = image_grid(np.zeros((n, 8, 8, 1), np.uint8), levels=17)
+    assert grid.shape == (4 + rows * 68, 4 + columns * 68, 1)
+    cells = grid[4:, 4:, 0].reshape(rows, 68, columns, 68)
+    assert (cells[:, :64, :, :64] == 0).all()
+    assert (cells[:, 64:] == 255).all() and (cells[..., 64:] == 255).all()
