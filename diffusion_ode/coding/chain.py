@@ -2,6 +2,7 @@
 
 import functools
 import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import astuple, dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 from diffusion_ode.coding.losses import gammas, loss_at
 from diffusion_ode.coding.stack import GridGaussian
 from diffusion_ode.diffusion.model import Model
+from diffusion_ode.diffusion.prior import GaussianPrior, StandardPrior
 from diffusion_ode.errors import UserError
 from diffusion_ode.typing import Parameters
 
@@ -97,10 +99,23 @@ class LatentChain:
         wider = 1.0 + np.expm1(t.gamma - s.gamma) * t.loss
         return GridGaussian(mean, s.sigma * np.sqrt(share * wider), s.grid)
 
-    def prior(self, count: int) -> GridGaussian:
-        """p(z_T) of `count` values."""
-        last = self.levels[-1]
-        return GridGaussian(np.zeros(count), last.sigma, last.grid)
+    def last(self, size: int) -> "LastLevel":
+        """p(z_T) of images side by side."""
+        return LastLevel(*self._moments, self.levels[-1].grid, size)
+
+    @functools.cached_property
+    def _moments(self) -> tuple[np.ndarray, np.ndarray]:
+        """The mean and the factor of `LastLevel`."""
+        prior, pixels = self.model.prior, self.model.pixels
+        if isinstance(prior, StandardPrior):
+            return np.zeros((1, pixels.dimensions)), np.full((1, 1), self.levels[-1].sigma)
+        if not isinstance(prior, GaussianPrior):
+            raise UserError(
+                f"model.prior = {type(prior).__name__} has no conditional densities that could be"
+                " coded by: compress with StandardPrior or FittedPrior."
+            )
+        mean, covariance = prior.moments(self.model.path, self.model.schedule.gamma_1)
+        return mean[:, None], np.linalg.cholesky(covariance)
 
     def decoded(self, z: np.ndarray) -> np.ndarray:
         """p(x|z_0): probabilities of the levels, [n, V]."""
@@ -151,6 +166,50 @@ class LatentChain:
         popped += [self.forward(step, one).bits for step in range(self.steps)]
         pushed = [self.backward(step, one, one).bits for step in range(self.steps)]
         return float(np.max(np.cumsum(popped)[1:] - np.cumsum([0.0, *pushed[:-1]])))
+
+
+@dataclass(frozen=True)
+class LastLevel:
+    """p(z_T) of images side by side, in blocks of their values: of each given those before it.
+
+    Attributes:
+      mean: of one image's values, [blocks, N / blocks].
+      factor: the lower triangular L [blocks, blocks]; a block's values are independent, and L Lᵀ is
+        the covariance of those at the same place in all blocks.
+      grid: of the values.
+      size: images side by side.
+    """
+
+    mean: np.ndarray
+    factor: np.ndarray
+    grid: float
+    size: int
+
+    def blocks(self, multiples: np.ndarray) -> Iterator[tuple[np.ndarray, GridGaussian]]:
+        """Each block of the images' values, image by image, in multiples of the grid [size · N]."""
+        parts = multiples.reshape(self.size, *self.mean.shape).swapaxes(0, 1)
+        known = iter(parts.reshape(len(parts), -1))
+        told: list[np.ndarray] = []
+        for gaussian in self._given(told):
+            told.append(next(known))
+            yield told[-1], gaussian
+
+    def popped(self, pop: Callable[[GridGaussian], np.ndarray]) -> np.ndarray:
+        """The same values, each block as it is popped."""
+        told: list[np.ndarray] = []
+        for gaussian in self._given(told):
+            told.append(pop(gaussian))
+        parts = np.stack(told).reshape(len(told), self.size, -1)
+        return parts.swapaxes(0, 1).ravel()
+
+    def _given(self, told: list[np.ndarray]) -> Iterator[GridGaussian]:
+        """The densities of the blocks, by what is told of each before the next is asked for."""
+        means = np.tile(self.mean, (1, self.size))
+        white = np.zeros(means.shape)  # L⁻¹ (z − mean) of the blocks that are known
+        for block, row in enumerate(self.factor):
+            mean, std = means[block] + row[:block] @ white[:block], float(row[block])
+            yield GridGaussian(mean, std, self.grid)
+            white[block] = (told[block] * self.grid - mean) / std
 
 
 def log_density(values: np.ndarray, gaussian: GridGaussian) -> float:

@@ -150,13 +150,14 @@ class BitsBackCodec:
             farther = draw(chain.forward(step, nearer * chain.levels[step].grid), step + 1)
             push(nearer, self._backward(step, farther, len(levels)))
             nearer = farther
-        push(nearer, chain.prior(nearer.size))
+        for multiples, gaussian in reversed(list(chain.last(len(levels)).blocks(nearer))):
+            push(multiples, gaussian)
         return nats
 
     def _pop(self, stack: BitStack, size: int, left: int) -> np.ndarray:
         """Undoes `_push`, step by step backwards: the levels [size, N]."""
         chain = self.chain
-        farther = stack.pop(chain.prior(size * chain.model.pixels.dimensions))
+        farther = chain.last(size).popped(stack.pop)
         for step in reversed(range(chain.steps)):
             nearer = stack.pop(self._backward(step, farther, size))
             forward = chain.forward(step, nearer * chain.levels[step].grid)

@@ -3,9 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-import jax.numpy as jnp
-
-from diffusion_ode.diffusion.model import Model, squared_norm
+from diffusion_ode.diffusion.model import Model
 from diffusion_ode.typing import Images, Levels, PerImage
 
 
@@ -24,14 +22,13 @@ class EndTerms(Protocol):
 
 @dataclass(frozen=True)
 class GaussianEnds:
-    """The decoder of `Pixels`, and the prior N(0, σ1² I) of the ODE: its KL is ½α1²‖x‖²/σ1².
+    """The decoder of `Pixels`, and the KL term of the model's prior, which is also the ODE's.
 
-    Source: Kingma et al. 2021, arXiv:2107.00630, section 3.3 and equation 12, with σ1² for 1.
+    Source: Kingma et al. 2021, arXiv:2107.00630, section 3.3 and equation 12.
     """
 
     def reconstruction(self, model, levels, noise):
         return -model.pixels.log_probability(levels, noise, model.schedule.gamma_0)
 
     def prior(self, model, levels):
-        x = model.pixels.encode(levels)
-        return 0.5 * squared_norm(x) * jnp.exp(-jnp.asarray(model.schedule.gamma_1, x.dtype))
+        return model.prior_divergence(model.pixels.encode(levels))

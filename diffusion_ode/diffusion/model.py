@@ -12,7 +12,9 @@ from diffusion_ode.diffusion.learned_schedule import SCHEDULE, LearnedSchedule
 from diffusion_ode.diffusion.parameterization import Parameterization
 from diffusion_ode.diffusion.path import Path
 from diffusion_ode.diffusion.pixels import Pixels
+from diffusion_ode.diffusion.prior import FittedPrior, GaussianPrior, Prior, StandardPrior
 from diffusion_ode.diffusion.schedule import NoiseSchedule
+from diffusion_ode.errors import UserError
 from diffusion_ode.networks.network import Network
 from diffusion_ode.solvers.divergence import ValueAndTrace
 from diffusion_ode.typing import Images, Key, Parameters, PerImage
@@ -35,6 +37,14 @@ class Model:
     pixels: Pixels
     input_scaling: InputScaling = field(default_factory=AsItIs)
     base: GaussianBase | None = None
+    prior: Prior = field(default_factory=StandardPrior)
+
+    def __post_init__(self):
+        if self.base is None and isinstance(self.prior, FittedPrior):
+            raise UserError(
+                "model.prior = FittedPrior() takes the statistics of a Gaussian base: give --set"
+                " 'model.base=gaussian_base()', too."
+            )
 
     def init(self, key: Key) -> Parameters:
         """Fresh parameters: the network's own tree, and beside it what else a model has of them."""
@@ -48,14 +58,19 @@ class Model:
         return parameters
 
     def bound(self, parameters: Parameters) -> "Model":
-        """The same with the schedule that these parameters have learned, if it is learned.
+        """The same with the schedule and the prior of these parameters, if they depend on them.
 
-        Whatever reads γ(t) or its ends wants it. Of concrete parameters it is a model as any other,
-        which the program of another one cannot serve.
+        Whatever reads γ(t), its ends or the prior wants it. Of concrete parameters it is a model as
+        any other, which the program of another one cannot serve.
         """
-        if not isinstance(self.schedule, LearnedSchedule):
-            return self
-        return dataclasses.replace(self, schedule=self.schedule.of(parameters[SCHEDULE]))
+        model = self
+        if isinstance(self.schedule, LearnedSchedule):
+            schedule = self.schedule.of(parameters[SCHEDULE])
+            model = dataclasses.replace(model, schedule=schedule)
+        if self.base is not None and isinstance(self.prior, FittedPrior):
+            prior = GaussianPrior(self.base, parameters[BASE])
+            model = dataclasses.replace(model, prior=prior)
+        return model
 
     def predict(
         self,
@@ -119,11 +134,16 @@ class Model:
         return 0.5 * jnp.square(self.parameterization.gain(self.path, gamma))
 
     def prior_log_density(self, z: Images) -> PerImage:
-        """The log-density of N(0, σ1² I) at the noise end, in nats per image."""
-        log_sigma = self.path.log_sigma(jnp.asarray(self.schedule.gamma_1, z.dtype))
-        square = squared_norm(z) * jnp.exp(-2.0 * log_sigma)
-        constant = jnp.log(2.0 * jnp.pi) + 2.0 * log_sigma
-        return -0.5 * (square + self.pixels.dimensions * constant)
+        """The log-density of the prior at the noise end, in nats per image."""
+        return self.prior.log_density(self.path, self.schedule.gamma_1, z)
+
+    def prior_divergence(self, x: Images) -> PerImage:
+        """The prior term KL(q(z1 | x) ‖ p(z1)) of encoded images, in nats per image."""
+        return self.prior.divergence(self.path, self.schedule.gamma_1, x)
+
+    def prior_draw(self, noise: Images) -> Images:
+        """A draw of the prior, made of standard normal noise."""
+        return self.prior.draw(self.path, self.schedule.gamma_1, noise)
 
 
 def along_images(per_image):

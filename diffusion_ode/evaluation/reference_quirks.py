@@ -15,6 +15,7 @@ from diffusion_ode.diffusion.dequantization import (
 )
 from diffusion_ode.diffusion.end_terms import GaussianEnds
 from diffusion_ode.diffusion.model import Model, squared_norm
+from diffusion_ode.diffusion.prior import StandardPrior
 from diffusion_ode.errors import UserError
 from diffusion_ode.inference.decoding import Decoder
 from diffusion_ode.inference.draw_combination import AveragedDraws, ImportanceWeighted
@@ -182,6 +183,11 @@ class PublishedEnds:
     def prior(self, model, levels):
         if not self.unit_prior:
             return GaussianEnds().prior(model, levels)
+        if not isinstance(model.prior, StandardPrior):
+            raise UserError(
+                "evaluate.quirks.unit_prior is the N(0, I) of the published bound, and this model"
+                " has another prior: give one or the other."
+            )
         x = model.pixels.encode(levels)
         gamma_1 = jnp.asarray(model.schedule.gamma_1, x.dtype)
         log_variance = 2.0 * model.path.log_sigma(gamma_1)

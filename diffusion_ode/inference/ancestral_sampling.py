@@ -20,7 +20,7 @@ from diffusion_ode.typing import Images, Key, Parameters, PerImage
 
 @dataclass(frozen=True)
 class AncestralSampler:
-    """From z1 = σ1 ε, then from t to s = t − 1/T by q(z_s | z_t, x) with the network's guess for x.
+    """From the prior, then from t to s = t − 1/T by q(z_s | z_t, x) with the network's guess for x.
 
     z_s = (α_s/α_t)(z_t − c σ_t ε̂) + √c σ_s ε, c = −expm1(γ_s − γ_t). It holds for any path, being
     a statement about the Gaussians q alone. With `DrawnLevel` the images are those of the model
@@ -63,11 +63,10 @@ class AncestralSampler:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _noise(model: Model, key: Key, indices) -> tuple[Images, Key]:
-    """The starts z1 = σ1 ε of the images numbered so, and the keys of all that they need later."""
+    """The starts z1 of the images numbered so, and the keys of all that they need later."""
     keys = image_keys(key, indices)
     noise_keys, later_keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
-    sigma = model.path.sigma(jnp.asarray(model.schedule.gamma_1))
-    return sigma * _standard_normal(model, noise_keys), later_keys
+    return model.prior_draw(_standard_normal(model, noise_keys)), later_keys
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -63,7 +63,7 @@ class Sampler(Protocol):
 
 @dataclass(frozen=True)
 class OdeSampler:
-    """From z1 = σ1 ε along the probability-flow ODE from γ1 to γ0, then the decoder.
+    """From the prior along the probability-flow ODE from γ1 to γ0, then the decoder.
 
     Args:
       solver, controller: of the ODE.
@@ -106,10 +106,9 @@ class OdeSampler:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _noise(model: Model, key: Key, index):
-    """The start z1 = σ1 ε of one image."""
+    """The start z1 of one image."""
     noise_key, _ = jax.random.split(jax.random.fold_in(key, index))
-    sigma = model.path.sigma(jnp.asarray(model.schedule.gamma_1))
-    return sigma * jax.random.normal(noise_key, model.pixels.shape)
+    return model.prior_draw(jax.random.normal(noise_key, model.pixels.shape))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -31,9 +31,9 @@ class BoundTerms(NamedTuple):
 
 @dataclass(frozen=True)
 class VariationalBound:
-    """The bound −log P(k) ≤ E[−log P(k|z0)] + KL(q(z1|x) ‖ N(0, σ1² I)) + ½∫ E‖ε − ε̂‖² dγ.
+    """The bound −log P(k) ≤ E[−log P(k|z0)] + KL(q(z1|x) ‖ p(z1)) + ½∫ E‖ε − ε̂‖² dγ.
 
-    The prior is the same as that of the ODE, N(0, σ1² I): the KL term is ½α1²‖x‖²/σ1².
+    The prior p(z1) is the model's, and so the same as that of the ODE.
 
     Args:
       draws: of γ and ε per image; the times of one image are spread evenly over the density.

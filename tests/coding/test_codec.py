@@ -1,17 +1,22 @@
 """Two pixels of four levels: all sixteen images come back, in as many bits as the bound says."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from diffusion_ode.coding import losses
-from diffusion_ode.coding.chain import LatentChain
+from diffusion_ode.coding.chain import LatentChain, log_density
 from diffusion_ode.coding.codec import PLAIN, BitsBackCodec
 from diffusion_ode.coding.stack import BitStack
+from diffusion_ode.diffusion.covariance import FullCovariance
+from diffusion_ode.diffusion.gaussian_base import BASE, GaussianBase
 from diffusion_ode.diffusion.model import Model
 from diffusion_ode.diffusion.parameterization import VelocityPrediction
 from diffusion_ode.diffusion.pixels import Pixels
+from diffusion_ode.diffusion.prior import FittedPrior
 from diffusion_ode.diffusion.schedule import LinearSchedule
 from diffusion_ode.diffusion.time_sampling import DiscreteTimes
 from diffusion_ode.errors import UserError
@@ -142,3 +147,31 @@ def test_as_many_first_bits_are_needed_wherever_the_short_steps_are():
 
 def _group_of_each(groups):
     return [group for group in groups for _ in range(group or 1)]
+
+
+def test_values_that_a_fitted_prior_ties_together_are_coded_one_after_another():
+    model, parameters = random_model(PATHS[0])
+    statistics = {
+        "mean": jnp.full(model.pixels.shape, 0.2),
+        "basis": jnp.asarray([[0.8, -0.6], [0.6, 0.8]]),
+        "variance": jnp.asarray([0.5, 0.02]).reshape(model.pixels.shape),
+    }
+    model = dataclasses.replace(
+        model,
+        base=GaussianBase(FullCovariance()),
+        prior=FittedPrior(),
+        schedule=LinearSchedule(model.schedule.gamma_0, 0.0),
+    ).bound({BASE: statistics})
+    parameters = {**parameters, BASE: statistics}
+    codec = BitsBackCodec(LatentChain.over(model, STEPS, losses.ANCESTRAL, 0.25), parameters)
+    images = np.random.default_rng(0).permutation(np.repeat(IMAGES, 10, axis=0))
+    file = codec.encode(images)
+    assert np.array_equal(codec.decode(file.payload, file.groups), images)
+    assert file.net_bits * np.log(2) == pytest.approx(file.bound_nats, rel=0.02)
+
+    # The conditional densities of the last level make up the prior's.
+    last = codec.chain.last(3)
+    multiples = np.random.default_rng(1).integers(-9, 9, 3 * 2)
+    found = sum(log_density(some * last.grid, g) for some, g in last.blocks(multiples))
+    z = jnp.asarray(multiples * last.grid, jnp.float32).reshape(3, *model.pixels.shape)
+    assert found == pytest.approx(float(model.prior_log_density(z).sum()), rel=1e-5)
