@@ -61,6 +61,7 @@ class LatentChain:
     @classmethod
     def over(cls, model: Model, steps: int, losses: bytes, fineness: float) -> "LatentChain":
         """The chain of T steps, on grids of a fraction of the narrower of both directions."""
+        check_model(model)
         gamma = gammas(model, steps, losses)
         with np.errstate(over="ignore"):
             alpha, sigma = (
@@ -210,6 +211,19 @@ class LastLevel:
             mean, std = means[block] + row[:block] @ white[:block], float(row[block])
             yield GridGaussian(mean, std, self.grid)
             white[block] = (told[block] * self.grid - mean) / std
+
+
+def check_model(model: Model) -> None:
+    """Refuses a model whose levels are not of one γ.
+
+    Raises:
+      UserError: its schedule gives each pixel its own.
+    """
+    if model.schedule.by_pixel:
+        raise UserError(
+            "A code goes along levels of one γ for all pixels, and the model's schedule gives each"
+            " its own: compress with a model of another schedule, such as digits_vdm's."
+        )
 
 
 def log_density(values: np.ndarray, gaussian: GridGaussian) -> float:

@@ -48,8 +48,14 @@ class LearnedSchedule(NoiseSchedule):
     has_shape: ClassVar[bool] = True
     """Whether f is learned; else it is t."""
 
-    def init(self, key: Key) -> Parameters:
-        """Fresh parameters: `ends`, if they are learned, and `shape`, if f is no straight line."""
+    def init(self, key: Key, image: tuple[int, ...] = (1, 1, 1)) -> Parameters:
+        """Fresh parameters: `ends`, if they are learned, and `shape`, if f is no straight line.
+
+        Args:
+          key: of what is drawn.
+          image: the shape of an image.
+        """
+        del image
         ends = {"w": self.gamma_1 - self.gamma_0, "b": self.gamma_0}
         ends = {name: jnp.asarray(end, jnp.result_type(float)) for name, end in ends.items()}
         parts = {"ends": ends} if self.learn_ends else {}

@@ -13,7 +13,7 @@ from diffusion_ode.diffusion.parameterization import Parameterization
 from diffusion_ode.diffusion.path import Path
 from diffusion_ode.diffusion.pixels import Pixels
 from diffusion_ode.diffusion.prior import FittedPrior, GaussianPrior, Prior, StandardPrior
-from diffusion_ode.diffusion.schedule import NoiseSchedule
+from diffusion_ode.diffusion.schedule import NoiseSchedule, along_images
 from diffusion_ode.errors import UserError
 from diffusion_ode.networks.network import Network
 from diffusion_ode.solvers.divergence import ValueAndTrace
@@ -45,6 +45,12 @@ class Model:
                 "model.prior = FittedPrior() takes the statistics of a Gaussian base: give --set"
                 " 'model.base=gaussian_base()', too."
             )
+        if self.base is not None and self.schedule.by_pixel:
+            raise UserError(
+                f"model.schedule = {type(self.schedule).__name__} gives each pixel its own γ, and"
+                " model.base knows its Gaussian under one γ for all: give model.base=None, or"
+                " learned_monotone_schedule()."
+            )
 
     def init(self, key: Key) -> Parameters:
         """Fresh parameters: the network's own tree, and beside it what else a model has of them."""
@@ -53,7 +59,7 @@ class Model:
         if self.base is not None:
             parameters = {**parameters, BASE: self.base.init(self.pixels.shape)}
         if isinstance(self.schedule, LearnedSchedule):
-            schedule = self.schedule.init(jax.random.fold_in(key, 1))
+            schedule = self.schedule.init(jax.random.fold_in(key, 1), self.pixels.shape)
             parameters = {**parameters, SCHEDULE: schedule}
         return parameters
 
@@ -116,22 +122,35 @@ class Model:
 
     def noised(self, x: Images, gamma: PerImage, noise: Images) -> Images:
         """The noised image z = αx + σε."""
-        gamma = along_images(gamma)
+        gamma = self.schedule.at_pixels(gamma)
         return self.path.alpha(gamma) * x + self.path.sigma(gamma) * noise
 
     def target(self, x: Images, gamma: PerImage, noise: Images) -> Images:
         """What the network should answer at z = αx + σε."""
-        return self.parameterization.target(self.path, along_images(gamma), x, noise)
+        return self.parameterization.target(self.path, self.schedule.at_pixels(gamma), x, noise)
 
     def noise(self, output: Images, z: Images, gamma: PerImage) -> Images:
         """The noise ε̂ from the network's output."""
-        gamma = along_images(gamma)
+        gamma = self.schedule.at_pixels(gamma)
         gain = self.parameterization.gain(self.path, gamma)
         return gain * output + self.parameterization.skip(self.path, gamma) * z
 
     def likelihood_weight(self, gamma: PerImage) -> PerImage:
         """The weight ½a² of ‖output − target‖² in the diffusion term, in nats per unit of γ."""
         return 0.5 * jnp.square(self.parameterization.gain(self.path, gamma))
+
+    def diffusion_term(self, error: Images, gamma: PerImage, density: PerImage) -> PerImage:
+        """The bound's diffusion term from one γ: (½a²/p) ‖error‖² per image, in nats.
+
+        Args:
+          error: output − target at γ.
+          gamma, density: γ, and the density p that it was drawn with.
+        """
+        if not self.schedule.by_pixel:
+            return self.likelihood_weight(gamma) / density * squared_norm(error)
+        weight = self.likelihood_weight(self.schedule.at_pixels(gamma))
+        rate = self.schedule.pixel_rate(gamma)
+        return jnp.sum(weight * rate * jnp.square(error), axis=(1, 2, 3)) / density
 
     def prior_log_density(self, z: Images) -> PerImage:
         """The log-density of the prior at the noise end, in nats per image."""
@@ -144,11 +163,6 @@ class Model:
     def prior_draw(self, noise: Images) -> Images:
         """A draw of the prior, made of standard normal noise."""
         return self.prior.draw(self.path, self.schedule.gamma_1, noise)
-
-
-def along_images(per_image):
-    """From [b] to [b, 1, 1, 1], to stand beside images; scalars stay scalars."""
-    return per_image[..., None, None, None] if jnp.ndim(per_image) else per_image
 
 
 def squared_norm(images: Images) -> PerImage:

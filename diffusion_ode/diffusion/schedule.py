@@ -2,6 +2,7 @@
 
 import abc
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -25,6 +26,9 @@ class NoiseSchedule(abc.ABC):
 
     gamma_0: Gamma
     gamma_1: Gamma
+
+    by_pixel: ClassVar[bool] = False
+    """Whether pixels have a γ of their own, of which γ is then the clock: all agree at the ends."""
 
     def __post_init__(self):
         check_fields(self)
@@ -51,6 +55,33 @@ class NoiseSchedule(abc.ABC):
         small = integral(self.derivative, time - step, time)
         return jnp.where(difference < _DIFFERENCE_BELOW, small, difference)
 
+    def check_times(self, times: Any) -> None:
+        """Refuses times that weigh a whole image's step where pixels take one each.
+
+        Raises:
+          UserError: they are of another schedule.
+        """
+        if self.by_pixel and not getattr(times, "estimates_integral", True):
+            raise UserError(
+                f"model.schedule gives each pixel its own γ, and {type(times).__name__} weighs the"
+                " steps of whole images: give importance_sampled_times(), or"
+                " learned_monotone_schedule()."
+            )
+
+    def at_pixels(self, gamma: Float[Array, "..."]) -> Float[Array, "..."]:
+        """The γ_i [b, h, w, c] of the pixels, or [b, 1, 1, 1] where they have none of their own."""
+        return along_images(gamma)
+
+    def pixel_rate(self, gamma: Float[Array, "..."]) -> Float[Array, "..."]:
+        """The rates dγ_i/dγ of the same form."""
+        return jnp.ones_like(along_images(gamma))
+
+    def pixel_change(
+        self, gamma: Float[Array, "..."], change: Float[Array, "..."]
+    ) -> Float[Array, "..."]:
+        """The changes of γ_i from γ − change to γ, of the same form."""
+        return along_images(change)
+
     def network_time(self, gamma: Float[Array, "..."]) -> Float[Array, "..."]:
         """What the network is told: (γ − γ0)/(γ1 − γ0), whatever γ(t) does between.
 
@@ -58,6 +89,11 @@ class NoiseSchedule(abc.ABC):
         that learns does not move the ground under the network.
         """
         return (gamma - self.gamma_0) / (self.gamma_1 - self.gamma_0)
+
+
+def along_images(per_image):
+    """From [b] to [b, 1, 1, 1], to stand beside images; scalars and images stay as they are."""
+    return per_image[..., None, None, None] if jnp.ndim(per_image) == 1 else per_image
 
 
 @dataclass(frozen=True)

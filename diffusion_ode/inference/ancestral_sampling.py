@@ -10,7 +10,7 @@ import numpy as np
 
 from diffusion_ode.backend import loops_are_fast
 from diffusion_ode.checking import check_fields
-from diffusion_ode.diffusion.model import Model, along_images
+from diffusion_ode.diffusion.model import Model
 from diffusion_ode.inference.decoding import Decoder, DrawnLevel
 from diffusion_ode.inference.sampling import Sample
 from diffusion_ode.randomness import image_keys
@@ -94,9 +94,10 @@ def ancestral_step(
       change: γ_t − γ_s > 0, apart from γ_t since its relative accuracy becomes that of c.
       noise: ε.
     """
-    path, t = model.path, along_images(gamma_t)
-    s = t - along_images(change)
-    share = -jnp.expm1(-along_images(change))
+    path, t = model.path, model.schedule.at_pixels(gamma_t)
+    change = model.schedule.pixel_change(gamma_t, change)
+    s = t - change
+    share = -jnp.expm1(-change)
     scale = jnp.exp(path.log_alpha(s) - path.log_alpha(t))
     mean = scale * (z - share * path.sigma(t) * model.noise(output, z, gamma_t))
     return mean + jnp.sqrt(share) * path.sigma(s) * noise

@@ -127,6 +127,13 @@ class OdeLikelihood:
 
     def check(self, model: Model) -> None:
         """Refuses what cannot be drawn for this model's images, before anything is compiled."""
+        start, schedule = self.dequantization.gamma(model), model.schedule
+        if schedule.by_pixel and start != schedule.gamma_0:
+            raise UserError(
+                f"The dequantisation starts at γ = {start:.4g}, where the schedule's pixels have a"
+                f" γ each: start at its end {schedule.gamma_0:.4g}, as"
+                " truncated_normal_dequantization() does."
+            )
         keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 1))
         jax.eval_shape(lambda keys: draw_probes(self.divergence, keys, model.pixels.shape), keys)
 

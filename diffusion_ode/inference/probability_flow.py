@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from diffusion_ode.diffusion.integration_variable import IntegrationVariable
 from diffusion_ode.diffusion.model import Model, along_images
+from diffusion_ode.errors import UserError
 from diffusion_ode.solvers.divergence import Divergence, with_linear_skip
 from diffusion_ode.typing import Array, Images, Parameters, PerImage
 
@@ -46,9 +47,19 @@ class ProbabilityFlow:
 
     def unit(self, s: PerImage) -> PerImage:
         """Gives σ at s: log p_s changes by about ε̂·error/σ, so errors of z matter in this unit."""
-        return self.model.path.sigma(self.variable.gamma(self.model.path, s))
+        gamma = self.variable.gamma(self.model.path, s)
+        if not self.model.schedule.by_pixel:
+            return self.model.path.sigma(gamma)
+        return jnp.min(
+            self.model.path.sigma(self.model.schedule.at_pixels(gamma)), axis=(-3, -2, -1)
+        )
 
     def log_scale(self, s: PerImage) -> PerImage:
+        if self.model.schedule.by_pixel:
+            raise UserError(
+                "The solver wants one noise for all pixels, and the model's schedule gives each its"
+                " own: give solver=adams(), or any other that takes dz/ds as it is."
+            )
         return self.model.path.log_sigma(self.variable.gamma(self.model.path, s))
 
     def log_clock(self, s: PerImage) -> PerImage:
@@ -60,9 +71,12 @@ class ProbabilityFlow:
         """Gives (dz/ds, div dz/ds), each image at its own s."""
         path, parameterization = self.model.path, self.model.parameterization
         gamma = self.variable.gamma(path, s)
-        pace = self.variable.gamma_derivative(path, gamma)
-        gain = 0.5 * path.sigma(gamma) * parameterization.gain(path, gamma) * pace
-        skip = parameterization.drift_skip(path, gamma) * pace
+        pace, at = self.variable.gamma_derivative(path, gamma), gamma
+        if self.model.schedule.by_pixel:
+            at = self.model.schedule.at_pixels(gamma)
+            pace = along_images(pace) * self.model.schedule.pixel_rate(gamma)
+        gain = 0.5 * path.sigma(at) * parameterization.gain(path, at) * pace
+        skip = parameterization.drift_skip(path, at) * pace
         return self._affine(parameters, gamma, z, probe, gain, skip)
 
     def nonlinear(

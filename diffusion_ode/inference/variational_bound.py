@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from diffusion_ode.backend import loops_are_fast
 from diffusion_ode.checking import check_fields
 from diffusion_ode.diffusion.end_terms import EndTerms, GaussianEnds
-from diffusion_ode.diffusion.model import Model, squared_norm
+from diffusion_ode.diffusion.model import Model
 from diffusion_ode.diffusion.time_sampling import ImportanceSampledTimes, TimeSampler
 from diffusion_ode.errors import UserError
 from diffusion_ode.ranges import Count
@@ -63,6 +63,7 @@ class VariationalBound:
           levels: integers [b, h, w, c].
           keys: [b].
         """
+        model.schedule.check_times(self.times)
         end_keys, flow_keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
         reconstruction, prior = _end_terms(self.ends, model, parameters, levels, end_keys)
 
@@ -108,4 +109,4 @@ def _diffusion_draw(
     z = model.noised(x, times.gamma, noise)
     output = model.predict(parameters, z, times.gamma, jnp.zeros(levels.shape[0]))
     error = output - model.target(x, times.gamma, noise)
-    return model.likelihood_weight(times.gamma) / times.density * squared_norm(error)
+    return model.diffusion_term(error, times.gamma, times.density)

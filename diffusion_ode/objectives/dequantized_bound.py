@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from diffusion_ode.diffusion.conditional_flow import placed_by_flow
 from diffusion_ode.diffusion.model import Model, along_images, squared_norm
 from diffusion_ode.diffusion.time_sampling import TimeSampler, UniformTimes
+from diffusion_ode.errors import UserError
 from diffusion_ode.objectives.objective import LossTerms
 from diffusion_ode.typing import Images, Parameters, PerImage
 
@@ -50,6 +51,14 @@ class DequantizedBound:
     model: Model
     parameters: Parameters = field(compare=False)
     times: TimeSampler = field(default_factory=UniformTimes)
+
+    def __post_init__(self):
+        if self.model.schedule.by_pixel:
+            raise UserError(
+                "A dequantisation is learned along one γ for all pixels, and the model's schedule"
+                " gives each its own: train it for a model of another schedule, such as"
+                " digits_vdm's."
+            )
 
     def draw(self, model, images, key, times_state):
         keys = jax.random.split(key, 3)

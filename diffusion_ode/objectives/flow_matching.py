@@ -1,12 +1,13 @@
 """First-order flow matching."""
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import jax
 
 from diffusion_ode.diffusion.end_terms import GaussianEnds
 from diffusion_ode.diffusion.learned_schedule import learns_ends
-from diffusion_ode.diffusion.model import Model, squared_norm
+from diffusion_ode.diffusion.model import Model
 from diffusion_ode.diffusion.time_sampling import ImportanceSampledTimes, TimeSampler
 from diffusion_ode.diffusion.weighting import LikelihoodWeighting, Weighting
 from diffusion_ode.objectives.objective import Draws, Integrand, LossTerms
@@ -26,6 +27,8 @@ class FlowMatching:
     arXiv:2107.00630, equation 17.
     """
 
+    takes_pixels: ClassVar[bool] = True
+    """Whether a schedule may give each pixel its own γ."""
     times: TimeSampler = field(default_factory=ImportanceSampledTimes)
     weighting: Weighting = field(default_factory=LikelihoodWeighting)
 
@@ -41,7 +44,7 @@ class FlowMatching:
         z = model.noised(x, draws.gamma, draws.noise)
         output = model.predict(parameters, z, draws.gamma, flag, dropout_key)
         error = output - model.target(x, draws.gamma, draws.noise)
-        diffusion = diffusion_weight(model, draws) * squared_norm(error)
+        diffusion = model.diffusion_term(error, draws.gamma, draws.density)
         return weighted_terms(self.weighting, model, images, draws, diffusion)
 
 

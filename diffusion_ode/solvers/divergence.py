@@ -57,14 +57,19 @@ def draw_probes(divergence: Divergence, keys: jax.Array, shape: tuple[int, ...])
 
 
 def with_linear_skip(
-    divergence: Divergence, slope: PerLane, g: Field, z: State, probe: Probe
+    divergence: Divergence, slope: PerLane | State, g: Field, z: State, probe: Probe
 ) -> ValueAndTrace:
-    """For f(z) = slope·z + g(z), slope [batch]: the trace of the linear part without a probe.
+    """For f(z) = slope·z + g(z): the trace of the linear part without a probe.
+
+    The slope is one for an example, [batch], or one for each of its elements, as z.
 
     A probe v sees slope·v'v, whose mean is slope·N but which varies if v'v does (Gaussian probes,
     but not Rademacher or orthogonal ones). Also saves its rounding error.
     """
     inner = divergence(g, z, probe)
+    if slope.ndim > 1:
+        trace = jnp.sum(slope, axis=tuple(range(1, slope.ndim)))
+        return ValueAndTrace(inner.value + slope * z, inner.trace + trace)
     dimensions = z.size // z.shape[0]
     return ValueAndTrace(
         inner.value + slope.reshape(-1, *[1] * (z.ndim - 1)) * z, inner.trace + slope * dimensions

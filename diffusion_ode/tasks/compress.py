@@ -10,6 +10,7 @@ import numpy as np
 
 from diffusion_ode import units
 from diffusion_ode.checking import check_fields
+from diffusion_ode.coding.chain import check_model
 from diffusion_ode.coding.codec import Coded
 from diffusion_ode.coding.container import compress, decompress
 from diffusion_ode.coding.settings import CodecSettings
@@ -61,6 +62,7 @@ class Compress:
         refuse_several(run)
         with interruptible(run) as console:
             loaded = load_model(run, console.print)
+            check_model(loaded.model)
             images = load_images(run, loaded, self.split, self.num_images, console.print)
             run.begin(data_fingerprint=images.identity.fingerprint, checkpoint=loaded.step)
             console.log_to(run.log_path)

@@ -61,14 +61,12 @@ class Experiment:
         objective = getattr(self.train, "objective", None)
         if isinstance(self.model.schedule, LearnedSchedule):
             self.model.schedule.check(objective)
-        bounds = (
-            getattr(self.train, "validation_bound", None),
-            getattr(self.evaluate, "bound", None),
-        )
-        for draws in (objective, *bounds):
-            times = getattr(draws, "times", None)
+        validation_bound = getattr(self.train, "validation_bound", None)
+        for of in (objective, validation_bound, getattr(self.evaluate, "bound", None)):
+            times = getattr(of, "times", None)
             if isinstance(times, ChecksSchedule):
                 times.check(self.model.schedule)
+            self.model.schedule.check_times(times)
         for name in self.after_training:
             if registry.find(name).name == "train":
                 raise UserError("after_training names 'train', which has just ended: leave it out.")
