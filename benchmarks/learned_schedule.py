@@ -1,9 +1,10 @@
 """The variance of the loss on digits: learned schedules beside fixed ones and other times.
 
-python -m benchmarks.learned_schedule --folder runs/learned_schedule [--steps 1000]
+python -m benchmarks.learned_schedule --folder runs/learned_schedule [--steps 1000] [--seeds 3]
 
-Each is digits_vp, of a small network, with other times, trained where its run has not ended; then
-the figure and the table are written into the folder.
+Each is digits_vp, of a small network, with other times, trained where its run has not ended, under
+every seed; then the figure, with the seeds' range as a band, and the table are written into the
+folder.
 """
 
 import argparse
@@ -34,11 +35,12 @@ CASES = {
 }
 
 
-def curve(folder: Path, name: str, steps: int) -> np.ndarray:
+def curve(folder: Path, name: str, steps: int, seed: int) -> np.ndarray:
     """Steps and the mean variance since the log before, in squared bits per dimension [n, 2]."""
-    workdir = folder / name.replace(", ", "_").replace(" ", "_")
-    settings = (*CASES[name], f"train.num_steps={steps}", "train.validation_images=0")
-    settings += ("train.pictures_every=None", "after_training=()", *SMALL)
+    workdir = folder / f"{name.replace(', ', '_').replace(' ', '_')}-{seed}"
+    settings = (*CASES[name], f"train.num_steps={steps}", f"train.seed={seed}")
+    settings += ("train.validation_images=0", "train.pictures_every=None", "after_training=()")
+    settings = (*settings, *SMALL)
     if launch(["--exp=digits_vp", f"--workdir={workdir}", *(f"--set={s}" for s in settings)]):
         raise SystemExit(f"{name} did not train: {workdir / 'log.txt'}")
     rows = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
@@ -49,16 +51,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    curves = {name: curve(arguments.folder, name, arguments.steps) for name in CASES}
+    curves: dict[str, list[np.ndarray]] = {name: [] for name in CASES}
+    for seed in range(arguments.seeds):
+        for name, found in curves.items():
+            found.append(curve(arguments.folder, name, arguments.steps, seed))
     figure, axes = plt.subplots(figsize=(7.5, 3.5), layout="constrained")
-    table = "| times | variance of the loss at the end, (bits per dimension)² |\n|---|---|\n"
-    for name, points in curves.items():
+    table = "| times | variance of the loss at the end, (bits per dimension)² | of the seeds |\n"
+    table += "|---|---|---|\n"
+    for name, found in curves.items():
         # Where the plain gradient changes nothing, its curve lies on the linear one's.
-        axes.plot(*points.T, "--" if "plain" in name else "-", label=name)
-        last = points[len(points) * 3 // 4 :, 1].mean()  # a quarter of the training
-        table += f"| {name} | {last:.3f} |\n"
+        steps, variance = np.moveaxis(np.asarray(found), 2, 0)
+        style = "--" if "plain" in name else "-"
+        (line,) = axes.plot(steps[0], variance.mean(axis=0), style, label=name)
+        band = variance.min(axis=0), variance.max(axis=0)
+        axes.fill_between(steps[0], *band, color=line.get_color(), alpha=0.2)
+        ends = variance[:, variance.shape[1] * 3 // 4 :].mean(axis=1)  # a quarter of the training
+        table += f"| {name} | {ends.mean():.3f} | {', '.join(f'{end:.2f}' for end in ends)} |\n"
     axes.set(xlabel="step", ylabel="variance of the loss, (bits per dimension)²", yscale="log")
     figure.legend(loc="outside right upper", frameon=False)
     figure.savefig(arguments.folder / "learned_schedule.png", dpi=150)
