@@ -35,7 +35,9 @@ def check_fields(piece: Any) -> None:
     for name, annotation in _declared(kind).items():
         value = getattr(piece, name)
         if value is not getattr(kind, name, piece):  # defaults are checked by a test, once
-            object.__setattr__(piece, name, check(name, value, annotation))
+            plain = check(name, value, annotation)
+            if plain is not value:  # a field that is computed cannot be set, and need not be
+                object.__setattr__(piece, name, plain)
 
 
 def check(name: str, value: Any, annotation: Any) -> Any:
