@@ -5,14 +5,17 @@ from pathlib import Path
 
 from diffusion_ode.errors import UserError
 
-# As typed, or as `Path` has it, which takes two slashes for one.
-_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/{1,2}(?=[^/])")
+# As typed, or as `Path` has it, which takes several slashes for one. One letter is a drive.
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+")
 
 
 def url_of(path: str | Path) -> str | None:
-    """The address in remote storage that a path is; None if it is a path of this machine."""
-    found = _URL.match(str(path))
-    return found and f"{found[1]}://{str(path)[found.end() :]}"
+    """The address that a path is; None if it is a path of this machine."""
+    text = str(path)
+    found = _URL.match(text)
+    if found is None or "://" in text:
+        return found and text
+    return f"{found[1]}://{'/' if found[1] == 'file' else ''}{text[found.end() :]}"
 
 
 def refuse_remote(path: str | Path | None, what: str, remedy: str) -> None:
@@ -27,6 +30,8 @@ def refuse_remote(path: str | Path | None, what: str, remedy: str) -> None:
       UserError: it is an address in remote storage.
     """
     if path is not None and (url := url_of(path)):
+        if url.startswith("file:"):
+            raise UserError(f"{what}{url} is an address: write the path in it alone.")
         raise UserError(
             f"{what}{url} is in remote storage, which has no locks and no files to append to:"
             f" {remedy}."

@@ -51,8 +51,8 @@ def fetched(
       UserError: there is nothing, it cannot be read, or a library is missing.
     """
     url = url_of(path)
-    if url is None:
-        return Path(path)
+    if url is None or url.startswith("file:///"):
+        return Path((url or str(path)).removeprefix("file://"))
     storage, root, listing = _listed(url)
     name = PurePosixPath(root).name or "all"
     single = set(listing) == {""}

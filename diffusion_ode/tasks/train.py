@@ -52,6 +52,9 @@ from diffusion_ode.training.warm_start import WarmStart
 from diffusion_ode.workdir.code import code_facts
 from diffusion_ode.workdir.lock import workdir_lock
 
+# The parts of a config that shape a training: of the others no curve depends.
+_OF_TRAINING = ("model", "data", "train", "mesh")
+
 
 def _quick_sampler() -> OdeSampler:
     """Good enough to look at: 16 Heun steps."""
@@ -196,9 +199,12 @@ class Train:
                 batches.set_state(beginning.data_state)
             resumed = beginning.data_state is not None
             writers.resume_at(begun_at if resumed else None)
-            writers.write_config(
-                begun_at, documents.text(run.document), documents.settings(run.document)
-            )
+            settings = {
+                path: value
+                for path, value in documents.settings(run.document).items()
+                if path.partition(".")[0] in _OF_TRAINING
+            }
+            writers.write_config(begun_at, documents.text(run.document), settings)
             profiler = stack.enter_context(self._profiler(run.workdir, console, beginning.state))
             loop = TrainLoop(
                 program=program,
@@ -233,7 +239,7 @@ class Train:
             ],
             written=[
                 ("checkpoint", run.workdir / "checkpoints" / str(step)),
-                ("curves", run.workdir / "tensorboard"),
+                *(("curves", place) for place in (run.workdir / "tensorboard",) if place.exists()),
             ],
             next_flags=["--task=evaluate"],
         )
