@@ -138,7 +138,7 @@ def test_arrays_and_pictures_there_are_the_same_data_as_here(bucket, tmp_path, c
     bucket.put_file(str(tmp_path / "images.npz"), "/bucket/images.npz")
     there = ArrayFile("memory://bucket/images.npz")
     assert (there.name, there.shape) == ("images", (4, 4, 3))
-    here = ArrayFile(str(tmp_path / "images.npz"))
+    here = ArrayFile((tmp_path / "images.npz").as_uri())
     assert there.load().fingerprint == here.load().fingerprint
 
     (tmp_path / "pictures/sub").mkdir(parents=True)
@@ -156,6 +156,7 @@ def test_arrays_and_pictures_there_are_the_same_data_as_here(bucket, tmp_path, c
 @pytest.mark.parametrize(
     "command, arguments, says",
     [
+        (launch, ["--exp=digits_vp", "--workdir=file:///tmp/x"], "write the path in it alone"),
         (launch, ["--exp=digits_vp", "--workdir=gs://b/run"], "--workdir=gs://b/run is in remote"),
         (launch, ["--exp=digits_vp", "--data_dir=s3://b/data"], "--data_dir=s3://b/data is in"),
         (
@@ -223,6 +224,8 @@ def test_a_listing_that_leads_out_of_the_folder_is_refused(bucket, tmp_path, mon
         (Path("gs://b/x"), "gs://b/x"),  # which is gs:/b/x
         ("s3://b", "s3://b"),
         ("https://host/x.npz", "https://host/x.npz"),
+        ("gs:///b/x", "gs:///b/x"),
+        (Path("file:///tmp/x"), "file:///tmp/x"),
         *[(path, None) for path in ("runs/x", "/runs/x", "a:b", "C:/x", "./gs:/x", "reference:x")],
     ],
 )
