@@ -30,7 +30,8 @@ class PolynomialSchedule(LearnedSchedule):
     by_pixel: ClassVar[bool] = True
 
     def init(self, key, image=(1, 1, 1)):
-        coefficients = {name: jnp.full(image, float(name == "c")) for name in "abc"}
+        start = {"a": jnp.zeros, "b": jnp.zeros, "c": jnp.ones}
+        coefficients = {name: fill(image) for name, fill in start.items()}
         return {**super().init(key), "shape": coefficients}
 
     def init_shape(self, key):
