@@ -1,5 +1,6 @@
 """Streams that end no run: closed, full, or of few letters."""
 
+import contextlib
 import os
 from typing import Any, TextIO
 
@@ -28,6 +29,10 @@ class LastingStream:
 
     def flush(self) -> None:
         self._attempt(self._stream.flush)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError, ValueError):  # what was not written is tried once more
+            self._stream.close()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)

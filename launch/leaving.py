@@ -3,8 +3,9 @@
 Libraries that are being imported would make of a KeyboardInterrupt what they like.
 """
 
+# What `signal` wraps in enums, whose import would take longer than all that comes before it.
+import _signal as signal  # pyright: ignore[reportMissingImports]
 import os
-import signal
 
 from diffusion_ode.exit_statuses import INTERRUPTED
 
@@ -14,7 +15,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 def leave_at_once() -> None:
     """From now on an interruption is a sentence and the end."""
     for one in _SIGNALS:
-        if signal.getsignal(one) is not signal.SIG_IGN:
+        if signal.getsignal(one) != signal.SIG_IGN:
             signal.signal(one, _leave)
 
 

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import fiddle as fdl
 
+from diffusion_ode.checkpoints.errors import SaveFailed
 from diffusion_ode.distributed import processes
 from diffusion_ode.distributed.interruption import Interrupted
-from diffusion_ode.errors import UserError
+from diffusion_ode.errors import UserError, shortened
 from diffusion_ode.exit_statuses import DONE, FAILED, INTERRUPTED
 from diffusion_ode.home import refuse_remote
 from diffusion_ode.tasks import registry as tasks
@@ -85,7 +86,9 @@ def perform(run: Run, task: str) -> int:
             facts = {**_facts(run, name), "seed": getattr(to_do, "seed", None)}
             with recorded(run.workdir, **facts) as record:
                 results.append(to_do.run(dataclasses.replace(run, recorder=record)))
-        except UserError:
+        except UserError as refusal:
+            if refusal.__cause__ is not None and run.log_path.exists():
+                log_failure(run.log_path, refusal)
             raise
         except Interrupted as interruption:
             _say_interrupted(interruption)
@@ -107,17 +110,18 @@ def _failed(run: Run, task: str, error: Exception) -> int:
     """
     elsewhere = processes.ended_elsewhere()
     log = _failure_log(run)
-    where = f"the traceback is in {log}"
-    try:
-        log_failure(log, error)
-    except OSError as unwritable:
-        where = f"the traceback follows, as {log} cannot be written ({unwritable.strerror})"
+    unwritable = log_failure(log, error)
+    explained = isinstance(error, SaveFailed)  # whose own sentence says all
+    where = f"; the traceback is in {log}"
+    if unwritable:
+        where = f"; the traceback follows, as {log} cannot be written ({unwritable})"
+        where = "" if explained else where
     if elsewhere is None:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        reason = f"{type(error).__name__}: {shortened(error).lstrip()}".splitlines()[0]
         who = f"{task} failed" + (f" in process {processes.index()}" if _several() else "")
         remedy = "; if another process has ended, run all of them again" if _several() else ""
-        print(f"{who}: {reason}; {where}{remedy}.", file=sys.stderr)
-        if "follows" in where:
+        print(f"{who}: {reason}{where}{remedy}.", file=sys.stderr)
+        if unwritable and not explained:
             traceback.print_exception(error)
         return FAILED
     number, status = elsewhere

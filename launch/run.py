@@ -4,24 +4,27 @@ The story: read the flags, find the experiment, apply the settings, then describ
 task. Nothing slow is imported before it is needed; see `--help` for the flags.
 """
 
-import gc
+# Before all other imports: a Ctrl-C may come in any of them.
+import os
 import sys
-import traceback
-from collections.abc import Sequence
-from pathlib import Path
 
 if not __package__:
     # Run as a script, Python looks beside this file; the packages are one folder up, and
     # experiments from outside the repository are found from where the user stands.
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)
-    sys.path.append(str(Path.cwd()))
+    sys.path[0] = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))  # noqa: PTH120
+    sys.path.append(os.getcwd())  # noqa: PTH109
 
     from launch.leaving import leave_at_once
 
     leave_at_once()
 
+import gc
+import logging
+import traceback
+from collections.abc import Sequence
+
 from diffusion_ode.distributed import joining
-from diffusion_ode.errors import UserError
+from diffusion_ode.errors import UserError, shortened
 from diffusion_ode.exit_statuses import FAILED, INTERRUPTED, REFUSED
 from diffusion_ode.streams import LastingStream
 from launch import flags
@@ -50,7 +53,7 @@ def main(arguments: Sequence[str]) -> int:
         print("Interrupted; run the same command to go on.", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:  # of a task it would be in the log; nothing has begun
-        reason = str(error).partition("\n")[0][:200]
+        reason = shortened(error).lstrip().partition("\n")[0]
         print(
             f"{type(error).__name__}: {reason}; the program should not have come to this: report it"
             " with the traceback that follows.",
@@ -103,6 +106,9 @@ if __name__ == "__main__":
     # the time to the first step.
     gc.disable()
     sys.stdout, sys.stderr = LastingStream(sys.stdout), LastingStream(sys.stderr)
+    # A library that finds no handler at the root, as absl does when Orbax is imported, puts one
+    # there that sends whole tracebacks to the screen; a task's console keeps them for the log.
+    logging.getLogger().addHandler(logging.NullHandler())
     keep_compilations()
     try:
         status = main(sys.argv[1:])

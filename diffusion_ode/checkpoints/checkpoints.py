@@ -52,6 +52,7 @@ class Checkpoints(StoredCheckpoints):
             raise UserError(f"keep is {keep}, but at least 1 checkpoint must be kept: set keep=3.")
         super().__init__(directory, report=report)
         self._keep = keep
+        self._workdir = self._identity()
         self._manager: ocp.CheckpointManager | None = None
         self._in_flight: int | None = None
 
@@ -89,6 +90,12 @@ class Checkpoints(StoredCheckpoints):
             ValueError: a checkpoint of this or a later step exists.
         """
         self.wait()
+        if self._workdir not in (None, self._identity()):
+            raise SaveFailed(
+                f"checkpoint {step} was not written, as {self.directory.parent} has been removed or"
+                " put elsewhere meanwhile: put it back to go on from its newest checkpoint, or run"
+                " the same command again to begin anew"
+            )
         latest = self.latest_step()
         if latest is not None and step <= latest:
             raise ValueError(f"step {step} is not newer than the newest checkpoint, {latest}")
@@ -108,6 +115,13 @@ class Checkpoints(StoredCheckpoints):
         with self._failure_is_save_failed():
             if not self._open_manager().save(step, args=ocp.args.Composite(**items)):
                 raise RuntimeError("the checkpoint manager refused it")
+
+    def _identity(self) -> tuple[int, int] | None:
+        """Of the folder that the checkpoints' is in; None if there is none."""
+        with contextlib.suppress(FileNotFoundError):
+            there = self.directory.parent.stat()
+            return there.st_dev, there.st_ino
+        return None
 
     def check(self) -> None:
         """Raise `SaveFailed` if the save in the background has failed; costs nothing, ask often."""

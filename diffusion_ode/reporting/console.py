@@ -67,7 +67,7 @@ class Console:
         self._silent = silent
         self._screen = Screen(stream, quiet=silent)
         self._live: Live | None = None
-        self._log: TextIO | None = None
+        self._log: LastingStream | None = None
         self._not_yet_logged: list[str] = []
         # Libraries log whole tracebacks for what we say in a sentence (Orbax, a failed save).
         # A handler at the root keeps them from the screen, where they go if there is none. With a
@@ -87,12 +87,13 @@ class Console:
             return
         with self._lock:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._log = path.open("a", encoding="utf-8")
-            self._log.writelines(self._not_yet_logged)
+            # What is lost on a full disk is no reason to stop: a checkpoint that is lost will be.
+            self._log = LastingStream(path.open("a", encoding="utf-8"))
+            self._log.write("".join(self._not_yet_logged))
             self._log.flush()
             self._not_yet_logged.clear()
             if self._noise is not None:
-                self._noise.setTarget(logging.FileHandler(path, encoding="utf-8"))
+                self._noise.setTarget(logging.StreamHandler(self._log))
                 self._noise.flush()
 
     def __enter__(self) -> "Console":
@@ -162,5 +163,5 @@ class Console:
         if self._log is None:
             self._not_yet_logged += lines
         else:
-            self._log.writelines(lines)
+            self._log.write("".join(lines))
             self._log.flush()

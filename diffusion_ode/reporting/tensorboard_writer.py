@@ -38,6 +38,12 @@ class TensorBoardWriter:
     def open(self, workdir: Path) -> None:
         self._folder = workdir / "tensorboard"
 
+    def replace(self, workdir: Path, name: str) -> None:
+        """As `open`, for a run of its own in TensorBoard; what it had is removed."""
+        self._folder = workdir / "tensorboard" / name
+        for file in self._folder.glob("events.*"):
+            file.unlink()
+
     def resume_at(self, step: int | None) -> None:
         """Begin a file which says that all events after `step` in earlier files are void."""
         self.close()

@@ -84,7 +84,7 @@ class Sample:
                 grid = image_grid(images[:_IMAGES_IN_GRID], model.pixels.levels)
                 write_picture(folder / "grid.png", grid)
                 writer = TensorBoardWriter()
-                writer.open(run.workdir)
+                writer.replace(run.workdir, f"samples/{loaded.step}")
                 writer.write_image(loaded.step, "samples/final", grid)
                 writer.close()
         evaluations = f"{counted(round(nfe.mean()), 'network evaluation')} each"

@@ -190,10 +190,13 @@ class TrainLoop:
         values = {name: float(value) for name, value in arrays.items()}
         if not (math.isfinite(values["bpd"]) and math.isfinite(values["gradient_norm"])):
             newest = self.checkpoints.latest_step()
+            kept = "there is no checkpoint yet"
+            if newest is not None:
+                kept = f"the newest checkpoint, of step {newest}, is from before"
             raise NotFinite(
                 f"the loss at step {done} is {values['bpd']} and its gradient's norm"
-                f" {values['gradient_norm']}; the newest checkpoint, of step {newest}, is from"
-                " before: lower the learning rate of train.optimizer and run again"
+                f" {values['gradient_norm']}; {kept}: lower the learning rate of train.optimizer"
+                " and run again"
             )
         self._since_log.append(values)
         self._since_save.append(values["bpd"])

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from diffusion_ode.distributed import processes
-from diffusion_ode.errors import UserError
+from diffusion_ode.errors import UserError, in_words
 from diffusion_ode.workdir.code import code_facts, keep_code
 from diffusion_ode.workdir.files import held
 from diffusion_ode.workdir.result_files import write_json
@@ -90,8 +90,9 @@ def recorded(workdir: Path, **facts: Any) -> Iterator[LaunchRecord]:
         launch.end(f"refused: {refusal}")
         raise
     except Exception as failure:
-        launch.begin()  # it leaves a traceback in the workdir
-        launch.end(f"failed: {failure}")
+        with contextlib.suppress(OSError):  # whose disk is full has failed by that
+            launch.begin()  # it leaves a traceback in the workdir
+            launch.end(f"failed: {failure}")
         raise
     except BaseException:  # by a signal
         launch.end("interrupted")
@@ -101,11 +102,18 @@ def recorded(workdir: Path, **facts: Any) -> Iterator[LaunchRecord]:
     launch.end("done")
 
 
-def log_failure(path: Path, error: Exception) -> None:
-    """Appends the traceback to the log."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as log:
-        log.writelines([f"{_now()}\n", *traceback.format_exception(error)])
+def log_failure(path: Path, error: Exception) -> str | None:
+    """Appends the traceback to the log; why it cannot be written, if so: this itself never fails.
+
+    Of what the log already has, such as half a line on a full disk, nothing is lost.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as log:
+            log.writelines([f"{_now()}\n", *traceback.format_exception(error)])
+    except Exception as unwritable:
+        return in_words(unwritable)
+    return None
 
 
 def _entries(path: Path) -> list[dict[str, Any]]:

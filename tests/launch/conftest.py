@@ -39,6 +39,16 @@ STAND_INS = textwrap.dedent('''
             run.begin(fingerprint="0123")
             run.save_config()
             print(f"ran {self.num_steps} from {run.init_from} at {run.checkpoint}")
+            if self.end == "noisy":
+                import logging
+
+                import orbax.checkpoint  # absl, which it logs by, would show this
+
+                logging.getLogger("orbax").error("many lines")
+            if self.end == "full":
+                from diffusion_ode.checkpoints.errors import SaveFailed
+
+                raise SaveFailed("checkpoint 3 could not be written (No space left): make room")
             if self.end == "refused late":
                 raise UserError("num_steps is 1: give 2.")
             if self.end == "failed":

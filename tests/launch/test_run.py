@@ -265,6 +265,23 @@ def test_every_end_has_its_status_and_no_traceback(launch, outside, end, status,
         assert "Traceback" in (outside / "runs/tiny/log.txt").read_text()
 
 
+@pytest.mark.parametrize(("end", "lines"), [("failed", 4), ("full", 1)])
+def test_a_failure_is_a_sentence_first_where_the_log_cannot_be_written(launch, outside, end, lines):
+    (outside / "runs/tiny/log.txt").mkdir(parents=True)
+    done = launch("--exp=outside:tiny", f"--set=train.end={end}")
+    assert done.returncode == 1
+    first, *rest = done.stderr.splitlines()
+    assert first.startswith("train failed: ")
+    assert ("log.txt cannot be written (Is a directory)." in first) == bool(rest)
+    assert len(rest) >= lines - 1
+    assert end != "full" or not rest
+
+
+def test_what_libraries_log_is_not_on_the_screen(script):
+    done = script("--exp=outside:tiny", "--set=train.end=noisy")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("task", ["train", "evaluate", "sample", "compare"])
 def test_a_launch_without_its_data_writes_nothing(refusal, outside, task):
     refusal("--exp=cifar10_vp", f"--task={task}", "--data_dir=empty", "--workdir=new/folder")
