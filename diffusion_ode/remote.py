@@ -113,9 +113,10 @@ def fetched_run(path: str | Path, step: int | str | None = None) -> Path:
 
 
 def upload(folder: Path, url: str) -> tuple[int, int]:
-    """Copies a workdir to remote storage; of its checkpoints those files that are not there yet.
+    """Copies a workdir to remote storage; a checkpoint only if it is not there yet.
 
-    Nothing is removed there. A checkpoint's last file comes last: where it is, all of it is.
+    Nothing is removed there. A checkpoint's last file comes last: where it is, all of it is. What
+    vanishes meanwhile, as a training that goes on keeps the newest checkpoints only, is left out.
 
     Args:
       folder: the workdir.
@@ -128,24 +129,40 @@ def upload(folder: Path, url: str) -> tuple[int, int]:
       UserError: it cannot be written, or a library is missing.
     """
     storage, root = _storage(url)
+    names = [
+        name.as_posix()
+        for file in sorted(folder.rglob("*"))
+        if not _passing(name := file.relative_to(folder)) and file.is_file()
+    ]
+    steps = {match[1] for name in names if (match := _STEP.fullmatch(name))}
     with _told(url, "write"):
-        there = storage.find(root, detail=True) if storage.exists(root) else {}
-    sizes = {_relative(root, each): info.get("size") for each, info in there.items()}
-    files = {
-        file.relative_to(folder).as_posix(): file.stat().st_size
-        for file in folder.rglob("*")
-        if file.is_file() and not _passing(file.relative_to(folder))
-    }
-    new = [n for n, size in files.items() if not (_STEP.fullmatch(n) and sizes.get(n) == size)]
-    new.sort(key=lambda name: (name.endswith(_LAST_OF_A_STEP), name))
-    with _told(url, "write"):
-        for name in new:
-            storage.put_file(str(folder / name), f"{root}/{name}")
-    return len(new), sum(files[name] for name in new)
+        there = {step for step in steps if _is_there(storage, root, folder, step)}
+        new = [n for n in names if not ((match := _STEP.fullmatch(n)) and match[1] in there)]
+        sizes = []
+        for name in sorted(new, key=lambda name: name.endswith(_LAST_OF_A_STEP)):
+            try:
+                storage.put_file(str(folder / name), f"{root}/{name}")
+                sizes.append((folder / name).stat().st_size)
+            except FileNotFoundError:
+                if (folder / name).exists():
+                    raise
+    return len(sizes), sum(sizes)
+
+
+def _is_there(storage: Any, root: str, folder: Path, step: str) -> bool:
+    """Whether the very checkpoint is; the last file of another one of that step is removed."""
+    name = f"checkpoints/{step}/{_LAST_OF_A_STEP}"
+    try:
+        if storage.cat_file(f"{root}/{name}") == (folder / name).read_bytes():
+            return True
+        storage.rm_file(f"{root}/{name}")
+    except FileNotFoundError:
+        pass
+    return False
 
 
 def download(url: str, folder: Path) -> int:
-    """Copies a workdir from remote storage into a folder that is made; how many files there were.
+    """Copies a workdir from remote storage into a folder, all or nothing; how many files it has.
 
     Raises:
       UserError: the folder is taken, there is nothing, or it cannot be read.
@@ -153,7 +170,12 @@ def download(url: str, folder: Path) -> int:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} exists already: give another folder, or remove it.")
     storage, root, listing = _listed(url)
-    _get(storage, url, {f"{root}/{name}": folder / name for name in listing})
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    try:
+        _get(storage, url, {f"{root}/{name}": temporary / name for name in listing})
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
     return len(listing)
 
 

@@ -121,6 +121,39 @@ def test_a_second_mirroring_sends_no_checkpoint_again(workdir, tmp_path, bucket,
     assert names[-1] == "checkpoints/700/facts/metadata"
 
 
+def test_another_checkpoint_of_the_same_step_replaces_the_one_there(workdir, tmp_path, bucket):
+    shutil.copytree(workdir, tmp_path / "run")
+    assert mirror([str(tmp_path / "run"), RUN]) == 0
+    facts = tmp_path / "run/checkpoints/600/facts/metadata"
+    facts.write_bytes(facts.read_bytes().swapcase())  # as long as it was
+    assert mirror([str(tmp_path / "run"), RUN]) == 0
+    assert bucket.cat_file("/bucket/runs/one/checkpoints/600/facts/metadata") == facts.read_bytes()
+
+
+def test_what_vanishes_while_it_is_copied_is_left_out(workdir, tmp_path, bucket, monkeypatch):
+    shutil.copytree(workdir, tmp_path / "run")
+    put = type(bucket).put_file
+
+    def put_file(self, here, there):
+        if "checkpoints/600" in here:
+            shutil.rmtree(tmp_path / "run/checkpoints/600", ignore_errors=True)
+        put(self, here, there)
+
+    monkeypatch.setattr(type(bucket), "put_file", put_file)
+    assert mirror([str(tmp_path / "run"), RUN]) == 0
+    with pytest.raises(UserError, match="no whole checkpoint 600"):
+        DiffusionModel.load(RUN, 600)
+    assert bucket.exists("/bucket/runs/one/config.json")
+
+
+def test_a_copy_that_fails_leaves_no_half_folder(workdir, tmp_path, bucket, monkeypatch, capsys):
+    assert mirror([str(workdir), RUN]) == 0
+    monkeypatch.setattr(type(bucket), "get", lambda *_: 1 / 0)
+    assert mirror([RUN, str(tmp_path / "back")]) == 2
+    assert "division by zero" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_was_fetched_is_fetched_again_only_if_it_changed(bucket, tmp_path, capsys):
     bucket.pipe("/bucket/a/x.txt", b"first")
     assert (fetched("memory://bucket/a") / "x.txt").read_bytes() == b"first"

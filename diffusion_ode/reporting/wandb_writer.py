@@ -108,6 +108,6 @@ class WandbWriter:
         except self._wandb.Error as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise UserError(
-                f"Weights & Biases: {reason.rstrip('.')}; log in by `wandb login`, or write offline"
-                " by --set 'train.writers=(jsonl_writer(), wandb_writer(mode=\"offline\"))'."
+                f"Weights & Biases: {reason.rstrip('.')}; or write offline by"
+                " --set 'train.writers=(jsonl_writer(), wandb_writer(mode=\"offline\"))'."
             ) from None
