@@ -83,6 +83,7 @@ def join(given: Peers | None, patience: int) -> None:
                 peers.index,
                 cluster_detection_method="deactivate" if given else None,
                 initialization_timeout=patience + _AHEAD_OF_JAX,
+                coordinator_bind_address=_bound(peers),
             )
             overdue.cancel()
             _watch_each_other(peers, relay)
@@ -240,6 +241,17 @@ def _has_libtpu() -> bool:
     import importlib.util
 
     return importlib.util.find_spec("libtpu") is not None
+
+
+def _bound(peers: Peers) -> str | None:
+    """Where the first process's coordinator listens; None leaves it to JAX: on all interfaces."""
+    if peers.index != 0:
+        return None
+    host, port = peers.host_and_port
+    address = peer_watch.own_address(host)
+    if address is None:
+        return None
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def _check_free(peers: Peers) -> None:

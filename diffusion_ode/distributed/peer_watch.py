@@ -7,6 +7,7 @@ A connection that ends without a farewell means that its process was killed, or 
 
 import contextlib
 import hmac
+import ipaddress
 import os
 import secrets
 import selectors
@@ -174,9 +175,10 @@ class PeerWatch:
 def meet(count: int, index: int, host: str, store: Store) -> dict[int, socket.socket]:
     """Together: the connections that a `PeerWatch` holds.
 
-    The leader listens on a port that the system chooses until all have come, no longer, and lets in
-    whoever shows the token that it left in the store. Nobody is left out for being unreachable: a
-    network may be closed but for the coordinator's port; then fewer are watched.
+    The leader listens at its address, on a port that the system chooses, until all have come, no
+    longer, and lets in whoever shows the token that it left in the store. Nobody is left out for
+    being unreachable: a network may be closed but for the coordinator's port; then fewer are
+    watched.
 
     Args:
       count: processes of the run, which have all reached the store.
@@ -185,7 +187,7 @@ def meet(count: int, index: int, host: str, store: Store) -> dict[int, socket.so
       store: of the run.
     """
     if index == 0:
-        return _receive_all(count, store)
+        return _receive_all(count, host, store)
     with contextlib.suppress(Exception):  # whatever the store and the network are up to
         port, token = store.blocking_key_value_get(_KEY, round(1000 * _MEETING)).split()
         connection = socket.create_connection((host, int(port)), timeout=_MEETING)
@@ -195,7 +197,7 @@ def meet(count: int, index: int, host: str, store: Store) -> dict[int, socket.so
     return {}
 
 
-def _receive_all(count: int, store: Store) -> dict[int, socket.socket]:
+def _receive_all(count: int, host: str, store: Store) -> dict[int, socket.socket]:
     token = secrets.token_bytes(_TOKEN_BYTES)
     arrived: dict[int, socket.socket] = {}
     lock = threading.Lock()
@@ -213,7 +215,7 @@ def _receive_all(count: int, store: Store) -> dict[int, socket.socket]:
                     return
         connection.close()
 
-    with _listener(count) as listener:
+    with _listener(host, count) as listener:
         store.key_value_set(_KEY, f"{listener.getsockname()[1]} {token.hex()}")
         end = time.monotonic() + _MEETING
         listener.settimeout(0.05)
@@ -225,13 +227,36 @@ def _receive_all(count: int, store: Store) -> dict[int, socket.socket]:
         return dict(arrived)
 
 
-def _listener(count: int) -> socket.socket:
-    """On all of this machine's interfaces, on a port that is free."""
+def _listener(host: str, count: int) -> socket.socket:
+    """At the address by which the others know this machine, on a port that is free."""
+    address = own_address(host)
+    if address is not None:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        return socket.create_server((address, 0), family=family, backlog=count)
     if socket.has_dualstack_ipv6():
         return socket.create_server(
             ("", 0), family=socket.AF_INET6, dualstack_ipv6=True, backlog=count
         )
     return socket.create_server(("", 0), backlog=count)
+
+
+def own_address(host: str) -> str | None:
+    """The address of one of this machine's interfaces that `host` names; None: listen on all.
+
+    A name may stand for several of them, for what only forwards to this machine, or be looked up as
+    this machine's loopback address, where no other one would find it.
+    """
+    try:
+        found = {str(entry[4][0]) for entry in socket.getaddrinfo(host, None)}
+        (address,) = found
+        numeric = ipaddress.ip_address(address)
+        if (numeric.is_loopback and host != address) or numeric.is_unspecified:
+            return None
+        family = socket.AF_INET6 if numeric.version == 6 else socket.AF_INET
+        socket.create_server((address, 0), family=family).close()
+    except (OSError, ValueError):
+        return None
+    return address
 
 
 def _kept(connection: socket.socket) -> socket.socket:

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from diffusion_ode.distributed import peer_watch
-from diffusion_ode.distributed.peer_watch import PeerWatch, meet
+from diffusion_ode.distributed.peer_watch import PeerWatch, meet, own_address
 from diffusion_ode.distributed.relay import Relay
 
 PATIENCE = 20  # seconds; a busy machine's
@@ -179,3 +179,18 @@ def test_the_way_to_the_coordinator_outlives_it_where_the_peers_are_watched(hold
     process.settimeout(0.2)
     with pytest.raises(TimeoutError):
         process.recv(1)
+
+
+def test_a_name_that_is_no_address_of_this_machine_alone_leaves_all_interfaces_open(monkeypatch):
+    assert own_address("127.0.0.1") == "127.0.0.1"
+    assert own_address("192.0.2.1") is None  # of a network for documentation, that nobody has
+    assert own_address("0.0.0.0") is None
+    assert own_address("no such host") is None
+
+    def looked_up(*addresses):
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (a, 0)) for a in addresses]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_: found)
+        return own_address("node1")
+
+    assert looked_up("127.0.1.1") is None  # as Debian names its own machine
+    assert looked_up("10.0.0.1", "10.1.0.1") is None
