@@ -1,14 +1,13 @@
 """One process at a time prepares a data set; the others wait for it."""
 
 import contextlib
-import fcntl
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 from data.report import Report
 from diffusion_ode.errors import UserError
+from diffusion_ode.workdir.files import Held, held
 
 LONGEST_WAIT = 3600.0  # seconds: the largest published set is prepared in a third of it
 _BETWEEN_LOOKS = 0.5
@@ -18,17 +17,22 @@ _BETWEEN_LOOKS = 0.5
 def waiting_lock(data_dir: Path, name: str, report: Report) -> Iterator[None]:
     """Hold what is prepared under `name`, after waiting for another process that does.
 
-    The kernel frees it with the process, however that ends.
+    It is free again when the process ends, however it does.
 
     Raises:
         UserError: the other one still holds it after `LONGEST_WAIT`.
     """
     data_dir.mkdir(parents=True, exist_ok=True)
     other = f"another process that prepares {name} in {data_dir}"
-    with (data_dir / f".{name}.lock").open("a") as file:
+    with contextlib.ExitStack() as stack:
         began = time.monotonic()
         said = False
-        while not _taken(file):
+        while True:
+            try:
+                stack.enter_context(held(data_dir / f".{name}.lock", wait=False))
+                break
+            except Held:
+                pass
             if not said:
                 report(f"waiting, up to {LONGEST_WAIT / 60:.0f} minutes, for {other} …")
                 said = True
@@ -39,11 +43,3 @@ def waiting_lock(data_dir: Path, name: str, report: Report) -> Iterator[None]:
                 )
             time.sleep(_BETWEEN_LOOKS)
         yield
-
-
-def _taken(file: IO) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -1,11 +1,18 @@
 """Files that are whole or absent, and files that one process at a time holds."""
 
 import contextlib
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
+
+from diffusion_ode.errors import UserError
+from diffusion_ode.workdir.named_lock import held_by_name
+
+# What file systems without flock say of it: Lustre as it is mounted by default, some FUSE and NFS.
+_NO_FLOCK = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL, errno.ENOTTY)
 
 
 @contextlib.contextmanager
@@ -39,8 +46,9 @@ def replace_atomically(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
 def held(path: Path, wait: bool = True) -> Iterator[int]:
     """Hold a file, which is made if it does not exist; yields its descriptor.
 
-    It is a `flock`: the kernel frees it with the process, however that ends. Whoever holds the file
-    may replace or remove it: who waited for the old one then takes the one that is there now.
+    It is a `flock`: the kernel frees it with the process, however that ends. Where the file system
+    has none it is another file, `PATH.held`; see `named_lock`. Whoever holds the file may replace
+    or remove it: who waited for the old one then takes the one that is there now.
 
     Args:
       path: its folder exists.
@@ -48,20 +56,35 @@ def held(path: Path, wait: bool = True) -> Iterator[int]:
 
     Raises:
       Held: another process holds it, and `wait` is off.
+      UserError: it is a link, which might lead anywhere.
     """
-    how = fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            try:
-                fcntl.flock(descriptor, how)
-            except BlockingIOError:
-                raise Held(os.pread(descriptor, 1 << 16, 0)) from None
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            descriptor = os.open(path, flags, 0o644)
+        except OSError as error:
+            if not path.is_symlink():
+                raise
+            raise UserError(f"{path} is a link, which is not followed: remove it.") from error
+        with contextlib.ExitStack() as stack:
+            stack.callback(os.close, descriptor)
+            if not _taken(path, descriptor, wait, stack):
+                raise Held(os.pread(descriptor, 1 << 16, 0))
             if _is_still(path, descriptor):
                 yield descriptor
                 return
-        finally:
-            os.close(descriptor)
+
+
+def _taken(path: Path, descriptor: int, wait: bool, stack: contextlib.ExitStack) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_FLOCK:
+            raise
+        return stack.enter_context(held_by_name(path.with_name(f"{path.name}.held"), wait))
+    return True
 
 
 class Held(Exception):

@@ -1,0 +1,147 @@
+"""A lock for file systems without `flock`: whoever creates the file that was not there has it.
+
+The file says who has it, and is written anew every few seconds. It is stale if its process, on
+this machine, has ended, or if nothing has been written for so long that whoever had it must be
+gone: by the clock of the one that watches, as clocks of machines differ.
+"""
+
+import contextlib
+import datetime
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+REFRESHED_EVERY = 5.0  # seconds
+SILENT_FOR = 60.0  # seconds after which nobody has it any more
+_BETWEEN_LOOKS = 0.5
+
+
+@contextlib.contextmanager
+def held_by_name(path: Path, wait: bool) -> Iterator[bool]:
+    """Hold a file's name; yields whether it is held.
+
+    It is not where `wait` is off and another process has it, which takes some seconds to see of a
+    process on another machine.
+
+    Args:
+      path: of the file, in a folder that exists; it is there as long as it is held.
+      wait: for another process to let go of it.
+    """
+    mine = {**_place(), "started": _now(), "token": uuid.uuid4().hex}
+    seen, since = None, time.monotonic()
+    while not _created(path, mine):
+        there = _read(path)
+        if there != seen:
+            first = seen is None
+            seen, since = there, time.monotonic()
+            if not wait and (not first or _is_alive(there)):
+                yield False
+                return
+        if _is_dead(there) or time.monotonic() - since > SILENT_FOR:
+            _take_away(path, there)
+            continue
+        time.sleep(_BETWEEN_LOOKS)
+    done = threading.Event()
+    refreshing = threading.Thread(target=_refresh, args=(path, mine, done), daemon=True)
+    refreshing.start()
+    try:
+        yield True
+    finally:
+        done.set()
+        refreshing.join()
+        if _token(_read(path)) == mine["token"]:
+            path.unlink(missing_ok=True)
+
+
+def _created(path: Path, mine: dict[str, Any]) -> bool:
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    except FileExistsError:
+        return False
+    with os.fdopen(descriptor, "w") as file:
+        file.write(json.dumps(mine))
+    return True
+
+
+def _refresh(path: Path, mine: dict[str, Any], done: threading.Event) -> None:
+    while not done.wait(REFRESHED_EVERY):
+        # Whoever was stopped for long may find that another has it.
+        if _token(there := _read(path)) not in (None, mine["token"]) or there is None:
+            return
+        with contextlib.suppress(OSError):
+            path.write_text(json.dumps({**mine, "refreshed": _now()}))
+
+
+def _take_away(path: Path, stale: str | None) -> None:
+    """Under a name of its own first: another may have taken its place meanwhile."""
+    aside = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
+    with contextlib.suppress(FileNotFoundError):
+        path.rename(aside)
+        if (content := aside.read_text()) != stale:
+            with contextlib.suppress(FileExistsError), path.open("x") as file:
+                file.write(content)
+        aside.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> str | None:
+    with contextlib.suppress(OSError, ValueError):
+        return path.read_text()
+    return None
+
+
+def _said(content: str | None) -> dict[str, Any]:
+    with contextlib.suppress(ValueError):
+        if isinstance(said := json.loads(content or ""), dict):
+            return said
+    return {}  # it is just being written
+
+
+def _token(content: str | None) -> str | None:
+    return _said(content).get("token")
+
+
+def _place() -> dict[str, Any]:
+    """Where this process is: its number means something within one start of one machine."""
+    machine = socket.gethostname()
+    with contextlib.suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        machine += f" {boot} {os.readlink('/proc/self/ns/pid')}"  # noqa: PTH115
+    return {"machine": machine, "process": os.getpid(), "begun": _begun(os.getpid())}
+
+
+def _begun(process: int) -> str | None:
+    """When a process began, by the kernel's count: its number may be another's by now."""
+    with contextlib.suppress(OSError, IndexError):
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
+    return None
+
+
+def _is_here(said: dict[str, Any]) -> bool:
+    return said.get("machine") == _place()["machine"] and isinstance(said.get("process"), int)
+
+
+def _is_dead(content: str | None) -> bool:
+    said = _said(content)
+    if not _is_here(said):
+        return False
+    try:
+        os.kill(said["process"], 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return _begun(said["process"]) != said.get("begun")
+
+
+def _is_alive(content: str | None) -> bool:
+    return _is_here(_said(content)) and not _is_dead(content)
+
+
+def _now() -> str:
+    return datetime.datetime.now().astimezone().isoformat(" ", "seconds")
