@@ -97,7 +97,7 @@ def _compiled(program: TrainProgram):
     start = time.perf_counter()
     lowered = program.lower_step()
     traced = time.perf_counter()
-    executable = lowered.compile()
+    executable = program.compile_step(lowered)
     return (traced - start, time.perf_counter() - traced), executable
 
 

@@ -10,7 +10,7 @@ import jax
 
 from diffusion_ode.costs.target import slice_devices
 from diffusion_ode.errors import UserError
-from diffusion_ode.training.program import TrainProgram
+from diffusion_ode.training.program import CompiledStep, TrainProgram
 from experiments import registry
 from experiments.config.building import build
 from experiments.config.overrides import override
@@ -35,12 +35,12 @@ class Stepper:
 
     Attributes:
       program: what it is of.
-      executable: the step; it consumes the state.
+      step: compiled; it consumes the state.
       state, batch: what it is called on.
     """
 
     program: TrainProgram
-    executable: Any
+    step: CompiledStep
     state: Any
     batch: Any
 
@@ -48,16 +48,15 @@ class Stepper:
     def of(cls, program: TrainProgram, **changes: Any) -> "Stepper":
         """The step of a program, or of a variation of it in some fields."""
         program = dataclasses.replace(program, **changes)
-        executable = program.compile_step().executable
-        return cls(program, executable, program.fresh_state(), random_batch(program))
+        return cls(program, program.compile_step(), program.fresh_state(), random_batch(program))
 
     @property
     def temporary_bytes(self) -> int:
         """That the compiled step needs beside its arguments and results."""
-        return self.executable.memory_analysis().temp_size_in_bytes
+        return self.step.executable.memory_analysis().temp_size_in_bytes
 
     def __call__(self, batch: Any = None):
-        self.state, metrics = self.executable(self.state, self.batch if batch is None else batch)
+        self.state, metrics = self.step(self.state, self.batch if batch is None else batch)
         return self.state, metrics
 
 

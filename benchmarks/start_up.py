@@ -1,11 +1,12 @@
 """Seconds from the command to the first training step, with and without kept compilations.
 
-    python -m benchmarks.start_up [--exp=digits_vp] [--set PATH=VALUE …]
+    python -m benchmarks.start_up [--exp=digits_vp] [--set PATH=VALUE …] [--another PATH=VALUE …]
 
 Runs the launcher in a folder of its own: once uncounted with compilations kept elsewhere, so that
-no later start reads libraries and data from the disk; then twice with an empty store of compiled
-programs: the first start is cold, the second warm. Prints a markdown table. A deep network takes
-longer to compile and hardly longer to start warm: --set model.network.blocks=16 shows it.
+no later start reads libraries and data from the disk; then with an empty store of compiled
+programs: the first start is cold, the second warm, and the third is the next point of a sweep, with
+another seed and learning rate. Prints a markdown table. A deep network takes longer to compile and
+hardly longer to start warm: --set model.network.blocks=16 shows it.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from benchmarks.measuring import machine, markdown_table
 
+ANOTHER = ("train.seed=1", "train.optimizer.learning_rate.peak=1e-3")
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -26,18 +28,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--exp", default="digits_vp")
     parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE")
+    parser.add_argument(
+        "--another",
+        action="append",
+        metavar="PATH=VALUE",
+        help="what the third start has otherwise",
+    )
     flags = parser.parse_args()
+    another = [f"--set={setting}" for setting in flags.another or ANOTHER]
     asked = [f"--exp={flags.exp}", *(f"--set={setting}" for setting in flags.set)]
     with tempfile.TemporaryDirectory() as folder:
-        _, cold, warm = (
+        _, cold, warm, swept = (
             _seconds_to_first_step(
-                [*asked, f"--workdir={folder}/{name}"],
+                [*asked, *others, f"--workdir={folder}/{name}"],
                 os.environ | {"JAX_COMPILATION_CACHE_DIR": f"{folder}/{compilations}"},
             )
-            for name, compilations in (
-                ("uncounted", "uncounted_compiled"),
-                ("cold", "compiled"),
-                ("warm", "compiled"),
+            for name, compilations, others in (
+                ("uncounted", "uncounted_compiled", ()),
+                ("cold", "compiled", ()),
+                ("warm", "compiled", ()),
+                ("swept", "compiled", another),
             )
         )
     print(f"{' '.join(asked)}: {machine()}\n")
@@ -47,6 +57,7 @@ def main() -> None:
             [
                 ["cold", f"{cold:.1f}"],
                 ["with kept compilations", f"{warm:.1f} ({warm / cold:.2f} of cold)"],
+                [f"with {' '.join(another)}", f"{swept:.1f} ({swept / cold:.2f} of cold)"],
             ],
         )
     )

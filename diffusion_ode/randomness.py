@@ -11,6 +11,7 @@ import zlib
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.extend import random as extended
 
 from diffusion_ode.typing import Array, Key
@@ -19,7 +20,7 @@ _BASE = "threefry2x32"
 _WORDS = 2  # of a Threefry key; a batch key has a third, the first image's position
 
 
-def stream_key(seed: int, stream: str, step: int | Array = 0) -> Key:
+def stream_key(seed: int | np.integer | Array, stream: str, step: int | Array = 0) -> Key:
     """The key of a named stream at a step.
 
     A resumed run folds the same keys as one that was never stopped, on any number of devices.

@@ -126,7 +126,8 @@ def table(
 
     rows = sorted(rows, key=rank)
     known = {
-        "run": _runs(rows),
+        "run": [Column("run", "run", [row.name for row in rows])],
+        "experiment": [_experiments(rows, columns is not None)],
         "settings": _settings(rows),
         "seeds": [_column("seeds", _seeds(rows))],
         **{name: [Column(FIGURES[name], name, [bpd[name][id(r)] for r in rows])] for name in bpd},
@@ -145,7 +146,7 @@ def table(
 
 
 COLUMNS = (
-    *("run", "settings", "seeds", "ode", "bound", "difference"),
+    *("run", "experiment", "settings", "seeds", "ode", "bound", "difference"),
     *("nfe", "steps", "time", "revision", "data"),
 )
 """What a table may have, in order."""
@@ -180,14 +181,12 @@ def _quantity(means: Sequence[float], error: float, signed: bool = False) -> Qua
     )
 
 
-def _runs(rows: Sequence[Replicates]) -> list[Column]:
-    names, experiments = [row.name for row in rows], [row.first.experiment for row in rows]
-    told = all(e in name for e, name in zip(experiments, names, strict=True))
-    shown = [None] * len(rows) if told else experiments
-    return [
-        Column("run", "run", names),
-        Column("experiment", "experiment", shown, experiments, told_below=True),
-    ]
+def _experiments(rows: Sequence[Replicates], asked_for: bool) -> Column:
+    """Left to the runs' names where these tell it, if nobody asks for it."""
+    names = [row.first.experiment for row in rows]
+    if asked_for or not all(name in row.name for name, row in zip(names, rows, strict=True)):
+        return Column("experiment", "experiment", names, told_below=not asked_for)
+    return Column("experiment", "experiment", [None] * len(rows), names)
 
 
 def _settings(rows: Sequence[Replicates]) -> list[Column]:

@@ -1,7 +1,7 @@
 """Second and third order of the score along one direction, each with a bounded error."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -45,6 +45,7 @@ class HighOrderDirectional:
     Source: Lu et al. 2022, arXiv:2206.08265, equations 11 to 16 and their released `losses.py`.
     """
 
+    traced: ClassVar = ("trace", "frobenius")
     trace: NonNegative = 1.0
     frobenius: NonNegative = 1.0
     third_order: NonNegative = 0.0

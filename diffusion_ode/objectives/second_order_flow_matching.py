@@ -1,6 +1,7 @@
 """Flow matching with a bound on the error of the divergence."""
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +37,7 @@ class SecondOrderFlowMatching:
     Source: Zheng et al. 2023, arXiv:2305.03935, theorem 3.3 and appendix D.
     """
 
+    traced: ClassVar = ("weight", "residual")
     times: TimeSampler = field(default_factory=ImportanceSampledTimes)
     weight: NonNegative = 0.1
     residual: TraceResidual = field(default_factory=IndependentProbes)

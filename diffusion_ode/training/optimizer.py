@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ import optax
 
 from diffusion_ode.checking import check_fields
 from diffusion_ode.ranges import CountFromZero, Fraction, NonNegative, Positive
+from diffusion_ode.training.traced_numbers import unchecked
 from diffusion_ode.typing import Array, Parameters
 
 
@@ -63,6 +64,7 @@ class WarmedUp:
     Source: Zheng et al. 2023, arXiv:2305.03935, appendix H.
     """
 
+    traced: ClassVar = ("peak", "warmup_steps", "start")
     peak: NonNegative = 2e-4
     warmup_steps: CountFromZero = 100
     start: NonNegative = 1e-8
@@ -73,7 +75,7 @@ class WarmedUp:
         return self(moment.step)
 
     def __call__(self, count):
-        rising = jnp.minimum(1.0, count / max(self.warmup_steps, 1))
+        rising = jnp.minimum(1.0, count / jnp.maximum(self.warmup_steps, 1))
         return self.start + (self.peak - self.start) * rising
 
 
@@ -87,6 +89,7 @@ class WarmedUpThenCosine:
     Source: Loshchilov and Hutter 2016, arXiv:1608.03983, equation 5.
     """
 
+    traced: ClassVar = ("peak", "warmup_steps", "end")
     peak: NonNegative = 1e-3
     warmup_steps: CountFromZero = 100
     end: NonNegative = 0.0
@@ -95,8 +98,9 @@ class WarmedUpThenCosine:
 
     def at(self, moment):
         own = (moment.step - moment.first_step).astype(jnp.float32)
-        rising = own / max(self.warmup_steps, 1)
-        progress = (own - self.warmup_steps) / max(moment.num_steps - self.warmup_steps, 1)
+        rising = own / jnp.maximum(self.warmup_steps, 1)
+        falls_for = jnp.maximum(moment.num_steps - self.warmup_steps, 1)
+        progress = (own - self.warmup_steps) / falls_for
         falling = 0.5 * (1.0 + jnp.cos(math.pi * jnp.clip(progress, 0.0, 1.0)))
         level = self.end + (self.peak - self.end) * falling
         return jnp.where(own < self.warmup_steps, self.peak * rising, level)
@@ -109,6 +113,7 @@ class WarmedUpThenPolynomial:
     The distance from `end` falls with the power of the share of steps that remain.
     """
 
+    traced: ClassVar = ("peak", "end", "power")
     peak: NonNegative = 5e-4
     warmup_steps: CountFromZero = 45_000
     end: NonNegative = 0.0
@@ -150,6 +155,7 @@ class ScaleByLearningRate(Transformation):
     `chain(clip_by_global_norm(1.0), scale_by_lion(), ScaleByLearningRate(WarmedUpThenCosine()))`.
     """
 
+    traced: ClassVar = ("learning_rate",)
     learning_rate: NonNegative | LearningRate | Schedule
 
     __post_init__ = check_fields
@@ -162,11 +168,11 @@ class ScaleByLearningRate(Transformation):
         return jax.tree.map(lambda update: -rate * update, updates), state
 
     def rate(self, moment: Moment) -> Array:
+        if isinstance(self.learning_rate, int | float | jax.Array):  # an array has an `at`, too
+            return jnp.asarray(self.learning_rate)
         if isinstance(self.learning_rate, LearningRate):
             return self.learning_rate.at(moment)
-        if callable(self.learning_rate):
-            return jnp.asarray(self.learning_rate(moment.step - moment.first_step))
-        return jnp.asarray(self.learning_rate)
+        return jnp.asarray(self.learning_rate(moment.step - moment.first_step))
 
 
 @dataclass(frozen=True)
@@ -181,6 +187,7 @@ class AdamW(Transformation):
     arXiv:2305.03935, appendix H.
     """
 
+    traced: ClassVar = ("learning_rate", "b1", "b2", "eps", "weight_decay", "clip_norm")
     learning_rate: NonNegative | LearningRate | Schedule = field(default_factory=WarmedUp)
     b1: Fraction = 0.9
     b2: Fraction = 0.99
@@ -197,7 +204,11 @@ class AdamW(Transformation):
         return self._chain().update(updates, state, params, **extra)
 
     def rate(self, moment: Moment) -> Array:
-        return ScaleByLearningRate(self.learning_rate).rate(moment)
+        return self._scale.rate(moment)
+
+    @property
+    def _scale(self) -> ScaleByLearningRate:
+        return unchecked(ScaleByLearningRate(0.0), learning_rate=self.learning_rate)
 
     def _chain(self) -> optax.GradientTransformationExtraArgs:
         clip = () if self.clip_norm is None else (optax.clip_by_global_norm(self.clip_norm),)
@@ -205,7 +216,7 @@ class AdamW(Transformation):
             *clip,
             optax.scale_by_adam(b1=self.b1, b2=self.b2, eps=self.eps),
             optax.add_decayed_weights(self.weight_decay, mask=NotBiases()),
-            ScaleByLearningRate(self.learning_rate),
+            self._scale,
         )
 
 

@@ -22,6 +22,7 @@ from diffusion_ode.training.optimizer import Optimizer
 from diffusion_ode.training.sharding import Placement
 from diffusion_ode.training.state import TrainState, initial_state
 from diffusion_ode.training.step import ExponentialAverage, make_train_step
+from diffusion_ode.training.traced_numbers import StepNumbers, numbers_of, with_numbers
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class TrainProgram:
     @functools.cached_property
     def abstract_state(self) -> TrainState:
         """Shapes, types and shardings of the state, without any memory."""
-        shapes = jax.eval_shape(self._initial)
+        shapes = jax.eval_shape(self._initial, self._seed)
         return jax.tree.map(
             lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
             shapes,
@@ -92,33 +93,42 @@ class TrainProgram:
         abstract = {name: getattr(self.abstract_state, name) for name in names}
         shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
 
-        def fields():
-            state = self._initial()
+        def fields(seed):
+            state = self._initial(seed)
             return {name: getattr(state, name) for name in names}
 
         options = options_for_a_single_call()
-        return jax.jit(fields, out_shardings=shardings, compiler_options=options)()
+        return jax.jit(fields, out_shardings=shardings, compiler_options=options)(self._seed)
 
-    def compile_step(self) -> "CompiledStep":
+    def compile_step(self, lowered: jax.stages.Lowered | None = None) -> "CompiledStep":
         """The step, compiled ahead of its first use; it consumes the state it is given."""
         start = time.perf_counter()
-        compiled = self.lower_step().compile()
-        return CompiledStep(compiled, time.perf_counter() - start)
+        compiled = (lowered or self.lower_step()).compile()
+        return CompiledStep(compiled, self._numbers, time.perf_counter() - start)
 
     def lower_step(self) -> jax.stages.Lowered:
-        """The step, traced and lowered, which `compile_step` compiles."""
-        step = make_train_step(
-            self.model,
-            self.objective,
-            self.optimizer,
-            self.average,
-            num_steps=self.num_steps,
-            accumulation=self.accumulation,
-            seed=self.seed,
-            divide=self.placement.divide,
-        )
+        """The step, traced and lowered, which `compile_step` compiles.
 
-        def steps(state, batches):
+        It is the same program whatever the seed and the numbers that the pieces let be traced.
+        """
+
+        def step_of(numbers):
+            return make_train_step(
+                self.model,
+                with_numbers(self.objective, numbers, "objective"),
+                with_numbers(self.optimizer, numbers, "optimizer"),
+                with_numbers(self.average, numbers, "average"),
+                num_steps=self.num_steps,
+                accumulation=self.accumulation,
+                seed=numbers["seed"],
+                divide=self.placement.divide,
+            )
+
+        def one(state, batch, numbers):
+            return step_of(numbers)(state, batch)
+
+        def several(state, batches, numbers):
+            step = step_of(numbers)
             if loops_are_fast():
                 return jax.lax.scan(step, state, batches)
             told = []
@@ -131,11 +141,11 @@ class TrainProgram:
 
         shardings = jax.tree.map(lambda leaf: leaf.sharding, self.abstract_state)
         jitted = jax.jit(
-            step if self.steps_per_call == 1 else steps,
+            one if self.steps_per_call == 1 else several,
             donate_argnums=0,
             out_shardings=(shardings, self.placement.replicated),
         )
-        return jitted.lower(self.abstract_state, self.abstract_batch)
+        return jitted.lower(self.abstract_state, self.abstract_batch, self._numbers.abstract)
 
     def place(self, *batches: dict[str, Any]) -> dict[str, jax.Array]:
         """What the compiled step takes of this process's NumPy batches, as many as a call has."""
@@ -146,12 +156,24 @@ class TrainProgram:
             {name: np.stack(each) for name, each in rows.items()}, self.placement.batches
         )
 
+    @property
+    def _seed(self) -> np.uint32:
+        """As an argument of compiled programs, which are the same for all seeds."""
+        return np.uint32(self.seed)
+
     @functools.cached_property
-    def _initial(self) -> Callable[[], TrainState]:
+    def _numbers(self) -> StepNumbers:
+        values: dict[str, Any] = {"seed": self._seed}
+        for name in ("objective", "optimizer", "average"):
+            values |= numbers_of(getattr(self, name), name)
+        return StepNumbers(values, self.placement.replicated)
+
+    @functools.cached_property
+    def _initial(self) -> Callable[[np.uint32], TrainState]:
         """Compiled, so that its shapes and its values come of one tracing."""
 
-        def initial():
-            key = stream_key(self.seed, "parameters")
+        def initial(seed):
+            key = stream_key(seed, "parameters")
             return initial_state(self.model, self.objective, self.optimizer, key)
 
         return jax.jit(initial)
@@ -167,7 +189,8 @@ class CompiledStep:
     """An executable, of one step or of several in a row, and the seconds it took to make."""
 
     executable: Any
+    numbers: StepNumbers
     seconds: float
 
     def __call__(self, state: TrainState, batch: dict[str, jax.Array]):
-        return self.executable(state, batch)
+        return self.executable(state, batch, self.numbers.placed)

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -37,6 +37,7 @@ class ExponentialAverage:
         forget their beginning.
     """
 
+    traced: ClassVar = ("decay",)
     decay: Fraction = 0.9999
     warmup: bool = False
 
@@ -60,7 +61,7 @@ def make_train_step(
     *,
     num_steps: int,
     accumulation: int = 1,
-    seed: int = 0,
+    seed: int | Array = 0,
     divide: Callable[[Callable], Callable] = lambda gradient: gradient,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """The pure step; a step is one optimiser step however its batch is divided.

@@ -105,7 +105,6 @@ class HeldOutBound:
         # Batches of one size, which is as small as their number allows: padding costs time.
         batches, devices = math.ceil(len(images) / _LARGEST_BATCH), placement.mesh.size
         size = devices * math.ceil(len(images) / (batches * devices))
-        key = stream_key(seed, "validation")
         self._count, self._dimensions = len(images), model.pixels.dimensions
         self._placement = placement
         rows = placement.rows(size)
@@ -116,10 +115,13 @@ class HeldOutBound:
             self._batches.append((np.asarray(images[indices], np.int32), indices.astype(np.int32)))
 
         @functools.partial(jax.jit, out_shardings=placement.replicated)
-        def judge(ema, levels, indices):
-            return sum(bound.terms(model, ema, levels, image_keys(key, indices)))
+        def judge(seed, ema, levels, indices):
+            return sum(
+                bound.terms(model, ema, levels, image_keys(stream_key(seed, "validation"), indices))
+            )
 
-        self._judge = judge
+        # An argument, so that it is compiled once for all seeds.
+        self._judge = functools.partial(judge, np.uint32(seed))
 
     def __call__(self, ema: Parameters) -> np.ndarray:
         """Bits per dimension of every image, [n]."""
