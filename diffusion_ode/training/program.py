@@ -128,14 +128,13 @@ class TrainProgram:
             return step_of(numbers)(state, batch)
 
         def several(state, batches, numbers):
-            step = step_of(numbers)
             if loops_are_fast():
-                return jax.lax.scan(step, state, batches)
+                return jax.lax.scan(step_of(numbers), state, batches)
             told = []
             for i in range(self.steps_per_call):
                 # Nothing is fused across steps, so that each computes what it would alone.
-                state = jax.lax.optimization_barrier(state)
-                state, metrics = step(state, jax.tree.map(lambda a, i=i: a[i], batches))
+                state, own = jax.lax.optimization_barrier((state, numbers))
+                state, metrics = step_of(own)(state, jax.tree.map(lambda a, i=i: a[i], batches))
                 told.append(metrics)
             return state, jax.tree.map(lambda *each: jnp.stack(each), *told)
 
