@@ -70,8 +70,8 @@ def _remedies(
     experiment: Experiment, program: TrainProgram, rows: list[tuple[Device, Estimate]]
 ) -> Iterator[str]:
     """For each device that has too little memory, what alone would make a step fit."""
-    network = program.model.network
-    if not rows or not isinstance(network, StatesActivations):
+    network: Any = program.model.network
+    if not rows or not isinstance(program.model.network, StatesActivations):
         return  # of others the bytes are no formula, and take long to count
     batch, devices = program.batch_size, program.placement.mesh.size
     parts = {

@@ -35,17 +35,16 @@ def image_grid(images: np.ndarray, levels: int, columns: int | None = None) -> n
         raise ValueError(f"images have shape {images.shape}, not [n > 0, h, w, c > 0]")
     if images.min() < 0 or images.max() >= levels:
         raise ValueError(f"images have levels {images.min()} … {images.max()} of only {levels}")
-    images = images[..., : 3 if images.shape[-1] >= 3 else 1]
     if columns is None:
         columns = _whole_rows(len(images))
         images = images[: len(images) // columns * columns]
-    n, height, width, channels = images.shape
+    bright = brightness(images, levels)
+    n, height, width, channels = bright.shape
     columns = min(columns, n)
     rows = math.ceil(n / columns)
     factor = max(1, round(_LEAST_SIDE / max(height, width)))
     gap = max(1, factor // 2)
 
-    bright = np.rint(images.astype(np.float64) * (_WHITE / max(levels - 1, 1))).astype(np.uint8)
     large = bright.repeat(factor, axis=1).repeat(factor, axis=2)
     padded = np.pad(
         large, ((0, rows * columns - n), *((0, gap),) * 2, (0, 0)), constant_values=_WHITE
@@ -53,6 +52,12 @@ def image_grid(images: np.ndarray, levels: int, columns: int | None = None) -> n
     cells = padded.reshape(rows, columns, *padded.shape[1:])
     grid = cells.swapaxes(1, 2).reshape(rows * padded.shape[1], columns * padded.shape[2], channels)
     return np.pad(grid, ((gap, 0), (gap, 0), (0, 0)), constant_values=_WHITE)
+
+
+def brightness(images: np.ndarray, levels: int) -> np.ndarray:
+    """Levels [n, h, w, c] as uint8 [n, h, w, 1 or 3], as in a grid: the highest is white."""
+    shown = images[..., : 3 if images.shape[-1] >= 3 else 1]
+    return np.rint(shown.astype(np.float64) * (_WHITE / max(levels - 1, 1))).astype(np.uint8)
 
 
 def _whole_rows(n: int) -> int:

@@ -11,6 +11,7 @@ from diffusion_ode.tasks.compare import Compare
 from diffusion_ode.tasks.compress import Compress
 from diffusion_ode.tasks.decompress import Decompress
 from diffusion_ode.tasks.dequantizer import Dequantizer
+from diffusion_ode.tasks.fid import Fid
 from diffusion_ode.tasks.run import Task
 from diffusion_ode.tasks.subject import Data
 from diffusion_ode.training.sharding import Mesh
@@ -26,6 +27,7 @@ class Experiment:
       train: how it is trained.
       evaluate: how its likelihood is measured.
       sample: how images are drawn.
+      fid: what samples are judged by, besides the likelihood.
       compare: which evaluations are compared.
       compress: which images become a file, and how.
       decompress: which file.
@@ -42,6 +44,7 @@ class Experiment:
     sample: Task
     mesh: Mesh
     after_training: tuple[str, ...] = ("evaluate", "sample")
+    fid: Task = field(default_factory=Fid)
     compare: Task = field(default_factory=Compare)
     compress: Task = field(default_factory=Compress)
     decompress: Task = field(default_factory=Decompress)

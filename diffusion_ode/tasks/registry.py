@@ -42,6 +42,11 @@ TASKS = (
     ),
     TaskEntry("sample", "diffusion_ode.tasks.sample:Sample", "draw images: samples.npz, a picture"),
     TaskEntry(
+        "fid",
+        "diffusion_ode.tasks.fid:Fid",
+        "FID, KID, Inception score, precision and recall of the samples",
+    ),
+    TaskEntry(
         "compare",
         "diffusion_ode.tasks.compare:Compare",
         "difference of two evaluations, paired where it can be",

@@ -1,6 +1,11 @@
 """The task that draws images."""
 
-from dataclasses import dataclass, field
+import contextlib
+import itertools
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -8,11 +13,12 @@ from diffusion_ode.checking import check_fields
 from diffusion_ode.costs.lanes import check_lanes
 from diffusion_ode.diffusion.model import Model
 from diffusion_ode.distributed import processes
+from diffusion_ode.evaluation.loaded_model import LoadedModel
 from diffusion_ode.inference.sampling import OdeSampler, Sampler, drawn_in_order
 from diffusion_ode.inference.sampling import Sample as Sampled
 from diffusion_ode.randomness import stream_key
 from diffusion_ode.ranges import Count, Seed
-from diffusion_ode.reporting.image_grid import image_grid, write_picture
+from diffusion_ode.reporting.image_grid import brightness, image_grid, write_picture
 from diffusion_ode.reporting.progress import Progress
 from diffusion_ode.reporting.quantities import counted, some_images
 from diffusion_ode.reporting.tensorboard_writer import TensorBoardWriter
@@ -22,8 +28,10 @@ from diffusion_ode.tasks.run import Run
 from diffusion_ode.tasks.subject import Subject
 from diffusion_ode.tasks.task_result import TaskResult
 from diffusion_ode.workdir.files import replace_atomically
+from diffusion_ode.workdir.result_files import write_json
 
 _IMAGES_IN_GRID = 100
+_DRAWN_BY = "drawn_by.json"  # tells whether a second sampling draws the same images
 
 
 @dataclass(frozen=True)
@@ -34,11 +42,13 @@ class Sample:
       num_images: how many.
       sampler: by what.
       seed: image i of a seed is the same however many are drawn, on any number of devices.
+      pictures: whether each image is written as a PNG of its own, too.
     """
 
     num_images: Count = 64
     sampler: Sampler = field(default_factory=OdeSampler)
     seed: Seed = 0
+    pictures: bool = False
 
     __post_init__ = check_fields
 
@@ -48,6 +58,8 @@ class Sample:
 
     def run(self, run: Run) -> TaskResult:
         """Writes `samples/STEP/samples.npz` and `grid.png`, and the grid to TensorBoard.
+
+        Images that were drawn otherwise are left where they are, and these go to `samples/STEP-2`.
 
         The arrays of the former are `images`, `nfe` and `converged`; an image that has not
         converged is noise.
@@ -77,12 +89,17 @@ class Sample:
             images = np.stack([sample.image for sample in drawn]).astype(model.pixels.dtype)
             nfe = np.asarray([sample.nfe for sample in drawn])
             converged = np.asarray([sample.converged for sample in drawn], bool)
-            folder = run.workdir / "samples" / str(loaded.step)
+            drawn_by = {"sample": repr(replace(self, pictures=False)), **_checkpoint(loaded)}
+            folder = _folder(run.workdir / "samples", str(loaded.step), drawn_by)
             if processes.is_leader():
+                write_json(folder / _DRAWN_BY, drawn_by)
                 with replace_atomically(folder / "samples.npz", "wb") as file:
                     np.savez_compressed(file, images=images, nfe=nfe, converged=converged)
                 grid = image_grid(images[:_IMAGES_IN_GRID], model.pixels.levels)
                 write_picture(folder / "grid.png", grid)
+                if self.pictures:
+                    for i, image in enumerate(brightness(images, model.pixels.levels)):
+                        write_picture(folder / "pictures" / f"{i:05d}.png", image)
                 writer = TensorBoardWriter()
                 writer.replace(run.workdir, f"samples/{loaded.step}")
                 writer.write_image(loaded.step, "samples/final", grid)
@@ -94,11 +111,32 @@ class Sample:
                 ("NOT CONVERGED", some_images(np.flatnonzero(~converged).tolist())),
                 ("", "raise sample.sampler.controller.max_steps"),
             ]
+        pictures = [("pictures", folder / "pictures")] if self.pictures else []
         return TaskResult(
             rows=rows,
-            written=[("samples", folder / "samples.npz"), ("picture", folder / "grid.png")],
+            written=[
+                ("samples", folder / "samples.npz"),
+                ("picture", folder / "grid.png"),
+                *pictures,
+            ],
             next_flags=["--task=sample", "--set=sample.num_images=1000"],
         )
+
+
+def _checkpoint(loaded: LoadedModel) -> dict[str, Any]:
+    return {"step": loaded.step, "digest": loaded.facts.get("digest")}
+
+
+def _folder(root: Path, step: str, drawn_by: dict[str, Any]) -> Path:
+    """The first that is free, or holds the same images."""
+    for name in itertools.chain([step], (f"{step}-{i}" for i in itertools.count(2))):
+        folder = root / name
+        if not (folder / "samples.npz").exists():
+            return folder
+        with contextlib.suppress(OSError, ValueError):
+            if json.loads((folder / _DRAWN_BY).read_text(encoding="utf-8")) == drawn_by:
+                return folder
+    raise AssertionError  # numbers do not end
 
 
 def _record(model: Model) -> np.dtype:

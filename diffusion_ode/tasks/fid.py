@@ -1,0 +1,179 @@
+"""The task that judges drawn images by features of a network: FID and its relatives."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diffusion_ode.checking import check_fields
+from diffusion_ode.distributed import processes
+from diffusion_ode.errors import UserError
+from diffusion_ode.evaluation.features import FeatureNetwork, Known, as_bytes, read_features
+from diffusion_ode.evaluation.judged_images import Split
+from diffusion_ode.evaluation.sample_quality import (
+    Statistics,
+    frechet_distance,
+    inception_score,
+    kernel_distance,
+    precision_and_recall,
+)
+from diffusion_ode.evaluation.torch_fidelity_inception import SOURCE, WEIGHTS
+from diffusion_ode.home import expanded
+from diffusion_ode.ranges import Count
+from diffusion_ode.reporting.quantities import counted
+from diffusion_ode.tasks.interruptible import interruptible
+from diffusion_ode.tasks.run import Run
+from diffusion_ode.tasks.task_result import TaskResult
+from diffusion_ode.workdir.result_files import write_json
+
+_COMPARABLE = 50_000  # drawn images, of which papers' figures are
+
+
+@dataclass(frozen=True)
+class Fid:
+    """FID, KID, Inception score, precision and recall of the images that `sample` has drawn.
+
+    Features are computed by a network, or read: then no image is looked at.
+
+    Args:
+      network: that computes features, such as `torch_fidelity_inception(weights='FILE')`; a class
+        of your own with `features(images)` is set by its dotted name.
+      features: a file with features or statistics of the drawn images, in their place.
+      reference: a file with those of real images; None: computed of the experiment's.
+      samples: an `.npz` with `images`; None: the newest that the workdir has.
+      split: of the experiment's data that are the real images.
+      num_real: the first n of it; None for all.
+    """
+
+    network: FeatureNetwork | None = None
+    features: str | None = None
+    reference: str | None = None
+    samples: str | None = None
+    split: Split = "train"
+    num_real: Count | None = None
+
+    __post_init__ = check_fields
+
+    def run(self, run: Run) -> TaskResult:
+        """Writes `fid.json` beside the samples."""
+        if processes.count() > 1:
+            raise UserError("The task fid runs in one process: give --num_processes=1.")
+        by_files = self.features is not None and self.reference is not None
+        if self.network is None and not by_files:
+            raise UserError(
+                "The task fid needs a network or features: give --set"
+                f" \"fid.network=torch_fidelity_inception('FILE')\" with {WEIGHTS} of {SOURCE}, or"
+                " --set fid.features=FILE and --set fid.reference=FILE, .npz of `features` [n, d]"
+                " or of `mu` and `sigma`."
+            )
+        place = None if self.features is not None else self._samples(run)
+        with interruptible(run) as console:
+            if place is None:
+                drawn, folder = read_features(expanded(str(self.features))), run.workdir / "samples"
+            else:
+                images = _drawn_images(place)
+                console.print(f"features of {counted(len(images), 'drawn image')}")
+                drawn, folder = self._computed(images, run), place.parent
+            if self.reference is not None:
+                real, against = read_features(expanded(self.reference)), self.reference
+            else:
+                images = run.load_data().split(self.split)[: self.num_real]
+                against = (
+                    f"{counted(len(images), f'{self.split} image')} of {run.experiment.data.name}"
+                )
+                console.print(f"features of {against}")
+                real = self._computed(images, run)
+            figures = _figures(drawn, real)
+            run.begin()
+            console.log_to(run.log_path)
+            source = str(place or self.features)
+            by = "features of files" if by_files else getattr(self.network, "name", "a network")
+            written = {"drawn": source, "reference": against, "by": by, **figures}
+            write_json(folder / "fid.json", written)
+        rows = [*_rows(figures), ("against", against), ("by", by)]
+        count = figures["num_drawn"]
+        if count is not None and count < _COMPARABLE:
+            rows.append(("", f"FID is too high of {counted(count, 'image')}; papers take 50,000"))
+        return TaskResult(rows, [("figures", folder / "fid.json")])
+
+    def _samples(self, run: Run) -> Path:
+        """The file of the drawn images."""
+        if self.samples is not None:
+            return expanded(self.samples)
+        found = sorted(run.workdir.glob("samples/*/samples.npz"), key=lambda p: p.stat().st_mtime)
+        if run.checkpoint is not None:
+            found = [p for p in found if p.parent.name.partition("-")[0] == run.checkpoint]
+        if not found:
+            raise UserError(
+                f"{run.workdir} has no such samples: draw some with"
+                f" `{run.next_command('--task=sample', '--set=sample.num_images=10000')}`."
+            )
+        return found[-1]
+
+    def _computed(self, images: np.ndarray, run: Run) -> Known:
+        assert self.network is not None  # else there would be files
+        features = self.network.features(as_bytes(images, run.experiment.model.pixels.levels))
+        return Known(Statistics.of(features.pooled), features)
+
+
+def _drawn_images(path: Path) -> np.ndarray:
+    """Levels [n, h, w, c], n > 1.
+
+    Raises:
+      UserError: there are none, or some are noise.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            images, converged = file["images"], file.get("converged", np.True_)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"{path} is no .npz with `images`: give what --task=sample has written."
+        ) from error
+    if not np.all(converged):
+        raise UserError(
+            f"{np.sum(~converged)} of the images in {path} have not converged, so they are noise:"
+            " draw them again with a larger sample.sampler.controller.max_steps."
+        )
+    if len(images) < 2:
+        raise UserError(f"{path} has {counted(len(images), 'image')}: draw at least two.")
+    return images
+
+
+def _figures(drawn: Known, real: Known) -> dict[str, Any]:
+    """All that can be said of what is known; None where that is too little."""
+    sizes = [len(known.statistics.mean) for known in (drawn, real)]
+    if sizes[0] != sizes[1]:
+        raise UserError(
+            f"The drawn images have {sizes[0]} features and the real ones {sizes[1]}: give both of"
+            " one network."
+        )
+    figures: dict[str, Any] = {
+        "fid": frechet_distance(drawn.statistics, real.statistics),
+        "num_drawn": None if drawn.features is None else len(drawn.features.pooled),
+        "num_real": None if real.features is None else len(real.features.pooled),
+        **dict.fromkeys(("kid", "kid_std", "inception_score", "inception_score_std")),
+        **dict.fromkeys(("precision", "recall")),
+    }
+    if drawn.features is not None and drawn.features.logits is not None:
+        score = inception_score(drawn.features.logits)
+        figures |= {"inception_score": score.mean, "inception_score_std": score.deviation}
+    if drawn.features is not None and real.features is not None:
+        pooled = drawn.features.pooled, real.features.pooled
+        distance = kernel_distance(*pooled)
+        figures |= {"kid": distance.mean, "kid_std": distance.deviation}
+        figures |= dict(zip(("precision", "recall"), precision_and_recall(*pooled), strict=True))
+    return figures
+
+
+def _rows(figures: dict[str, Any]) -> list[tuple[str, str]]:
+    rows = [("FID", f"{figures['fid']:.4f}")]
+    if figures["kid"] is not None:
+        rows += [
+            ("KID", f"{figures['kid']:.6f} ± {figures['kid_std']:.6f} over subsets"),
+            ("precision, recall", f"{figures['precision']:.4f}, {figures['recall']:.4f}"),
+        ]
+    if figures["inception_score"] is not None:
+        deviation = figures["inception_score_std"]
+        rows.append(("Inception score", f"{figures['inception_score']:.4f} ± {deviation:.4f}"))
+    return rows
