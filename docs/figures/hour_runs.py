@@ -21,11 +21,11 @@ def main(workdirs: list[Path]) -> None:
         lines = (workdir / "metrics.jsonl").read_text().splitlines()
         logged = [row for row in map(json.loads, lines) if "train/bpd" in row]
         steps = [row["step"] for row in logged]
-        curve.semilogy(steps, [row["train/bpd"] for row in logged], lw=1.2)
+        curve.plot(steps, [row["train/bpd"] for row in logged], lw=1.2)
         curve.set_title(workdir.name)
         curve.set_xlabel("step")
         curve.set_ylabel("training loss, bits/dim")
-        curve.grid(alpha=0.3, which="both")
+        curve.grid(alpha=0.3)
         grids = sorted((workdir / "samples").glob("*/grid.png"), key=lambda p: int(p.parent.name))
         samples.imshow(plt.imread(grids[-1]), cmap="gray", interpolation="nearest")
         samples.set_axis_off()
