@@ -24,7 +24,7 @@ from diffusion_ode.checkpoints.stored import Restored, Step, StoredCheckpoints
 from diffusion_ode.configs import documents
 from diffusion_ode.configs.construction import Document
 from diffusion_ode.errors import UserError
-from diffusion_ode.foreign import refused
+from diffusion_ode.foreign import open_regular, refused
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -76,6 +76,7 @@ class ExportedModel:
                 f"{self.directory} is not as it was exported ({why}): fetch or export it again."
             )
         ):
+            open_regular(self.directory / WEIGHTS).close()
             with st.safe_open(self.directory / WEIGHTS, "np") as file:
                 record = self._record(file.metadata() or {})
                 if step not in (None, record["step"]):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import sys
 
@@ -161,6 +162,31 @@ def test_a_damaged_or_hostile_folder_is_refused_in_one_sentence(exported, harm, 
     with pytest.raises(UserError, match=says) as refusal:
         DiffusionModel.load(exported)
     assert "\n" not in str(refusal.value)
+
+
+def test_a_pipe_is_refused_and_not_waited_for(exported):
+    without_weights(exported)
+    os.mkfifo(exported / "model.safetensors")
+    with pytest.raises(UserError, match="no regular file"):
+        DiffusionModel.load(exported)
+
+
+def test_any_altered_byte_is_noticed(exported):
+    model = construction.build(documents.read(exported / "config.json")["arguments"]["model"])
+    wanted = {"ema": jax.eval_shape(model.init, jax.random.key(0))}
+    whole = {name: (exported / name).read_bytes() for name in ("config.json", "model.safetensors")}
+    header = 8 + int.from_bytes(whole["model.safetensors"][:8], "little")
+    rng = np.random.default_rng(0)
+    for trial in range(60):
+        name = ("config.json", "model.safetensors")[trial % 2]
+        end = header if trial % 4 == 1 else len(whole[name])
+        content = bytearray(whole[name])
+        content[rng.integers(end)] ^= 1 << rng.integers(8)
+        (exported / name).write_bytes(content)
+        with pytest.raises(UserError) as refusal:
+            ExportedModel(exported).restore_parameters(wanted)
+        assert "\n" not in str(refusal.value)
+        (exported / name).write_bytes(whole[name])
 
 
 def test_another_step_than_the_exported_is_refused(exported):
