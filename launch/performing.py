@@ -67,7 +67,7 @@ def perform(run: Run, task: str) -> int:
     """
     following = run.experiment.after_training if task == "train" else ()
     try:
-        for name in following:
+        for name in (task, *following):
             to_do = tasks.configured(tasks.find(name), run.experiment)
             if isinstance(to_do, ChecksFirst):
                 to_do.check(run.experiment)

@@ -11,6 +11,7 @@ from diffusion_ode.checking import check_fields
 from diffusion_ode.checkpoints.checkpoints import Checkpoints
 from diffusion_ode.checkpoints.stored import StoredCheckpoints
 from diffusion_ode.configs import documents
+from diffusion_ode.costs.lanes import check_lanes
 from diffusion_ode.costs.utilisation import utilisation
 from diffusion_ode.distributed import processes
 from diffusion_ode.distributed.interruption import Interruption
@@ -119,6 +120,12 @@ class Train:
         check_in_calls(self.steps_per_call, {name: getattr(self, name) for name in every})
         if self.profile is not None:
             self.profile.check_within(self.num_steps)
+
+    def check(self, experiment: Subject) -> None:
+        """Refuses pictures that cannot be drawn, before the steps that come before them."""
+        if self.pictures_every is not None:
+            lanes = self.picture_sampler.lanes
+            check_lanes("train.picture_sampler.lanes", experiment.model, lanes)
 
     def run(self, run: Run) -> TaskResult:
         """Trains in the run's workdir, from wherever that stands to the end."""
