@@ -1,6 +1,7 @@
 """The command line: few flags, everything else is a config field."""
 
 import argparse
+import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -55,6 +56,10 @@ def read(arguments: Sequence[str]) -> Request:
       SystemExit: after `--help`, with status 0.
     """
     parser = _parser()
+    if "_ARGCOMPLETE" in os.environ:
+        from launch.completing import complete
+
+        complete(parser)
     given, unknown = parser.parse_known_args(arguments)
     if unknown:
         raise UserError(_unknown(unknown[0], given.set, parser))

@@ -3,6 +3,7 @@
 The story: read the flags, find the experiment, apply the settings, then describe it or run its
 task. Nothing slow is imported before it is needed; see `--help` for the flags.
 """
+# PYTHON_ARGCOMPLETE_OK: a shell that asks is answered, see docs/command_line.md.
 
 # Before all other imports: a Ctrl-C may come in any of them.
 import os
