@@ -46,6 +46,9 @@ class Replicates:
         """The workdirs', with what differs in braces, as a shell takes it."""
         return braced([run.workdir.resolve().name for run in self.runs])
 
+    def has(self, workdir: Path) -> bool:
+        return any(run.workdir.resolve() == workdir.resolve() for run in self.runs)
+
     def bits(self, figure: str) -> dict[int, float]:
         """Bits per dimension by image, the mean over seeds; NaN where one did not converge."""
         each = [evaluated.bits(figure) for evaluated in self.judged]
@@ -139,8 +142,13 @@ def table(
         "data": _data(rows),
     }
     wanted = COLUMNS if columns is None else columns
+    told = [column for name in known if name not in wanted for column in known[name]]
     return Table(
-        [column for name in wanted for column in known.get(name, [])],
+        [
+            *(column for name in wanted for column in known.get(name, [])),
+            # What all rows share is told however few columns there is room for.
+            *(column for column in told if column.told_below and len(set(column.cells)) == 1),
+        ],
         [*_how_to_read(rows, figures, ranked_by, baseline), *_warnings(rows)],
     )
 
@@ -284,21 +292,14 @@ def _differences(
 ) -> list[Column]:
     if baseline is None:
         return []
-    base = next(
-        (
-            row
-            for row in rows
-            if any(run.workdir.resolve() == baseline.resolve() for run in row.runs)
-        ),
-        None,
-    )
+    base = next((row for row in rows if row.has(baseline)), None)
     if base is None or not base.judged or figure is None:
         raise UserError(
             f"The baseline {baseline} is none of the evaluated runs that are reported: name it"
             " among them, too."
         )
     cells = [None if row is base else _difference(row, base, figure) for row in rows]
-    return [Column(f"less {base.name}", "difference", cells)]
+    return [Column("difference", "difference", cells)]
 
 
 def _difference(row: Replicates, base: Replicates, figure: str) -> Quantity | None:
@@ -342,7 +343,8 @@ def _how_to_read(
         how = f"ODE: {ode['dequantization'].replace('_', ' ')} dequantisation, K = "
         notes.append(f"{how}{ode['num_importance']}")
     if baseline is not None:
-        notes.append(f"differences: of the {FIGURES[ranked_by]}, image by image")
+        base = next(row for row in rows if row.has(baseline))
+        notes.append(f"difference: of the {FIGURES[ranked_by]} to {base.name}, image by image")
     if len(figures) > 1 and ranked_by != figures[0]:
         notes.append(f"ranked by the {FIGURES[ranked_by]}, which all have")
     return notes

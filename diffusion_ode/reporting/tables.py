@@ -134,7 +134,7 @@ def _in_blocks(columns: Sequence[Column], width: int) -> list[list[Column]]:
             needed = min(needed, _WIDEST_TEXT + _GAP)
         if not blocks[0]:
             first = needed
-        elif taken + needed > width and len(blocks[-1]) > 1:
+        elif taken + needed - _GAP > width and len(blocks[-1]) > 1:
             blocks.append([columns[0]])
             taken = first
         blocks[-1].append(column)
