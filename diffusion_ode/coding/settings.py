@@ -30,7 +30,7 @@ class CodecSettings:
 
     steps: Annotated[int, Within(1, MOST_STEPS)] = 200
     ancestral: bool = False
-    fineness: Annotated[float, Within(0, 1, "(]")] = 1.0
+    fineness: Annotated[float, Within(0, 1, "(]")] = 0.5
 
     def __post_init__(self):
         check_fields(self)
