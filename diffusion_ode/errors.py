@@ -3,7 +3,9 @@
 import re
 
 MOST_SHOWN = 200  # characters of a value
-_LONG = re.compile(rf"\S{{{MOST_SHOWN + 1},}}|(['\"`])(?:(?!\1).){{{MOST_SHOWN},}}\1", re.DOTALL)
+_LONG = re.compile(  # one word, or what is between quotes, which an apostrophe does not open
+    rf"\S{{{MOST_SHOWN + 1},}}|(?<!\w)(['\"`])(?:(?!\1).){{{MOST_SHOWN},}}\1(?!\w)", re.DOTALL
+)
 
 
 class UserError(ValueError):
