@@ -105,5 +105,5 @@ def test_the_command_line_knows_both_tasks(tmp_path, capsys):
     assert "decompress.file is None" in capsys.readouterr().err
     assert main([*flags, "--set=decompress.file=gone.ode"]) == 2
     assert "gone.ode is no file" in capsys.readouterr().err
-    assert main(["--exp=digits_vp", "--describe", "--set=compress.codec.steps=50"]) == 0
+    assert main(["--exp=digits_vp", "--describe=full", "--set=compress.codec.steps=50"]) == 0
     assert "compress.codec = CodecSettings(steps=50" in capsys.readouterr().out
