@@ -33,6 +33,7 @@ from diffusion_ode.errors import UserError
 from diffusion_ode.exit_statuses import DONE, INTERRUPTED, REFUSED
 from diffusion_ode.home import url_of
 from diffusion_ode.remote import fetched
+from diffusion_ode.streams import LastingStream
 
 # Sources of a user's own, for which --from says what they are made of.
 OWN = {"image_folder": ImageFolder, "array_file": ArrayFile}
@@ -248,4 +249,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    sys.stdout, sys.stderr = LastingStream(sys.stdout), LastingStream(sys.stderr)
     sys.exit(main())

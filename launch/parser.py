@@ -1,9 +1,10 @@
 """The command line's parser: wrong flags meet a sentence of ours."""
 
 import argparse
+import sys
 
 from diffusion_ode.errors import UserError
-from launch.screen import SCREEN_WIDTH
+from launch.screen import SCREEN_WIDTH, show
 
 
 class Parser(argparse.ArgumentParser):
@@ -25,6 +26,10 @@ class Parser(argparse.ArgumentParser):
             ),
             allow_abbrev=False,  # a typing mistake in a script must not pass for another flag
         )
+
+    def print_help(self, file=None):
+        del file  # argparse asks for none, and would not say that nobody can read it
+        sys.exit(show(self.format_help().splitlines()))
 
     def error(self, message: str):
         raise UserError(f"{message[:1].upper()}{message[1:]}; --help shows the flags.")

@@ -14,6 +14,7 @@ if not __package__:
 
 from diffusion_ode.errors import UserError
 from diffusion_ode.exit_statuses import REFUSED
+from diffusion_ode.streams import LastingStream
 from diffusion_ode.suggestions import suggestion
 from launch.parser import Parser
 from launch.screen import show
@@ -101,4 +102,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    sys.stdout, sys.stderr = LastingStream(sys.stdout), LastingStream(sys.stderr)
     sys.exit(main(sys.argv[1:]))

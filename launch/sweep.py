@@ -22,6 +22,7 @@ if not __package__:
 from diffusion_ode.errors import UserError
 from diffusion_ode.exit_statuses import DONE, FAILED, INTERRUPTED, REFUSED
 from diffusion_ode.home import refuse_remote
+from diffusion_ode.streams import LastingStream
 from launch.parser import Parser
 
 EPILOG = """\
@@ -214,4 +215,5 @@ def _parser() -> Parser:
 
 
 if __name__ == "__main__":
+    sys.stdout, sys.stderr = LastingStream(sys.stdout), LastingStream(sys.stderr)
     sys.exit(main(sys.argv[1:]))

@@ -208,7 +208,7 @@ def test_it_runs_as_a_script_from_anywhere(script):
     assert done.stdout.startswith("ran 2")
 
 
-@pytest.mark.parametrize("shows", [["--list"], ["--exp=outside:tiny", "--describe"]])
+@pytest.mark.parametrize("shows", [["--list"], ["--help"], ["--exp=outside:tiny", "--describe"]])
 def test_what_cannot_be_shown_is_a_failure_said_in_one_sentence(script, shows):
     with Path("/dev/full").open("w") as full:
         done = script(*shows, stdout=full)
@@ -225,7 +225,7 @@ def test_a_training_goes_on_without_a_screen(script, outside):
 
 
 @pytest.mark.parametrize(
-    "flags", [["--list"], ["--exp=outside:tiny", "--describe"], ["--exp=outside:tiny"]]
+    "flags", [["--list"], ["--exp=outside:tiny", "--describe=full"], ["--exp=outside:tiny"]]
 )
 def test_a_screen_that_knows_only_ascii_shows_the_rest_as_question_marks(script, flags):
     done = script(*flags, LC_ALL="C", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
