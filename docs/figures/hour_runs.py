@@ -2,7 +2,7 @@
 
     python docs/figures/hour_runs.py runs/fashion_mnist_vp runs/photos_vp
 
-Each workdir must hold `metrics.jsonl` and the picture that `--task=sample` leaves.
+Each workdir must hold `metrics.jsonl`, `config.json` and what `--task=sample` leaves.
 """
 
 import json
@@ -10,7 +10,15 @@ import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from diffusion_ode.configs import documents  # noqa: E402
+from diffusion_ode.reporting.image_grid import image_grid  # noqa: E402
+
+_SHOWN = 16
 PICTURE = Path(__file__).resolve().with_suffix(".png")
 
 
@@ -26,12 +34,16 @@ def main(workdirs: list[Path]) -> None:
         curve.set_xlabel("step")
         curve.set_ylabel("training loss, bits/dim")
         curve.grid(alpha=0.3)
-        grids = sorted((workdir / "samples").glob("*/grid.png"), key=lambda p: int(p.parent.name))
-        samples.imshow(plt.imread(grids[-1]), cmap="gray", interpolation="nearest")
+        found = max((workdir / "samples").glob("*/samples.npz"), key=lambda p: p.stat().st_mtime)
+        document = documents.read(workdir / "config.json")
+        levels = int(str(documents.rendered_at(document, "model.pixels.levels")))
+        # No more than there are pixels for: nearest neighbours would leave out gaps.
+        grid = image_grid(np.load(found)["images"][:_SHOWN], levels)
+        samples.imshow(grid, cmap="gray", interpolation="nearest")
         samples.set_axis_off()
         samples.set_title("samples, averaged parameters")
     figure.tight_layout()
-    figure.savefig(PICTURE, dpi=100)
+    figure.savefig(PICTURE, dpi=150)
 
 
 if __name__ == "__main__":
