@@ -108,9 +108,10 @@ class BitsBackCodec:
         for group in reversed(groups):
             done += group or 1
             if group == PLAIN:
-                backwards.append(stack.pop_plain(pixels.dimensions, pixels.levels)[None])
+                popped = stack.pop_plain(pixels.dimensions, pixels.levels)[None]
             else:
-                backwards.append(self._pop(stack, group, done))
+                popped = self._pop(stack, group, done)
+            backwards.append(popped.astype(pixels.dtype))  # an eighth of the memory
             # Else the encoder would have gone another way: no payload keeps us busy for long.
             if self._group(stack, done) != group:
                 raise UserError(ALTERED)
@@ -118,7 +119,7 @@ class BitsBackCodec:
         if stack.to_bytes():
             raise UserError(ALTERED)
         levels = np.concatenate(backwards[::-1])
-        return levels.reshape(-1, *pixels.shape).astype(pixels.dtype)
+        return levels.reshape(-1, *pixels.shape)
 
     def _group(self, stack: BitStack, left: int) -> int:
         """The largest next group of the images left that there are bits for to begin with."""
