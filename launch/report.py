@@ -5,6 +5,7 @@ not found; see `--help` for the flags.
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ if not __package__:
 
 from diffusion_ode.errors import UserError
 from diffusion_ode.exit_statuses import REFUSED
+from diffusion_ode.home import expanded
 from diffusion_ode.streams import LastingStream
 from diffusion_ode.suggestions import suggestion
 from launch.parser import Parser
@@ -52,12 +54,13 @@ def _report(asked: argparse.Namespace) -> list[str]:
         raise UserError(f"There is no format {asked.format!r}; {suggestion(asked.format, FORMATS)}")
     if asked.curve is not None and asked.figure is None:
         raise UserError("--curve says what --figure=FILE shows: give that, too.")
-    folders = workdirs(asked.workdirs)
-    if asked.baseline is not None:
-        folders = list(dict.fromkeys([*folders, *workdirs([asked.baseline])]))
+    folders = workdirs([expanded(path) for path in asked.workdirs])
+    baseline = asked.baseline and expanded(asked.baseline)
+    if baseline is not None:
+        folders = list(dict.fromkeys([*folders, *workdirs([baseline])]))
     rows = replicates(read_runs(folders, asked.evaluation))
     groups = apart(rows) if asked.apart else [rows]
-    tables = [table(group, asked.baseline, columns) for group in groups]
+    tables = [table(group, baseline, columns) for group in groups]
     text = "\n".join(FORMATS[asked.format](each) for each in tables)
     if asked.figure is not None:
 
@@ -66,7 +69,8 @@ def _report(asked: argparse.Namespace) -> list[str]:
             return next(filter(None, found), None)
 
         shown = [Drawn(row.name, [r.workdir for r in row.runs], figure(row)) for row in rows]
-        metric = draw(asked.figure, shown, asked.curve)
+        shown.sort(key=lambda row: row.figure.value if row.figure else math.inf)  # as the table
+        metric = draw(expanded(asked.figure), shown, asked.curve)
         print(f"{asked.figure}: {metric} of {len(folders)} runs", file=sys.stderr)
     return text.removesuffix("\n").split("\n")
 

@@ -40,6 +40,7 @@ def test_figure_is_of_all_runs(runs, capsys, suffix):
     ("flags", "said"),
     [
         (["nowhere"], "nowhere is not a folder"),
+        (["gs://bucket/runs"], "gs://bucket/runs is in remote storage"),
         (["{runs}", "--format=word"], "There is no format 'word'"),
         (["{runs}", "--columns=run,bpd"], "There is no column 'bpd'; choose from"),
         (["{runs}", "--figure=curves.doc"], "end it in .png or .pdf"),
