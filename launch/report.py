@@ -24,8 +24,8 @@ from launch.screen import show
 EPILOG = """\
 examples:
   python launch/report.py runs/digits_vp runs/digits_sp
-  python launch/report.py runs/sweep --baseline=runs/sweep/path=straight_path,seed=0
-  python launch/report.py runs/sweep --format=latex --figure=curves.pdf > table.tex
+  python launch/report.py runs/sweep --baseline=runs/sweep/peak=0.001,seed=0
+  python launch/report.py runs/sweep --format=latex --figure=a.pdf > table.tex
   python launch/report.py runs/* --apart --evaluation='*'
 """
 

@@ -175,7 +175,7 @@ def _say(line: str) -> None:
 def _parser() -> Parser:
     parser = Parser(
         prog="python launch/sweep.py",
-        usage="%(prog)s --exp=NAME[,NAME] --grid PATH=VALUE,VALUE … [flags]",
+        usage="%(prog)s --exp=NAME[,NAME] --grid PATH=A,B [flags]",
         description="Runs every combination of some settings, each in a workdir of its own.",
         epilog=EPILOG,
     )
