@@ -119,7 +119,7 @@ def _header(file: BinaryIO) -> _Header:
     text = str(read_up_to(file, length), "latin1")
     match = _HEADER.fullmatch(text)
     if match is None:
-        raise ValueError(f"the header {text!r}")
+        raise ValueError(f"the header {text.strip()!r}")
     shape = tuple(map(int, re.findall(r"\d+", match["shape"])))
     if len(shape) > _MAX_AXES:
         raise ValueError(f"{len(shape)} axes")
