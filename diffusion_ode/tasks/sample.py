@@ -2,10 +2,9 @@
 
 import contextlib
 import itertools
-import json
+import zipfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -13,7 +12,6 @@ from diffusion_ode.checking import check_fields
 from diffusion_ode.costs.lanes import check_lanes
 from diffusion_ode.diffusion.model import Model
 from diffusion_ode.distributed import processes
-from diffusion_ode.evaluation.loaded_model import LoadedModel
 from diffusion_ode.inference.sampling import OdeSampler, Sampler, drawn_in_order
 from diffusion_ode.inference.sampling import Sample as Sampled
 from diffusion_ode.randomness import stream_key
@@ -28,10 +26,8 @@ from diffusion_ode.tasks.run import Run
 from diffusion_ode.tasks.subject import Subject
 from diffusion_ode.tasks.task_result import TaskResult
 from diffusion_ode.workdir.files import replace_atomically
-from diffusion_ode.workdir.result_files import write_json
 
 _IMAGES_IN_GRID = 100
-_DRAWN_BY = "drawn_by.json"  # tells whether a second sampling draws the same images
 
 
 @dataclass(frozen=True)
@@ -61,8 +57,8 @@ class Sample:
 
         Images that were drawn otherwise are left where they are, and these go to `samples/STEP-2`.
 
-        The arrays of the former are `images`, `nfe` and `converged`; an image that has not
-        converged is noise.
+        The arrays of the former are `images`, `nfe`, `converged` and `drawn_by`, which tells one
+        sampling from another; an image that has not converged is noise.
         """
         with interruptible(run) as console:
             loaded = load_model(run, console.print)
@@ -89,12 +85,13 @@ class Sample:
             images = np.stack([sample.image for sample in drawn]).astype(model.pixels.dtype)
             nfe = np.asarray([sample.nfe for sample in drawn])
             converged = np.asarray([sample.converged for sample in drawn], bool)
-            drawn_by = {"sample": repr(replace(self, pictures=False)), **_checkpoint(loaded)}
+            drawn_by = f"{replace(self, pictures=False)} of {loaded.facts.get('digest')}"
             folder = _folder(run.workdir / "samples", str(loaded.step), drawn_by)
             if processes.is_leader():
-                write_json(folder / _DRAWN_BY, drawn_by)
                 with replace_atomically(folder / "samples.npz", "wb") as file:
-                    np.savez_compressed(file, images=images, nfe=nfe, converged=converged)
+                    np.savez_compressed(
+                        file, images=images, nfe=nfe, converged=converged, drawn_by=drawn_by
+                    )
                 grid = image_grid(images[:_IMAGES_IN_GRID], model.pixels.levels)
                 write_picture(folder / "grid.png", grid)
                 if self.pictures:
@@ -123,18 +120,17 @@ class Sample:
         )
 
 
-def _checkpoint(loaded: LoadedModel) -> dict[str, Any]:
-    return {"step": loaded.step, "digest": loaded.facts.get("digest")}
-
-
-def _folder(root: Path, step: str, drawn_by: dict[str, Any]) -> Path:
+def _folder(root: Path, step: str, drawn_by: str) -> Path:
     """The first that is free, or holds the same images."""
     for name in itertools.chain([step], (f"{step}-{i}" for i in itertools.count(2))):
         folder = root / name
         if not (folder / "samples.npz").exists():
             return folder
-        with contextlib.suppress(OSError, ValueError):
-            if json.loads((folder / _DRAWN_BY).read_text(encoding="utf-8")) == drawn_by:
+        with (
+            contextlib.suppress(OSError, ValueError, KeyError, zipfile.BadZipFile),
+            np.load(folder / "samples.npz") as file,
+        ):
+            if file["drawn_by"] == drawn_by:
                 return folder
     raise AssertionError  # numbers do not end
 

@@ -33,7 +33,7 @@ def test_it_runs_with_its_defaults_or_as_the_experiment_says(
 
 
 def test_it_may_follow_a_training(capsys):
-    assert main(["--exp=tests.strangers.task:digits_bright", "--describe"]) == 0
+    assert main(["--exp=tests.strangers.task:digits_bright", "--describe=full"]) == 0
     assert f"after_training = ('sample', '{TASK}')" in capsys.readouterr().out
     setting = "--set=after_training=('tests.strangers.task:Brightnes',)"
     assert main(["--exp=digits_vp", "--describe", setting]) == 2
