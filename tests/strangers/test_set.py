@@ -17,5 +17,5 @@ def test_pieces_of_strangers_are_set_by_their_dotted_names(tmp_path):
     assert walked.steps == [1, 2, 3, 4]
     with pytest.raises(UserError, match=r"trusted=\('tests\.strangers\.path',\)"):
         DiffusionModel.load(walked.workdir)
-    model = DiffusionModel.load(walked.workdir, trusted=("tests.strangers",))
+    model = DiffusionModel.load(walked.workdir, trusted=("tests.strangers", "tests.small_network"))
     assert type(model.model.path).__name__ == "PowerPath"
