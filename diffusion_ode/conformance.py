@@ -23,10 +23,16 @@ def constructor_of(value: Any) -> Callable | None:
 def annotations_of(constructor: Callable) -> dict[str, Any]:
     """Field → annotation; a field that cannot be resolved takes anything."""
     try:
-        return typing.get_type_hints(constructor, include_extras=True)
+        hints = typing.get_type_hints(constructor, include_extras=True)
+        return {name: hint for name, hint in hints.items() if not _is_of_class(hint)}
     except Exception:  # a name that only a type checker sees, in whichever library
         parameters = inspect.signature(constructor).parameters.values()
         return {p.name: Any if isinstance(p.annotation, str) else p.annotation for p in parameters}
+
+
+def _is_of_class(hint: Any) -> bool:
+    """Whether it is no field but what the class says of itself."""
+    return typing.ClassVar in (hint, typing.get_origin(hint))
 
 
 def makes(constructor: Callable, kind: type) -> bool:
