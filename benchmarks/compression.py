@@ -4,8 +4,8 @@
 
 For every number of steps, by the measured losses and as ancestral sampling has them: the file, its
 payload, the bound of the same draws, and how long the network and all else took; decoded again
-where `--decode` names the steps. Points are kept in WORKDIR/benchmarks, and the figure of
-docs/codec.md is drawn from them.
+where `--decode` names the steps. Points are kept in WORKDIR/benchmarks, and the figures of
+docs/codec.md are drawn from them.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from diffusion_ode.inference.diffusion_model import DiffusionModel
 from diffusion_ode.inference.variational_bound import VariationalBound
 from diffusion_ode.reporting.picture_codes import picture_codes
 
-PICTURE = Path(__file__).resolve().parents[1] / "docs/figures/compression.png"
+_FIGURES = Path(__file__).resolve().parents[1] / "docs/figures"
 _KINDS = {"measured": CodecSettings(), "ancestral": CodecSettings(ancestral=True, fineness=0.25)}
 _TOGETHER = 64  # images of the bound's batches
 
@@ -67,7 +67,7 @@ def main() -> None:
                 kept.write_text(json.dumps(points, indent=1))
     print(f"\n{len(images)} test images, step {model.facts['step']}; {machine()}\n")
     _print_tables(points, len(images), picture_codes(images))
-    _draw(points, len(images))
+    _draw(points, len(images), _FIGURES / f"compression_{flags.data}.png")
 
 
 def _bound(model: DiffusionModel, images: np.ndarray) -> list[float]:
@@ -158,7 +158,7 @@ def _print_tables(points: dict, images: int, pictures: dict[str, float]) -> None
     )
 
 
-def _draw(points: dict, images: int) -> None:
+def _draw(points: dict, images: int, picture: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
@@ -186,8 +186,8 @@ def _draw(points: dict, images: int) -> None:
     panel.grid(alpha=0.3)
     panel.legend(fontsize=8)
     figure.tight_layout()
-    figure.savefig(PICTURE, dpi=110)
-    print(f"written: {PICTURE}")
+    figure.savefig(picture, dpi=110)
+    print(f"written: {picture}")
 
 
 if __name__ == "__main__":
