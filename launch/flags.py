@@ -151,7 +151,7 @@ def _parser() -> argparse.ArgumentParser:
         "--init_from", metavar="RUN", help="begin with WORKDIR[@STEP] or reference:PATH"
     )
     how.add_argument(
-        "--checkpoint", metavar="STEP", help="evaluate, sample: a step or best; default newest"
+        "--checkpoint", metavar="STEP", help="of all but train: a step or best; default newest"
     )
     how.add_argument(
         "--continue_with_changes", action="store_true", help="train: resume otherwise optimised"

@@ -153,7 +153,10 @@ class LatentChain:
         noise = self.noise(parameters, middle, z.reshape(-1, pixels.dimensions))
         probabilities = self.decoded(z[: pixels.dimensions])
         ends = np.asarray([astuple(level) for level in self.levels])
-        return zlib.crc32(b"".join(each.tobytes() for each in (ends, noise, probabilities)))
+        numbers = [ends, noise, probabilities]
+        if not isinstance(self.model.prior, StandardPrior):
+            numbers += self._moments
+        return zlib.crc32(b"".join(each.tobytes() for each in numbers))
 
     @functools.cached_property
     def first_bits(self) -> float:

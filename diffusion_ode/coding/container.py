@@ -38,8 +38,9 @@ _KINDS = LARGEST_GROUP.bit_length() + 1  # of groups: plain, and the powers of t
 _NUMBER_BYTES = 5  # of a whole number at most: 35 bits
 # At most so many images a byte, and values of their pixels: hardly one takes so little of a bit.
 # Few are let pass, since black ones take nothing where nothing comes before them.
-_PER_BYTE, _FEW = 64, 1 << 16
+_PER_BYTE, _FEW = 4, 1 << 16
 _VALUES_PER_BYTE, _SMALL = 4096, 1 << 26
+_MOST_RUNS = 1 << 16  # groups keep their size once there are bits for the largest
 DAMAGED = "The file is cut off or altered: get it anew."
 
 
@@ -57,6 +58,11 @@ class Header:
     fineness: int
     losses: bytes
     groups: bytes
+
+    @property
+    def count(self) -> int:
+        """How many images there are."""
+        return int(np.maximum(np.frombuffer(self.groups, np.uint8), 1).sum(dtype=np.int64))
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,8 @@ def compress(
     Raises:
       UserError: there are no images, or they are not the model's.
     """
+    if not isinstance(settings, CodecSettings):
+        raise UserError(f"settings = {settings!r} are none: give CodecSettings(steps=200), say.")
     images = model.pixels.check(images).reshape(-1, *model.pixels.shape)
     if not len(images):
         raise UserError("There are no images to compress: give at least one.")
@@ -123,6 +131,10 @@ def decompress(
     Raises:
       UserError: the file is damaged, of another model, or of another machine.
     """
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise UserError(
+            f"data is a {type(data).__name__}: give the bytes of a file, Path(…).read_bytes()."
+        )
     with refused(
         lambda why: (
             f"The file cannot be decoded ({why}): get it anew, and read it where it was written."
@@ -158,7 +170,7 @@ def _decompressed(
     if header.numbers != chain.fingerprint(parameters, max(header.groups)):
         raise UserError(
             "The model computes other numbers here than where the file was written, so its path,"
-            " schedule or parameterisation is another, or the machine is: read it as it was"
+            " schedule, prior or parameterisation is another, or the machine is: read it as it was"
             " written."
         )
     images = BitsBackCodec(chain, parameters).decode(payload, header.groups, report)
@@ -203,22 +215,35 @@ def unpack(data: bytes) -> tuple[Header, bytes]:
     jax_, jaxlib, shape = (tuple(_read(rest) for _ in range(3)) for _ in range(3))
     levels, steps, fineness, parts = (_read(rest) for _ in range(4))
     found = bytes(itertools.islice(rest, parts))
-    runs = [divmod(_read(rest), _KINDS) for _ in range(_read(rest))]
+    most = max(_FEW, _PER_BYTE * len(data))
+    groups = _groups(
+        rest, min(most, max(_SMALL, _VALUES_PER_BYTE * len(data)) // max(1, math.prod(shape)))
+    )
     payload = bytes(rest)
     settings_fit = 1 <= steps <= MOST_STEPS and 1 <= fineness <= FINENESS_UNIT
-    if not (settings_fit and runs and losses.are_losses(found)):
+    if not (settings_fit and losses.are_losses(found)):
         raise UserError(DAMAGED)
-    count = sum((more + 1) * max(_size(kind), 1) for more, kind in runs)
-    if count > max(_FEW, _PER_BYTE * len(data)):
-        raise UserError(DAMAGED)
-    if count * math.prod(shape) > max(_SMALL, _VALUES_PER_BYTE * len(data)):
-        raise UserError(DAMAGED)
-    groups = b"".join(bytes([_size(kind)]) * (more + 1) for more, kind in runs)
     environment = Environment(jax_, jaxlib, machine)
     header = Header(
         images, parameters, environment, numbers, shape, levels, steps, fineness, found, groups
     )
     return header, payload
+
+
+def _groups(rest: Iterator[int], most: int) -> bytes:
+    """Their sizes, of at most so many images; what asks for more is not made."""
+    groups, count, before = bytearray(), 0, None
+    number = _read(rest)
+    if not 1 <= number <= _MOST_RUNS:
+        raise UserError(DAMAGED)
+    for _ in range(number):
+        more, kind = divmod(_read(rest), _KINDS)
+        count += (more + 1) * max(_size(kind), 1)
+        if count > most or kind == before:
+            raise UserError(DAMAGED)
+        groups += bytes([_size(kind)]) * (more + 1)
+        before = kind
+    return bytes(groups)
 
 
 def _kind(group: int) -> int:

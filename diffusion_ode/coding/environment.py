@@ -39,9 +39,16 @@ class Environment:
             if there != ours:
                 return f"with {name} {there}, and this is {ours}"
         if self.machine != here.machine:
-            ours = "; ".join(_machine())
+            ours = "; ".join(described())
             return f"on another kind of machine or with other libraries than these ({ours})"
         return None
+
+
+def described() -> list[str]:
+    """The machine and the libraries, as they are shown."""
+    device, *rest = _machine()
+    kind = dict.fromkeys(device.split())  # "cpu cpu" is one
+    return [" ".join(kind), *("1 core" if part == "1 cores" else part for part in rest)]
 
 
 def _version(library: str) -> tuple[int, ...]:

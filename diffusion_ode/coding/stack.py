@@ -23,6 +23,8 @@ _DRAWN = 6.5
 _PUSHED = 10.0  # further out an escape, which costs seven bytes
 _ESCAPE = 1 << 16  # of two digits to this base
 _WORD = np.dtype("<u4")
+_TOP = 1 << 16  # words that the coder is left with
+_SPARE = 8  # words besides those of the symbols: the coder's state takes two
 
 ALTERED = "The file's payload is altered: get the file anew."
 
@@ -74,7 +76,10 @@ class BitStack:
 
         self._model = stream.model
         self._new = stream.stack.AnsCoder
-        self._coder = self._new(np.zeros(0, np.uint32) if words is None else words)
+        words = np.zeros(0, np.uint32) if words is None else words
+        # The coder holds the top alone, as a pad takes it out and puts it back.
+        self._below = [words[:-_TOP]] if len(words) > _TOP else []
+        self._coder = self._new(words[-_TOP:])
 
     @classmethod
     def of_bytes(cls, data: bytes) -> "BitStack":
@@ -89,12 +94,14 @@ class BitStack:
 
     def to_bytes(self) -> bytes:
         """All of it, in words of 32 bits."""
-        return self._coder.get_compressed().astype(_WORD).tobytes()
+        words = np.concatenate([*self._below, self._coder.get_compressed()])
+        return words.astype(_WORD).tobytes()
 
     @property
     def bits(self) -> int:
         """How many are on it."""
-        return self._coder.num_valid_bits()
+        below = sum(map(len, self._below))
+        return 8 * _WORD.itemsize * below + self._coder.num_valid_bits()
 
     def draw(self, gaussian: GridGaussian, number: int) -> np.ndarray:
         """Pops multiples of the grid, int64 [n], which are as random draws are.
@@ -131,9 +138,11 @@ class BitStack:
             self._push_uniform(high, _ESCAPE)
         symbols = np.clip(offset, -window, window).astype(np.int32)
         self._coder.encode_reverse(symbols, *self._parameters(gaussian, _PUSHED))
+        self._cover()
 
     def pop(self, gaussian: GridGaussian) -> np.ndarray:
         """The inverse of `push`."""
+        self._uncover(gaussian.mean.size)
         offset = self._coder.decode(*self._parameters(gaussian, _PUSHED)).astype(np.int64)
         outside = np.abs(offset) >= gaussian.window(_PUSHED)
         if outside.any():
@@ -145,9 +154,11 @@ class BitStack:
     def push_levels(self, levels: np.ndarray, probabilities: np.ndarray) -> None:
         """Levels [n] by their probabilities [n, V]."""
         self._coder.encode_reverse(levels.astype(np.int32), self._categorical(), probabilities)
+        self._cover()
 
     def pop_levels(self, probabilities: np.ndarray) -> np.ndarray:
         """The inverse of `push_levels`."""
+        self._uncover(len(probabilities))
         return self._coder.decode(self._categorical(), probabilities).astype(np.int64)
 
     def push_plain(self, levels: np.ndarray, number: int) -> None:
@@ -160,16 +171,35 @@ class BitStack:
 
     def _pad(self, symbols: int, number: int) -> None:
         """Adds the pad to what so many symbols are popped from, or takes it away again."""
+        self._uncover(symbols)
         words = self._coder.get_compressed()
         # The top word is not padded: it holds how full the coder's state is.
         top = words[-1 - symbols : -1]
         top ^= np.random.Philox(key=number).random_raw(len(top)).astype(np.uint32)
         self._coder = self._new(words)
 
+    def _uncover(self, symbols: int) -> None:
+        """Gives the coder what so many symbols are popped from: of each one word at most."""
+        needed = symbols + _SPARE
+        if self._below and self._coder.num_words() < needed:
+            parts = [self._coder.get_compressed()]
+            while self._below and sum(map(len, parts)) < needed:
+                parts.append(self._below.pop())
+            self._coder = self._new(np.concatenate(parts[::-1]))
+
+    def _cover(self) -> None:
+        """Takes from the coder what lies far below, once that is much."""
+        if self._coder.num_words() > 2 * _TOP:
+            words = self._coder.get_compressed()
+            self._below.append(words[:-_TOP])
+            self._coder = self._new(words[-_TOP:])
+
     def _push_uniform(self, values: np.ndarray, number: int) -> None:
         self._coder.encode_reverse(values.astype(np.int32), self._model.Uniform(number))
+        self._cover()
 
     def _pop_uniform(self, count: int, number: int) -> np.ndarray:
+        self._uncover(count)
         return self._coder.decode(self._model.Uniform(number), count).astype(np.int64)
 
     def _parameters(self, gaussian: GridGaussian, deviations: float):

@@ -13,7 +13,9 @@ from diffusion_ode.checking import check_fields
 from diffusion_ode.coding.chain import check_model
 from diffusion_ode.coding.codec import Coded
 from diffusion_ode.coding.container import compress, decompress
+from diffusion_ode.coding.environment import described
 from diffusion_ode.coding.settings import CodecSettings
+from diffusion_ode.diffusion.model import Model
 from diffusion_ode.distributed import processes
 from diffusion_ode.errors import UserError
 from diffusion_ode.evaluation.judged_images import Split
@@ -33,6 +35,7 @@ from diffusion_ode.tasks.interruptible import interruptible
 from diffusion_ode.tasks.loading import load_images, load_model
 from diffusion_ode.tasks.run import Run
 from diffusion_ode.tasks.task_result import TaskResult
+from diffusion_ode.typing import Parameters
 from diffusion_ode.workdir.files import replace_atomically
 from diffusion_ode.workdir.result_files import write_json
 
@@ -49,16 +52,21 @@ class Compress:
       num_images: the first n of the split; None for all.
       split: train, validation or test.
       codec: steps and grid.
+      likelihoods: whether they are found, which takes far longer than the file of few steps.
     """
 
     num_images: Count | None = None
     split: Split = "test"
     codec: CodecSettings = field(default_factory=CodecSettings)
+    likelihoods: bool = True
 
     __post_init__ = check_fields
 
     def run(self, run: Run) -> TaskResult:
-        """Writes `compressed/STEP-SPLIT.ode` once it has been decoded again, and its figures."""
+        """Writes `compressed/STEP-SPLIT.ode` once it has been decoded again, and its figures.
+
+        A file of the same images is replaced, whatever its steps.
+        """
         refuse_several(run)
         with interruptible(run) as console:
             loaded = load_model(run, console.print)
@@ -66,16 +74,17 @@ class Compress:
             images = load_images(run, loaded, self.split, self.num_images, console.print)
             run.begin(data_fingerprint=images.identity.fingerprint, checkpoint=loaded.step)
             console.log_to(run.log_path)
-            likelihoods = _likelihoods(
-                getattr(run.experiment, "evaluate", None), loaded, images.levels, console
-            )
+            likelihoods = {}
+            if self.likelihoods:
+                judge = getattr(run.experiment, "evaluate", None)
+                likelihoods = _likelihoods(judge, loaded, images.levels, console)
             console.print(f"compressing {images} by step {loaded.step}, T = {self.codec.steps}")
             arguments = (loaded.model, loaded.parameters)
 
             with _timed(console, "image", len(images)) as encoding:
                 file = compress(*arguments, images.levels, self.codec, encoding.progress.update)
             with _timed(console, "decoded image", len(images)) as decoding:
-                decoded = decompress(*arguments, file.data, decoding.progress.update)
+                decoded = _read_again(*arguments, file.data, decoding)
             if not np.array_equal(decoded, images.levels):
                 raise RuntimeError("the decoded images are others")
             speeds = [len(images) / each.seconds for each in (encoding, decoding)]
@@ -92,6 +101,7 @@ class Compress:
                     "data": images.facts(),
                     "checkpoint": {"step": loaded.step, "digest": loaded.facts["digest"]},
                     "bytes": len(file.data),
+                    "written_on": described(),
                     "bits_per_dimension": {**figures, **pictures},
                     "images_per_second": dict(zip(("encoding", "decoding"), speeds, strict=True)),
                     "config": run.document,
@@ -101,7 +111,10 @@ class Compress:
             rows=[
                 ("file", f"{data_size(len(file.data))}, decoded: equal, every byte"),
                 *_rows(figures, pictures),
-                ("images a second", "{:.2f} encoded, {:.2f} decoded".format(*speeds)),
+                (
+                    "images a second",
+                    "{:.2f} encoded, its steps chosen; {:.2f} decoded".format(*speeds),
+                ),
             ],
             written=[("file", path), ("figures", path.with_suffix(".json"))],
             next_flags=[
@@ -110,6 +123,16 @@ class Compress:
                 f"--set=decompress.file={path}",
             ],
         )
+
+
+def _read_again(model: Model, parameters: Parameters, data: bytes, decoding: "_Timed"):
+    try:
+        return decompress(model, parameters, data, decoding.progress.update)
+    except UserError as error:
+        raise UserError(
+            "What was written could not be read again, so that it is not kept: this device does not"
+            " compute the same numbers twice. Compress on another, such as by JAX_PLATFORMS=cpu."
+        ) from error
 
 
 def _likelihoods(
@@ -188,4 +211,6 @@ def _rows(figures: dict[str, Any], pictures: dict[str, float]) -> list[tuple[str
         figure, error = figures.get(name), figures.get(f"{name}_error")
         if figure is not None:
             rows.append((label, with_error(figure, error) if error else f"{figure:.4f}"))
+        elif name == "payload":
+            rows.append((label, "none: so few images are all coded plainly"))
     return rows + [(name, f"{bits:.4f}") for name, bits in pictures.items()]

@@ -36,7 +36,7 @@ class Decompress:
         refuse_several(run)
         data = self._read()
         header, _ = unpack(data)  # a damaged one is refused before a checkpoint is read
-        count = sum(group or 1 for group in header.groups)
+        count = header.count
         with interruptible(run) as console:
             loaded = load_model(run, console.print)
             progress = Progress(console, "image", count)

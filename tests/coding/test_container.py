@@ -13,7 +13,10 @@ from diffusion_ode.coding import container
 from diffusion_ode.coding.container import DAMAGED, MAGIC, compress, decompress, pack, unpack
 from diffusion_ode.coding.environment import Environment
 from diffusion_ode.coding.settings import MOST_STEPS, CodecSettings
+from diffusion_ode.diffusion.covariance import FullCovariance
+from diffusion_ode.diffusion.gaussian_base import BASE, GaussianBase
 from diffusion_ode.diffusion.pixels import Pixels
+from diffusion_ode.diffusion.prior import FittedPrior
 from diffusion_ode.errors import UserError
 from diffusion_ode.inference.diffusion_model import DiffusionModel
 from tests.inference.test_whole_alphabet import IMAGES, PATHS, random_model
@@ -108,7 +111,8 @@ def test_a_header_that_asks_for_much_is_refused_at_once(data):
             unpack(forged(data[:length]))
     start = data.index(header.losses) + len(header.losses)
     many = b"\xff\xff\xff\xff\x7f"
-    for runs in (b"\x00", many, b"\x01" + many, b"\x02" + many + many):
+    twice = b"\x02" + 2 * data[start + 1 : start + 2]
+    for runs in (b"\x00", many, b"\x01" + many, b"\x02" + many + many, twice):
         start_time = time.perf_counter()
         with pytest.raises(UserError, match=DAMAGED):
             unpack(forged(data[:start] + runs + payload))
@@ -155,6 +159,12 @@ def test_another_model_is_refused_before_decoding(made, data, monkeypatch):
     straight = dataclasses.replace(model, path=PATHS[1])
     with pytest.raises(UserError, match="computes other numbers"):
         decompress(straight, parameters, data)
+    base = GaussianBase(FullCovariance())
+    based = dataclasses.replace(model, base=base, prior=FittedPrior())
+    statistics = {BASE: base.init(model.pixels.shape)}
+    with pytest.raises(UserError, match="computes other numbers"):
+        of_another = dataclasses.replace(model, prior=based.bound(statistics).prior)
+        decompress(of_another, parameters, data)
     larger = dataclasses.replace(model, pixels=Pixels((1, 2, 1), 5))
     with pytest.raises(UserError, match="with 4 levels"):
         decompress(larger, parameters, data)

@@ -34,6 +34,36 @@ def test_returned_draws_leave_the_stack_as_it_was():
     assert stack.to_bytes() == before
 
 
+def test_what_lies_far_below_the_top_changes_no_bit(monkeypatch):
+    """The coder that holds a hundred words does what one with all of them does."""
+
+    def walked():
+        stack, gaussian = filled(900), GridGaussian(np.linspace(-9.0, 9.0, 150), 1.3, 0.2)
+        levels, probabilities = np.arange(150) % 4, np.full((150, 4), 0.25)
+        pushed = [np.rint(gaussian.mean / 0.2).astype(np.int64) + k for k in (-2, 5, 60)]
+        seen = [stack.to_bytes()]
+        drawn = [stack.draw(gaussian, number) for number in range(4)]
+        for multiples in pushed * 8:
+            stack.push(multiples, gaussian)
+            stack.push_levels(levels, probabilities)
+            stack.push_plain(levels, 4)
+            seen += [stack.to_bytes(), stack.bits]
+        assert len(BitStack.of_bytes(seen[-2]).to_bytes()) == len(seen[-2])
+        for multiples in reversed(pushed * 8):
+            assert np.array_equal(stack.pop_plain(150, 4), levels)
+            assert np.array_equal(stack.pop_levels(probabilities), levels)
+            assert np.array_equal(stack.pop(gaussian), multiples)
+            seen += [stack.to_bytes(), stack.bits]
+        for number in reversed(range(4)):
+            stack.undraw(drawn[number], gaussian, number)
+        assert stack.to_bytes() == seen[0]
+        return seen
+
+    whole = walked()
+    monkeypatch.setattr("diffusion_ode.coding.stack._TOP", 100)
+    assert walked() == whole
+
+
 def test_values_that_no_draw_gives_are_refused():
     gaussian = GridGaussian(np.zeros(1), 1.0, 0.25)
     with pytest.raises(UserError, match="altered"):
