@@ -42,18 +42,20 @@ def _published(found: list[Entry]) -> list[str]:
 
 
 def _families(found: list[Entry]) -> list[str]:
-    """A line for every experiment that derives from no other, and its variants below it."""
+    """Every experiment that derives from no other with its variants below; last those without."""
     families: dict[str, list[Entry]] = {}
     for entry in found:
         families.setdefault(registry.ancestry(entry)[0].name, []).append(entry)
     lines = ["experiments, their variants (published bits per dimension); more: --list=NAME"]
+    alone = [_named(root) for root, *variants in families.values() if not variants]
     for root, *variants in families.values():
-        lines.append(_named(root))
-        names = ", ".join(map(_named, variants))
-        lines += textwrap.wrap(
-            names, SCREEN_WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT
-        )
-    return lines
+        if variants:
+            lines.append(_named(root))
+            names = ", ".join(map(_named, variants))
+            lines += textwrap.wrap(
+                names, SCREEN_WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT
+            )
+    return lines + textwrap.wrap(", ".join(alone), SCREEN_WIDTH)
 
 
 def _named(entry: Entry) -> str:

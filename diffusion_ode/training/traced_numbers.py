@@ -88,4 +88,5 @@ class StepNumbers:
     @functools.cached_property
     def placed(self) -> dict[str, jax.Array]:
         """On the devices, once for all steps."""
-        return jax.device_put(dict(self.values), self.sharding)
+        # As arrays: a float of Python differs from its float32, which processes compare.
+        return jax.device_put(jax.tree.map(jnp.asarray, dict(self.values)), self.sharding)

@@ -204,7 +204,11 @@ def _piece(call: ast.Call, annotation: Any) -> fdl.Config:
         raise _NotAValue("a call has the name of a piece before its brackets")
     name = ast.unparse(call.func)
     constructor = catalogue.find_constructor(name)
-    fit(fdl.Config(constructor), annotation)  # before its fields: another may have been meant
+    try:  # before its fields: another may have been meant
+        fit(fdl.Config(constructor), annotation)
+    except Misfit as misfit:
+        remark = catalogue.hidden_namesake(name)
+        raise Misfit(f"{misfit}{remark}" if str(misfit) else remark.strip(" ()")) from None
     fields = construction.fields_of(constructor)
     star = next((field for field in fields if field[0] == "*"), None)
     if any(isinstance(a, ast.Starred) for a in call.args) or any(
