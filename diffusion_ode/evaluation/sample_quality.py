@@ -32,10 +32,10 @@ class Statistics(NamedTuple):
 
 
 class WithSpread(NamedTuple):
-    """A mean over parts, and the standard deviation over them."""
+    """A mean over parts, and the standard deviation over them; None if each is a whole set."""
 
     mean: float
-    deviation: float
+    deviation: float | None
 
 
 def frechet_distance(a: Statistics, b: Statistics) -> float:
@@ -58,12 +58,13 @@ def kernel_distance(drawn: np.ndarray, real: np.ndarray) -> WithSpread:
     """The unbiased squared MMD under (x·y / d + 1)³, over 100 subsets: KID.
 
     Args:
-      drawn, real: features [n, d], [m, d]; of fewer than 1000 the subsets are as large as they can
-        be.
+      drawn, real: features [n, d], [m, d]; of 1000 or fewer the subsets have all of one set, and no
+        spread is told.
 
     Source: Bińkowski et al. 2018, arXiv:1801.01401, section 4.
     """
     size = min(_SUBSET_SIZE, len(drawn), len(real))
+    spreads = size < min(len(drawn), len(real))  # else each subset has all of one set
     generator, found = np.random.RandomState(_SEED), []
     for _ in range(_SUBSETS):
         x = drawn[generator.choice(len(drawn), size, replace=False)].astype(np.float64)
@@ -71,7 +72,7 @@ def kernel_distance(drawn: np.ndarray, real: np.ndarray) -> WithSpread:
         pairs = size * (size - 1)
         within = sum((kernel.sum() - np.trace(kernel)) / pairs for kernel in map(_kernel, (x, y)))
         found.append(within - 2.0 * _kernel(x, y).mean())
-    return WithSpread(float(np.mean(found)), float(np.std(found)))
+    return WithSpread(float(np.mean(found)), float(np.std(found)) if spreads else None)
 
 
 def _kernel(x: np.ndarray, y: np.ndarray | None = None) -> np.ndarray:

@@ -1,5 +1,9 @@
 """The task that judges drawn images by features of a network: FID and its relatives."""
 
+import contextlib
+import hashlib
+import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +29,7 @@ from diffusion_ode.reporting.quantities import counted
 from diffusion_ode.tasks.interruptible import interruptible
 from diffusion_ode.tasks.run import Run
 from diffusion_ode.tasks.task_result import TaskResult
-from diffusion_ode.workdir.result_files import write_json
+from diffusion_ode.workdir.result_files import read_json, write_json
 
 _COMPARABLE = 50_000  # drawn images, of which papers' figures are
 
@@ -56,7 +60,11 @@ class Fid:
     __post_init__ = check_fields
 
     def run(self, run: Run) -> TaskResult:
-        """Writes `fid.json` beside the samples."""
+        """Writes `fid.json` beside the samples.
+
+        Figures that were found from something else are left where they are, and these go to
+        `fid-2.json`.
+        """
         if processes.count() > 1:
             raise UserError("The task fid runs in one process: give --num_processes=1.")
         by_files = self.features is not None and self.reference is not None
@@ -89,13 +97,20 @@ class Fid:
             console.log_to(run.log_path)
             source = str(place or self.features)
             by = "features of files" if by_files else getattr(self.network, "name", "a network")
-            written = {"drawn": source, "reference": against, "by": by, **figures}
-            write_json(folder / "fid.json", written)
+            found_from = {
+                "drawn": source,
+                "drawn_sha256": _digest(source),
+                "reference": against,
+                "reference_sha256": None if self.reference is None else _digest(self.reference),
+                "by": by,
+            }
+            file = _file(folder, found_from)
+            write_json(file, {**found_from, **figures})
         rows = [*_rows(figures), ("against", against), ("by", by)]
         count = figures["num_drawn"]
         if count is not None and count < _COMPARABLE:
             rows.append(("", f"FID is too high of {counted(count, 'image')}; papers take 50,000"))
-        return TaskResult(rows, [("figures", folder / "fid.json")])
+        return TaskResult(rows, [("figures", file)])
 
     def _samples(self, run: Run) -> Path:
         """The file of the drawn images."""
@@ -115,6 +130,23 @@ class Fid:
         assert self.network is not None  # else there would be files
         features = self.network.features(as_bytes(images, run.experiment.model.pixels.levels))
         return Known(Statistics.of(features.pooled), features)
+
+
+def _digest(path: str) -> str:
+    with expanded(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _file(folder: Path, found_from: Mapping[str, str | None]) -> Path:
+    """The first that is free, or holds figures found from the same."""
+    for suffix in itertools.chain([""], (f"-{i}" for i in itertools.count(2))):
+        file = folder / f"fid{suffix}.json"
+        if not file.exists():
+            return file
+        with contextlib.suppress(UserError, AttributeError):  # it holds something else
+            if found_from.items() <= read_json(file).items():
+                return file
+    raise AssertionError  # numbers do not end
 
 
 def _drawn_images(path: Path) -> np.ndarray:
@@ -169,8 +201,10 @@ def _figures(drawn: Known, real: Known) -> dict[str, Any]:
 def _rows(figures: dict[str, Any]) -> list[tuple[str, str]]:
     rows = [("FID", f"{figures['fid']:.4f}")]
     if figures["kid"] is not None:
+        deviation = figures["kid_std"]
+        spread = "" if deviation is None else f" ± {deviation:.6f} over subsets"
         rows += [
-            ("KID", f"{figures['kid']:.6f} ± {figures['kid_std']:.6f} over subsets"),
+            ("KID", f"{figures['kid']:.6f}{spread}"),
             ("precision, recall", f"{figures['precision']:.4f}, {figures['recall']:.4f}"),
         ]
     if figures["inception_score"] is not None:

@@ -1,5 +1,6 @@
 """Samples judged by features, and samples that are not lost."""
 
+import hashlib
 import json
 from dataclasses import dataclass, replace
 
@@ -53,6 +54,28 @@ def test_files_alone_are_enough(tmp_path):
     root = np.sqrt(np.linalg.eigvalsh(covariance)).sum()
     expected = mean @ mean + np.trace(covariance) + 4 - 2 * root
     assert float(dict(result.rows)["FID"]) == pytest.approx(expected, abs=1e-4)
+
+
+def test_figures_found_from_other_files_keep_the_first(tmp_path):
+    normal = np.random.RandomState(0).standard_normal((3, 20, 4))
+    np.save(tmp_path / "real.npy", normal[0])
+
+    def judged(drawn):
+        np.save(tmp_path / "drawn.npy", drawn)
+        files = {"features": str(tmp_path / "drawn.npy"), "reference": str(tmp_path / "real.npy")}
+        result = Fid(**files).run(run_in(tmp_path, experiment()))
+        return result.written[0][1].name, dict(result.rows)["KID"]
+
+    first, kid = judged(normal[1])
+    assert first == "fid.json" and "±" not in kid  # each subset is the whole set
+    before = json.loads((tmp_path / "samples/fid.json").read_text())
+    assert before["kid_std"] is None
+    drawn = (tmp_path / "drawn.npy").read_bytes()
+    assert before["drawn_sha256"] == hashlib.sha256(drawn).hexdigest()
+    assert judged(normal[2])[0] == "fid-2.json"  # by the same name
+    assert judged(normal[2])[0] == "fid-2.json"
+    assert judged(normal[1])[0] == "fid.json"
+    assert json.loads((tmp_path / "samples/fid.json").read_text()) == before
 
 
 def test_without_network_or_features_it_says_where_they_are(tmp_path):
