@@ -43,7 +43,8 @@ def finished_run(
 
     Args:
       workdir: to be made, or to be given one more evaluation.
-      bits: per dimension of its images; None: it was not evaluated.
+      bits: per dimension of its images, NaN where one did not converge; None: it was not
+        evaluated.
       document, name, experiment, revision: of the run and its evaluation.
       data, ode: what differs from `result.json` of test images.
       curve: train/bpd by step.
@@ -63,7 +64,7 @@ def finished_run(
     with PerExampleTable(("log_likelihood", "converged"), folder / "per_example.csv") as table:
         for index, value in enumerate(bits):
             nats = -value * DIMENSIONS * np.log(2.0)
-            table.append(index, log_likelihood=nats, converged=True)
+            table.append(index, log_likelihood=nats, converged=not np.isnan(value))
     images = {"name": "digits", "fingerprint": "f1", "split": "test", "shape": [8, 8, 1]}
     result = {
         "experiment": experiment,

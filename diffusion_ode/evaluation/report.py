@@ -5,7 +5,7 @@ import json
 import math
 import re
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from diffusion_ode.reporting.tables import Column, Quantity, Table
 
 FIGURES = {"ode": "ODE", "bound": "bound"}
 _SHORT_REVISION = 9
+_NO_FIGURE = "–"
 _LONG = 32  # characters of a setting, of which people read only the name
 
 
@@ -55,17 +56,23 @@ class Replicates:
         common = set.intersection(*map(set, each))
         return {index: statistics.fmean(bits[index] for bits in each) for index in sorted(common)}
 
+    def measured(self, figure: str) -> bool:
+        found = [evaluated.result.get(figure) for evaluated in self.judged]
+        return bool(found) and all(found)
+
     def figure(self, figure: str) -> Quantity | None:
-        """The mean bits per dimension; None if they were not measured."""
-        measured = [evaluated.result.get(figure) for evaluated in self.judged]
-        if not measured or not all(measured):
+        """The mean bits per dimension; None if not measured, or no image of a run converged."""
+        if not self.measured(figure):
             return None
-        means = []
-        for evaluated in self.judged:
-            bits = np.asarray(list(evaluated.bits(figure).values()))
-            means.append(float(np.mean(bits[np.isfinite(bits)])))
-        bits = np.asarray(list(self.bits(figure).values()))
-        return _quantity(means, standard_error(bits[np.isfinite(bits)]))
+        each = [_finite(evaluated.bits(figure)) for evaluated in self.judged]
+        if not all(map(len, each)):
+            return None
+        return _quantity(
+            [float(np.mean(b)) for b in each], standard_error(_finite(self.bits(figure)))
+        )
+
+    def lacks_code_length(self, figure: str) -> bool:
+        return any(each.result[figure].get("code_length") is False for each in self.judged)
 
 
 def replicates(runs: Iterable[ReportedRun]) -> list[Replicates]:
@@ -101,6 +108,24 @@ def apart(rows: Sequence[Replicates]) -> list[list[Replicates]]:
     return groups
 
 
+def ranking_figure(rows: Sequence[Replicates]) -> str | None:
+    """The first of FIGURES that all evaluated rows have; None if there is none."""
+    judged = [row for row in rows if row.judged]
+    return next((f for f in FIGURES if judged and all(row.measured(f) for row in judged)), None)
+
+
+def ranked(rows: Sequence[Replicates], figure: str | None) -> list[Replicates]:
+    """Fewest bits first, then what is no code length, then what has no figure."""
+
+    def rank(row: Replicates) -> tuple[bool, float]:
+        found = row.figure(figure) if figure else None
+        if figure is None or found is None:
+            return True, math.inf
+        return row.lacks_code_length(figure), found.value
+
+    return sorted(rows, key=rank)
+
+
 def table(
     rows: Sequence[Replicates], baseline: Path | None = None, columns: Sequence[str] | None = None
 ) -> Table:
@@ -120,21 +145,16 @@ def table(
         for name in FIGURES
         if any(evaluated.result.get(name) for row in rows for evaluated in row.judged)
     ]
-    bpd = {name: {id(row): row.figure(name) for row in rows} for name in figures}
-    ranked_by = next((f for f in figures if all(bpd[f][id(r)] for r in rows if r.judged)), None)
-
-    def rank(row: Replicates) -> float:
-        found = ranked_by and bpd[ranked_by][id(row)]
-        return found.value if found else math.inf
-
-    rows = sorted(rows, key=rank)
+    ranked_by = ranking_figure(rows)
+    rows = ranked(rows, ranked_by)
+    differences = _differences(rows, baseline, ranked_by)
     known = {
         "run": [Column("run", "run", [row.name for row in rows])],
         "experiment": [_experiments(rows, columns is not None)],
         "settings": _settings(rows),
         "seeds": [_column("seeds", _seeds(rows))],
-        **{name: [Column(FIGURES[name], name, [bpd[name][id(r)] for r in rows])] for name in bpd},
-        "difference": _differences(rows, baseline, ranked_by),
+        **{name: [_figures(rows, name)] for name in figures},
+        "difference": differences,
         "nfe": [_column("NFE", _evaluations(rows), "nfe")],
         "steps": [_column("steps", [_text(row.first.step) for row in rows])],
         "time": [_times(rows)],
@@ -149,7 +169,11 @@ def table(
             # What all rows share is told however few columns there is room for.
             *(column for column in told if column.told_below and len(set(column.cells)) == 1),
         ],
-        [*_how_to_read(rows, figures, ranked_by, baseline), *_warnings(rows)],
+        [
+            *_how_to_read(rows, figures, ranked_by, baseline),
+            *_warnings(rows),
+            *_no_differences(rows, baseline, differences),
+        ],
     )
 
 
@@ -187,6 +211,22 @@ def _quantity(means: Sequence[float], error: float, signed: bool = False) -> Qua
     return Quantity(
         statistics.fmean(means), error if math.isfinite(error) else None, over_seeds, signed
     )
+
+
+def _finite(bits: Mapping[int, float]) -> np.ndarray:
+    """Of the images that converged: [images]."""
+    values = np.asarray(list(bits.values()))
+    return values[np.isfinite(values)]
+
+
+def _figures(rows: Sequence[Replicates], name: str) -> Column:
+    """A dash stands where it was measured and no image converged."""
+    exact = [row.figure(name) for row in rows]
+    cells = [
+        found or (_NO_FIGURE if row.measured(name) else None)
+        for row, found in zip(rows, exact, strict=True)
+    ]
+    return Column(FIGURES[name], name, cells, exact)
 
 
 def _experiments(rows: Sequence[Replicates], asked_for: bool) -> Column:
@@ -303,11 +343,16 @@ def _differences(
 
 
 def _difference(row: Replicates, base: Replicates, figure: str) -> Quantity | None:
-    """Paired over images, of the means over seeds; over those seeds that both have."""
+    """Paired over images, of the means over seeds; over those seeds that both have.
+
+    None where fewer than two images converged in both.
+    """
     if not row.judged:
         return None
-    compare(row.judged[0], base.judged[0])  # refuses what no pair of figures may be
     means = paired_means(row.bits(figure), base.bits(figure))
+    if means.counts[0] < 2:
+        return None
+    compare(row.judged[0], base.judged[0])  # refuses what no pair of figures may be
     here, there = (
         {run.seed: run.evaluated for run in each.runs if run.evaluated} for each in (row, base)
     )
@@ -364,6 +409,20 @@ def _warnings(rows: Sequence[Replicates]) -> list[str]:
                 why = ode.get("no_code_length_because")
                 notes.append(f"NO CODE LENGTH: {run.workdir}: {why}")
     return notes
+
+
+def _no_differences(
+    rows: Sequence[Replicates], baseline: Path | None, differences: Sequence[Column]
+) -> list[str]:
+    """Rows that were evaluated, and yet have no difference."""
+    if baseline is None:
+        return []
+    base = next(row for row in rows if row.has(baseline))
+    return [
+        f"no difference for {row.name}: fewer than 2 images converged there and in {base.name}"
+        for row, cell in zip(rows, differences[0].cells, strict=True)
+        if cell is None and row.judged and row is not base
+    ]
 
 
 def _text(value: object) -> str | None:

@@ -81,8 +81,8 @@ def draw(path: Path, rows: Sequence[Drawn], metric: str | None = None) -> str:
         each = [named[metric] for named in several]
         if len(each) > 1:
             for curve in each:
-                axes[0].plot(*_points(curve), color=colour, linewidth=0.6, alpha=0.5)
-        axes[0].plot(*_points(_mean(each)), color=colour, linewidth=1.6, label=row.name)
+                _draw_curve(axes[0], curve, color=colour, linewidth=0.6, alpha=0.5)
+        _draw_curve(axes[0], _mean(each), color=colour, linewidth=1.6, label=row.name)
     axes[0].set(xlabel="step", ylabel=_labelled(metric))
     axes[0].grid(alpha=0.3)
     axes[0].legend(fontsize="small", frameon=False)
@@ -93,12 +93,19 @@ def draw(path: Path, rows: Sequence[Drawn], metric: str | None = None) -> str:
     return metric
 
 
+def _draw_curve(axes, curve: Curve, **style) -> None:
+    marker = "o" if len(curve) == 1 else None  # a line of one point is none
+    axes.plot(list(curve), list(curve.values()), marker=marker, **style)
+
+
 def _draw_figures(axes, rows: Sequence[Drawn]) -> None:
     """A point for each row with its error over images, and thicker that over seeds."""
     for number, row in enumerate(rows):
-        if row.figure is None:
-            continue
         shown, colour = row.figure, f"C{number % 10}"
+        if shown is None:
+            across = axes.get_yaxis_transform()
+            axes.text(0.5, number, "no figure", transform=across, ha="center", va="center")
+            continue
         axes.errorbar(
             shown.value, number, xerr=shown.error, fmt="o", color=colour, capsize=3, linewidth=1
         )
@@ -126,10 +133,6 @@ def _metric(curves: Mapping[Path, Mapping[str, Curve]], wanted: str | None) -> s
 def _mean(curves: Sequence[Curve]) -> Curve:
     common = set.intersection(*map(set, curves))
     return {step: statistics.fmean(curve[step] for curve in curves) for step in sorted(common)}
-
-
-def _points(curve: Curve) -> tuple[list[int], list[float]]:
-    return list(curve), list(curve.values())
 
 
 def _labelled(metric: str) -> str:

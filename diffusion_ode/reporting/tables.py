@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from rich.table import Table as RichTable
 from diffusion_ode.reporting.console import Screen
 
 _LEAST_DIGITS, _MOST_DIGITS = 2, 6  # after the point
+_LARGE = 1e5  # from here on with an exponent
 _WITHOUT_ERROR = 4  # digits of a figure that has none
 _WIDEST_TEXT, _GAP = 30, 3  # columns of a terminal
 _LATEX = {
@@ -43,12 +45,13 @@ class Quantity:
 
     def words(self, plus_minus: str = "±") -> str:
         sign = "+" if self.signed else ""
-        digits = _digits(self.error)
-        said = f"{self.value:{sign}.{digits}f}"
+        largest = max(abs(self.value), self.error or 0.0, self.over_seeds or 0.0)
+        form = ".3g" if largest >= _LARGE else f".{_digits(self.error)}f"
+        said = f"{self.value:{sign}{form}}"
         if self.error is not None:
-            said += f" {plus_minus} {self.error:.{digits}f}"
+            said += f" {plus_minus} {self.error:{form}}"
         if self.over_seeds is not None:
-            said += f" ({plus_minus} {self.over_seeds:.{digits}f})"
+            said += f" ({plus_minus} {self.over_seeds:{form}})"
         return said
 
 
@@ -161,7 +164,8 @@ def latex(table: Table) -> str:
     shown = table.shown()
 
     def quantity(cell: Quantity) -> str:
-        return f"${cell.words(chr(92) + 'pm')}$"
+        words = re.sub(r"e\+?(-?)0*(\d+)", r"\\times 10^{\1\2}", cell.words(r"\pm"))
+        return f"${words}$"
 
     rows = _rows(shown.columns, quantity, _escaped)
     sides = "".join("r" if column.numeric else "l" for column in shown.columns)

@@ -6,6 +6,7 @@ import pytest
 from diffusion_ode.errors import UserError
 from diffusion_ode.evaluation.report import apart, braced, replicates, table
 from diffusion_ode.evaluation.reported_run import read_runs, workdirs
+from diffusion_ode.reporting.tables import terminal
 from tests.finished_run import config, finished_run
 
 VP, SP = [[2.0, 2.5, 3.5], [2.1, 2.7, 3.6]], [[2.2, 2.8, 3.6], [2.2, 2.9, 3.9]]
@@ -101,6 +102,28 @@ def test_run_without_an_evaluation_has_a_row_and_is_named(tmp_path):
     assert any(note == f"not evaluated: {tmp_path / 'b'}" for note in found.notes)
     with pytest.raises(UserError, match="b is none of the evaluated runs"):
         table(rows, baseline=tmp_path / "b")
+
+
+@pytest.mark.filterwarnings("error")
+def test_run_of_which_no_image_converged_has_no_figure_and_takes_none_from_the_others(tmp_path):
+    nan, lost = float("nan"), {"code_length": False, "no_code_length_because": "lost"}
+    judged = {"a": [nan] * 3, "b": [2.0, 2.5, 3.0], "c": [1.0, nan, nan], "d": [2.0, 2.4, 2.8]}
+    for number, (name, bits) in enumerate(judged.items()):
+        ode = lost if nan in bits else None
+        finished_run(tmp_path / name, bits, document=config(peak=float(number)), ode=ode)
+    rows = replicates(read_runs(workdirs([tmp_path])))
+    found = table(rows, baseline=tmp_path / "b")
+    by_name = {column.name: column for column in found.columns}
+    assert by_name["run"].cells == ["d", "b", "c", "a"]
+    assert by_name["ode"].cells[-1] == "–"
+    assert by_name["ode"].exact[-1] is None
+    first, *others = by_name["difference"].cells
+    assert first.value == pytest.approx(-0.1)
+    assert others == [None] * 3
+    assert sum(note.startswith("no difference for") for note in found.notes) == 2
+    assert not any("nan" in line for line in terminal(found).splitlines())
+    everything = table(rows, baseline=tmp_path / "a")  # from which nothing differs by a number
+    assert {column.name: column for column in everything.columns}["difference"].cells == [None] * 4
 
 
 def test_folders_that_are_no_runs_are_refused_by_name(tmp_path):

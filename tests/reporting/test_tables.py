@@ -63,3 +63,11 @@ def test_terminal_breaks_no_figure_and_goes_on_below_where_there_is_no_room(monk
     assert max(map(len, lines)) <= 46
     assert sum(line.startswith("vp_{0,1}") for line in lines) == 2
     assert sum("1.946 ± 0.015 (± 0.004)" in line for line in lines) == 1
+
+
+def test_what_has_diverged_is_a_number_of_three_digits():
+    large = Quantity(123456789.0, 4.56e7, signed=True)
+    assert large.words() == "+1.23e+08 ± 4.56e+07"
+    written = latex(Table([Column("ODE", "ode", [large])]))
+    assert r"$+1.23\times 10^{8} \pm 4.56\times 10^{7}$" in written
+    assert Quantity(99999.0, 0.1).words() == "99999.00 ± 0.10"
