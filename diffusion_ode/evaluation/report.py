@@ -148,12 +148,12 @@ def table(
     ranked_by = ranking_figure(rows)
     rows = ranked(rows, ranked_by)
     differences = _differences(rows, baseline, ranked_by)
-    known = {
+    known: dict[str, list[Column]] = {
         "run": [Column("run", "run", [row.name for row in rows])],
         "experiment": [_experiments(rows, columns is not None)],
         "settings": _settings(rows),
         "seeds": [_column("seeds", _seeds(rows))],
-        **{name: [_figures(rows, name)] for name in figures},
+        **{name: [_figures(rows, name), *_qualities(rows, name)] for name in figures},
         "difference": differences,
         "nfe": [_column("NFE", _evaluations(rows), "nfe")],
         "steps": [_column("steps", [_text(row.first.step) for row in rows])],
@@ -227,6 +227,26 @@ def _figures(rows: Sequence[Replicates], name: str) -> Column:
         for row, found in zip(rows, exact, strict=True)
     ]
     return Column(FIGURES[name], name, cells, exact)
+
+
+def _qualities(rows: Sequence[Replicates], figure: str) -> list[Column]:
+    """For programs, what notes tell people: of which kind the ODE's figure is, and why it is none.
+
+    They stand beside the figure, so that nobody who asks for it goes without them.
+    """
+    if figure != "ode":
+        return []
+
+    def of(row: Replicates, key: str) -> str | None:
+        odes = [evaluated.result.get("ode") or {} for evaluated in row.judged]
+        told = dict.fromkeys(str(ode[key]) for ode in odes if ode.get(key) is not None)
+        return "; ".join(told) or None
+
+    keys = {"no_code_length": "no_code_length_because"}
+    return [
+        Column(name, name, [None] * len(rows), [of(row, keys.get(name, name)) for row in rows])
+        for name in ("dequantization", "num_importance", "no_code_length")
+    ]
 
 
 def _experiments(rows: Sequence[Replicates], asked_for: bool) -> Column:

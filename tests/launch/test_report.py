@@ -1,5 +1,8 @@
 """The report's command line."""
 
+import csv
+import math
+
 import pytest
 from PIL import Image
 
@@ -23,6 +26,16 @@ def test_table_names_what_differs_the_data_and_the_code(runs, capsys):
     assert "| sp | digits_sp | 0 |" in said
     assert "3 test images of digits, fingerprint f1" in said
     assert "revision abcdef012" in said
+
+
+def test_csv_tells_beside_a_figure_what_kind_it_is_and_why_it_is_no_code_length(runs, capsys):
+    lost = {"code_length": False, "no_code_length_because": "1 of 3 images did not converge"}
+    finished_run(runs / "lost", [2.0, 2.1, math.nan], document=config(peak=9.0), ode=lost)
+    assert main([str(runs), "--format=csv", "--columns=run,ode"]) == 0
+    *_, vp, last = csv.DictReader(capsys.readouterr().out.splitlines())
+    assert (last["run"], last["no_code_length"]) == ("lost", lost["no_code_length_because"])
+    assert (vp["dequantization"], vp["num_importance"]) == ("uniform", "1")
+    assert vp["no_code_length"] == ""
 
 
 @pytest.mark.parametrize("suffix", ["png", "pdf"])
