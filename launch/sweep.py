@@ -47,6 +47,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _sweep(asked: argparse.Namespace) -> int:
+    from diffusion_ode.reporting.quantities import counted
     from launch.grid import points, read_axis
     from launch.local_jobs import Job, check_at_once
     from launch.progress_of_runs import is_done
@@ -64,7 +65,7 @@ def _sweep(asked: argparse.Namespace) -> int:
         raise UserError(f"{folder} is the workdir of a single run: choose another --workdir.")
     done = [point for point in found if is_done(point, point.workdir(folder))]
     missing = [point for point in found if point not in done]
-    print(f"{len(found)} points in {folder}: {len(done)} done, {len(missing)} to do")
+    print(f"{counted(len(found), 'point')} in {folder}: {len(done)} done, {len(missing)} to do")
     if asked.show:
         for point in found:
             print(f"  {'done' if point in done else 'to do'}  {point.name}")
@@ -109,19 +110,22 @@ def _here(jobs: Sequence, folder: Path, at_once: int) -> int:
         at_once,
         began=lambda job: _say(f"  {job.name.ljust(width)}  begins"),
         ended=ended,
-        stopping=lambda running: _say(f"interrupted: {running} are told to save and to end …"),
+        stopping=lambda running: _say(f"interrupted: {_are(running)} told to save and to end …"),
     )
     failed = [name for name, status in outcomes.items() if status not in (DONE, INTERRUPTED)]
     rest = len(jobs) - sum(status == DONE for status in outcomes.values())
     if not complete:
-        print(f"Interrupted: {rest} are to do; run the same command to go on.", file=sys.stderr)
+        print(f"Interrupted: {_are(rest)} to do; run the same command to go on.", file=sys.stderr)
         return INTERRUPTED
+    if failed:
+        said, them = ("line above says", "it") if len(failed) == 1 else ("lines above say", "them")
+        words = f"{len(failed)} failed, as the {said}: mend {them}, and"
+        print(f"{words} run the same command for what is missing.", file=sys.stderr)
+        return FAILED
     if rest:
-        words = (
-            f"{len(failed)} failed, as the lines above say" if failed else f"{rest} were stopped"
-        )
-        print(f"{words}: mend it, and run the same command for what is missing.", file=sys.stderr)
-        return FAILED if failed else INTERRUPTED
+        words = "1 was stopped" if rest == 1 else f"{rest} were stopped"
+        print(f"{words}: run the same command for what is missing.", file=sys.stderr)
+        return INTERRUPTED
     print(f"all done\n\nnext, try\n  {_report_command(folder)}")
     return DONE
 
@@ -166,6 +170,10 @@ def _short(experiment: str) -> str:
 def _report_command(folder: Path) -> str:
     report = str(_RUN.with_name("report.py"))
     return shlex.join(["python", min(os.path.relpath(report), report, key=len), str(folder)])
+
+
+def _are(runs: int) -> str:
+    return "1 run is" if runs == 1 else f"{runs:,} runs are"
 
 
 def _say(line: str) -> None:

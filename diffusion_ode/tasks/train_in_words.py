@@ -43,7 +43,8 @@ def introduce(console: Console, run: Run, program: TrainProgram, images: Any) ->
 def steps_in_words(before: int, taken: int, asked_for: int, batch_size: int) -> str:
     """How many steps a launch has taken, after those that were there before."""
     if not taken:
-        return f"nothing: {counted(before, 'step')} are there, and {asked_for:,} are asked for"
+        there = f"{counted(before, 'step')} {'is' if before == 1 else 'are'} there"
+        return f"nothing: {there}, and {asked_for:,} are asked for"
     words = f"{counted(taken, 'step')} of {counted(batch_size, 'image')}"
     if before:
         words += f", after {before:,} that were there"

@@ -27,10 +27,11 @@ def test_failed_point_says_why_the_others_go_on_and_only_it_is_run_again(sweep, 
     assert "2 points in" in out
     assert "end='failed'" not in out
     assert "end=failed  status 1: train failed: RuntimeError: out of paper; the trace" in out
-    assert "1 failed" in err
+    assert "1 failed, as the line above says: mend it," in err
     well = outside / "runs" / "end=well"
     launches = json.loads((well / "run.json").read_text())["launches"]
     assert [launch["task"] for launch in launches] == ["train", "evaluate"]
+    assert "1 point in" in sweep("--grid=train.end=well", "--show")[1]
     status, out, _ = sweep(*asked, "--show")
     assert status == 0
     assert "1 done, 1 to do" in out
