@@ -49,7 +49,7 @@ class Pixels:
         """The one gate through which images enter: host arrays only, before anything is compiled.
 
         Args:
-          images: [..., h, w, c], of whole numbers 0..V−1 in any numeric type.
+          images: [n, h, w, c] or one [h, w, c], of whole numbers 0..V−1 in any numeric type.
 
         Returns:
           The same levels as integers.
@@ -59,11 +59,22 @@ class Pixels:
             whole numbers, and for values outside 0..V−1.
         """
         images = np.asarray(images)
+        if images.ndim > 4:
+            raise UserError(
+                f"Images of shape {images.shape} have {images.ndim} axes: give images [n, height,"
+                f" width, channels] of the model's {tuple(self.shape)}, or one of them."
+            )
         if images.ndim < 3 or images.shape[-3:] != tuple(self.shape):
             remedy = "give images of that size, or set model.pixels.shape"
             if images.shape[-3:] == (self.shape[-1], *self.shape[:-1]):
                 remedy = "put the channels last, by np.moveaxis(images, -3, -1)"
-            elif images.shape[-2:] == tuple(self.shape[:2]) and self.shape[-1] == 1:
+            elif _looks_channels_first(images.shape) and images.shape[1] != self.shape[-1]:
+                there, here = images.shape[1], self.shape[-1]
+                remedy = (
+                    f"they look channels-first, with {there} channel{'s' * (there > 1)}, and the"
+                    f" model takes {here}; give images of {here}, or set model.pixels.shape"
+                )
+            elif images.ndim < 4 and (*images.shape[-2:], 1) == tuple(self.shape):
                 remedy = "give them an axis of channels, by images[..., None]"
             raise UserError(
                 f"Images of shape {images.shape} do not end in {tuple(self.shape)}, the model's"
@@ -142,3 +153,9 @@ class Pixels:
         )
         logits = -0.5 * jnp.square(distance * jnp.exp(-0.5 * gamma_0))
         return jax.random.categorical(key, logits, axis=-1)
+
+
+def _looks_channels_first(shape: tuple[int, ...]) -> bool:
+    """Whether [n, c, h, w] is likelier than [n, h, w, c]."""
+    most = 4  # channels that images have
+    return len(shape) == 4 and 0 < shape[1] <= most < min(shape[2:])

@@ -54,6 +54,9 @@ def test_whole_numbers_of_any_type_are_levels(dtype):
     [
         (np.zeros((5, 1, 2, 2)), r"put the channels last, by np\.moveaxis\(images, -3, -1\)"),
         (np.zeros((5, 2, 2)), r"give them an axis of channels, by images\[\.\.\., None\]"),
+        (np.zeros((2, 3, 8, 8)), "look channels-first, with 3 channels, and the model takes 1"),
+        (np.zeros((2, 4, 2, 2)), "give images of that size, or set model.pixels.shape"),
+        (np.zeros((5, 3, 2, 2, 1)), r"\(5, 3, 2, 2, 1\) have 5 axes: give images \[n, height"),
         (np.full((1, 2, 2, 1), 17), "from 17 to 17, but 17 levels are 0..16"),
         (np.full((1, 2, 2, 1), -1), "from -1 to -1"),
         (np.full((1, 2, 2, 1), 1e30), "1e\\+30"),
