@@ -26,8 +26,11 @@ def annotations_of(constructor: Callable) -> dict[str, Any]:
         hints = typing.get_type_hints(constructor, include_extras=True)
         return {name: hint for name, hint in hints.items() if not _is_of_class(hint)}
     except Exception:  # a name that only a type checker sees, in whichever library
-        parameters = inspect.signature(constructor).parameters.values()
-        return {p.name: Any if isinstance(p.annotation, str) else p.annotation for p in parameters}
+        signature = inspect.signature(constructor)
+        found = {p.name: p.annotation for p in signature.parameters.values()}
+        if signature.return_annotation is not signature.empty:
+            found["return"] = signature.return_annotation
+        return {name: Any if isinstance(hint, str) else hint for name, hint in found.items()}
 
 
 def _is_of_class(hint: Any) -> bool:

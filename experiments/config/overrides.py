@@ -120,8 +120,7 @@ def _value(path: str, text: str, annotation: Any) -> Any:
     except catalogue.UnknownPiece as unknown:
         if annotation is Any:
             raise
-        names = nearest(unknown.name, catalogue.piece_names(), _NEAREST)
-        if near := [name for name in names if _is_taken(name, annotation)][:3]:
+        if near := _near_pieces(unknown.name, annotation):
             raise UserError(
                 f"There is no piece {unknown.name!r}; did you mean {either(near)}?"
             ) from unknown
@@ -134,7 +133,16 @@ def _value(path: str, text: str, annotation: Any) -> Any:
             return fit(text, annotation)  # bare text, where the field takes text
         except Misfit:
             reason = f" ({error})" if str(error) else ""
-    raise UserError(f"{path} cannot be {text!r:.200}{reason}; it takes {takes(annotation)}.")
+    called = re.match(r"\w+(?=\()", text)  # a piece that is there, but of another kind
+    near = _near_pieces(called[0], annotation) if called else []
+    end = f"; did you mean {either(near)}?" if near else "."
+    raise UserError(f"{path} cannot be {text!r:.200}{reason}; it takes {takes(annotation)}{end}")
+
+
+def _near_pieces(name: str, annotation: Any) -> list[str]:
+    """The pieces most like `name` that a field takes."""
+    names = nearest(name, catalogue.piece_names(), _NEAREST)
+    return [name for name in names if _is_taken(name, annotation)][:3]
 
 
 def _is_taken(name: str, annotation: Any) -> bool:

@@ -147,6 +147,7 @@ def training():
         ("solver=adamz()", "did you mean adams"),
         ("solver=adam()", r"it takes a Solver, e.g. Adams\(\)"),
         ("optimizer=adams()", r"it takes an Optimizer, e.g. AdamW\(\)"),
+        ("optimizer=adm(1)", r"e.g. AdamW\(\); did you mean adam, radam or adamw\?"),
         ("optimizer.learning_rate=cosine(1e-3)", "did you mean cosine_decay_schedule"),
     ],
 )
