@@ -170,7 +170,8 @@ def full_disks(trials: Trials) -> Row:
     for limit in limits:
         workdir = trials.folder / f"full-{limit}"
         status, output = trials.ended(workdir, limit=limit)
-        said = status in (0, FAILED, REFUSED) and _TRACEBACK not in output
+        # Where not even a log can be written the traceback follows the sentence.
+        said = status in (0, FAILED, REFUSED) and _TRACEBACK not in output.partition(" failed: ")[0]
         again, _ = trials.ended(workdir)
         held += said and again == 0 and trials.is_as_undisturbed(workdir)
         shutil.rmtree(workdir)

@@ -6,6 +6,7 @@ Libraries that are being imported would make of a KeyboardInterrupt what they li
 # What `signal` wraps in enums, whose import would take longer than all that comes before it.
 import _signal as signal  # pyright: ignore[reportMissingImports]
 import os
+import sys
 
 from diffusion_ode.exit_statuses import INTERRUPTED
 
@@ -24,6 +25,14 @@ def leave_in_order() -> None:
     for one in _SIGNALS:
         if signal.getsignal(one) is _leave:
             signal.signal(one, signal.default_int_handler)
+
+
+def quiet_about_closed_loops(unraisable: "sys.UnraisableHookArgs") -> None:
+    """An unraisablehook: TensorStore's threads report a file's failure to asyncio loops that have
+    ended with the first failure, which is the one that is told, and show a traceback for each.
+    """
+    if str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)
 
 
 def _leave(*_: object) -> None:

@@ -30,7 +30,7 @@ from diffusion_ode.exit_statuses import FAILED, INTERRUPTED, REFUSED
 from diffusion_ode.streams import LastingStream
 from launch import flags
 from launch.compilation_cache import keep_compilations
-from launch.leaving import leave_in_order
+from launch.leaving import leave_in_order, quiet_about_closed_loops
 from launch.screen import show
 
 
@@ -110,6 +110,7 @@ if __name__ == "__main__":
     # A library that finds no handler at the root, as absl does when Orbax is imported, puts one
     # there that sends whole tracebacks to the screen; a task's console keeps them for the log.
     logging.getLogger().addHandler(logging.NullHandler())
+    sys.unraisablehook = quiet_about_closed_loops
     keep_compilations()
     try:
         status = main(sys.argv[1:])
