@@ -227,7 +227,7 @@ def test_a_training_goes_on_without_a_screen(script, outside):
 @pytest.mark.parametrize(
     "flags", [["--list"], ["--exp=outside:tiny", "--describe=full"], ["--exp=outside:tiny"]]
 )
-def test_a_screen_that_knows_only_ascii_shows_the_rest_as_question_marks(script, flags):
+def test_a_screen_that_knows_only_ascii_is_written_to_in_it(script, flags):
     done = script(*flags, LC_ALL="C", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.isascii()
