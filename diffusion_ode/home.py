@@ -38,6 +38,16 @@ def refuse_remote(path: str | Path | None, what: str, remedy: str) -> None:
         )
 
 
+def refuse_remote_workdir(path: Path) -> None:
+    """Refuses an address as the workdir of a launch; see `refuse_remote`."""
+    refuse_remote(
+        path,
+        "--workdir=",
+        "give a folder of this machine, and copy it by `python -m diffusion_ode.tools.mirror DIR"
+        " URL`; --init_from and data.source.path may be there",
+    )
+
+
 def expanded(path: str | Path) -> Path:
     """The path with `~` spelt out.
 

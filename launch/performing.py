@@ -16,7 +16,7 @@ from diffusion_ode.distributed import processes
 from diffusion_ode.distributed.interruption import Interrupted
 from diffusion_ode.errors import UserError, shortened
 from diffusion_ode.exit_statuses import DONE, FAILED, INTERRUPTED
-from diffusion_ode.home import refuse_remote
+from diffusion_ode.home import refuse_remote, refuse_remote_workdir
 from diffusion_ode.tasks import registry as tasks
 from diffusion_ode.tasks.run import ChecksFirst, Run
 from diffusion_ode.training.beginning import makes_another_run
@@ -35,12 +35,7 @@ def prepare(name: str, config: fdl.Config, request: Request, arguments: Sequence
     """
     experiment = build(config)
     workdir = request.workdir or Path("runs") / name
-    refuse_remote(
-        workdir,
-        "--workdir=",
-        "give a folder of this machine, and copy it by `python -m diffusion_ode.tools.mirror DIR"
-        " URL`; --init_from and data.source.path may be there",
-    )
+    refuse_remote_workdir(workdir)
     remedy = "name a folder of this machine; what is prepared may come from there"
     refuse_remote(request.data_dir, "--data_dir=", remedy)
     _check_writable(workdir)

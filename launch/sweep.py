@@ -21,7 +21,7 @@ if not __package__:
 
 from diffusion_ode.errors import UserError
 from diffusion_ode.exit_statuses import DONE, FAILED, INTERRUPTED, REFUSED
-from diffusion_ode.home import refuse_remote
+from diffusion_ode.home import refuse_remote_workdir
 from diffusion_ode.streams import LastingStream
 from launch.parser import Parser
 
@@ -55,12 +55,15 @@ def _sweep(asked: argparse.Namespace) -> int:
     if asked.exp is None:
         raise UserError("No experiment is given: add --exp=NAME, or --exp=NAME,NAME.")
     experiments = tuple(asked.exp.split(","))
+    if not asked.grid and len(experiments) == 1:
+        alone = f"`python launch/run.py --exp={asked.exp}`"
+        raise UserError(f"There is nothing to sweep: add --grid PATH=A,B, or run it by {alone}.")
     found = points(experiments, [read_axis(text) for text in asked.grid], asked.set)
     slurm = _pairs(asked.slurm)
     if asked.jobs is not None and not slurm:
         check_at_once(asked.jobs)
     folder = asked.workdir or Path("runs") / f"{'_'.join(_short(e) for e in experiments)}_sweep"
-    refuse_remote(folder, "--workdir=", "give a folder of this machine")
+    refuse_remote_workdir(folder)
     if (folder / "config.json").exists():
         raise UserError(f"{folder} is the workdir of a single run: choose another --workdir.")
     done = [point for point in found if is_done(point, point.workdir(folder))]

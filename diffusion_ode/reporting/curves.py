@@ -15,6 +15,7 @@ from diffusion_ode.workdir.files import replace_atomically
 PREFERRED = ("validation/bpd", "train/bpd")
 _WIDTH, _ROW, _HEIGHT = 4.6, 0.32, 3.2  # inches: of a panel, of a row of the second, at least
 _DPI = 200
+_FORMS = ("png", "pdf")
 
 Curve = Mapping[int, float]
 """A value by step."""
@@ -57,18 +58,19 @@ def draw(path: Path, rows: Sequence[Drawn], metric: str | None = None) -> str:
     Thin lines are single seeds, thick ones their means.
 
     Raises:
-      UserError: matplotlib is missing or knows no such suffix, or a run lacks the metric.
+      UserError: matplotlib is missing, a run lacks the metric, or the path is none for a figure.
     """
     try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
         raise UserError(
             "A figure needs matplotlib, which is not installed: pip install matplotlib."
         ) from None
-    forms = FigureCanvasAgg.get_supported_filetypes()
-    if path.suffix[1:].lower() not in forms:
-        raise UserError(f"--figure={path} names no form of picture: end it in .png or .pdf.")
+    form = path.suffix[1:].lower()
+    if form not in _FORMS:
+        raise UserError(f"--figure={path} is neither a .png nor a .pdf: end it in .png or .pdf.")
+    if not path.absolute().parent.parent.is_dir():  # one new folder is meant, two are a slip
+        raise UserError(f"--figure={path}: there is no {path.parent.parent}; name another folder.")
     curves = [[logged(workdir) for workdir in row.workdirs] for row in rows]
     workdirs = [workdir for row in rows for workdir in row.workdirs]
     metric = _metric(dict(zip(workdirs, itertools.chain(*curves), strict=True)), metric)
@@ -88,8 +90,13 @@ def draw(path: Path, rows: Sequence[Drawn], metric: str | None = None) -> str:
     axes[0].legend(fontsize="small", frameon=False)
     if ended:
         _draw_figures(axes[1], rows)
-    with replace_atomically(path, "wb") as file:
-        figure.savefig(file, format=path.suffix[1:].lower(), dpi=_DPI)
+    try:
+        with replace_atomically(path, "wb") as file:
+            figure.savefig(file, format=form, dpi=_DPI)
+    except OSError as error:
+        raise UserError(
+            f"--figure={path} cannot be written ({error.strerror}): name another file."
+        ) from error
     return metric
 
 

@@ -57,6 +57,8 @@ def test_figure_is_of_all_runs(runs, capsys, suffix):
         (["{runs}", "--format=word"], "There is no format 'word'"),
         (["{runs}", "--columns=run,bpd"], "There is no column 'bpd'; choose from"),
         (["{runs}", "--figure=curves.doc"], "end it in .png or .pdf"),
+        (["{runs}", "--figure=curves.svg"], "end it in .png or .pdf"),
+        (["{runs}", "--figure={runs}/nuw/folder/curves.png"], "there is no {runs}/nuw; name"),
         (["{runs}", "--curve=train/bpd"], "--figure=FILE"),
         (["{runs}", "--figure=c.png", "--curve=train/bdp"], "did you mean train/bpd?"),
         (["{runs}", "--baseline={runs}"], "is none of the evaluated runs"),
@@ -66,6 +68,7 @@ def test_figure_is_of_all_runs(runs, capsys, suffix):
 def test_wrong_request_meets_one_sentence(runs, capsys, flags, said):
     assert main([flag.format(runs=runs) for flag in flags]) == 2
     shown = capsys.readouterr()
-    assert said in shown.err
+    assert said.format(runs=runs) in shown.err
+    assert not (runs / "nuw").exists()
     assert shown.err.count("\n") == 1
     assert not shown.out

@@ -43,6 +43,8 @@ def test_failed_point_says_why_the_others_go_on_and_only_it_is_run_again(sweep, 
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
+        ([], "nothing to sweep: add --grid PATH=A,B, or run it by `python launch/run.py --exp="),
+        (["--grid=train.end=well", "--workdir=gs://b/x"], "diffusion_ode.tools.mirror DIR URL"),
         (["--grid=train.nd=well"], "There is no field 'train.nd'; did you mean train.end"),
         (["--grid=train.end=well", "--jobs=0"], "--jobs=0 is too few"),
         (["--grid=train.end=well", "--slurm=gpu"], "'gpu' is not NAME=VALUE"),
