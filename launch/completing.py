@@ -1,4 +1,4 @@
-"""What a shell offers after TAB: flags, experiments, tasks, and the paths of settings."""
+"""What a shell offers after TAB: flags, experiments, tasks, formats, and the paths of settings."""
 
 import argparse
 from collections.abc import Iterator
@@ -11,17 +11,26 @@ from diffusion_ode.tasks import registry as tasks
 
 def complete(parser: argparse.ArgumentParser) -> None:
     """Answers the shell that asks by its environment, and ends the process."""
-    completers = {"exp": _experiments, "task": _tasks, "set": _settings, "describe": _describing}
+    completers = {
+        "exp": _experiments,
+        "task": _tasks,
+        "set": _settings,
+        "grid": _settings,
+        "describe": _describing,
+        "format": _formats,
+    }
     for action in parser._actions:
         if action.dest in completers:
             action.completer = completers[action.dest]  # pyright: ignore[reportAttributeAccessIssue]
     argcomplete.autocomplete(parser, always_complete_options="long")
 
 
-def _experiments(**_: object) -> list[str]:
+def _experiments(prefix: str, **_: object) -> list[str]:
+    """Names, of which a sweep takes several with commas between."""
     from experiments import registry
 
-    return [entry.name for entry in registry.entries()]
+    before = "".join(prefix.rpartition(",")[:2])
+    return [before + entry.name for entry in registry.entries()]
 
 
 def _tasks(**_: object) -> list[str]:
@@ -32,13 +41,19 @@ def _describing(**_: object) -> list[str]:
     return ["full"]
 
 
+def _formats(**_: object) -> list[str]:
+    from diffusion_ode.reporting.tables import FORMATS
+
+    return list(FORMATS)
+
+
 def _settings(prefix: str, parsed_args: argparse.Namespace, **_: object) -> Iterator[str]:
-    """`PATH=` of the fields that the experiment has under the settings before."""
+    """`PATH=` of the fields that the (first) experiment has under the settings before."""
     from experiments import registry
     from experiments.config.overrides import field_paths, override
 
     try:
-        config = registry.configuration_of(registry.find(parsed_args.exp or ""))
+        config = registry.configuration_of(registry.find((parsed_args.exp or "").partition(",")[0]))
         config = override(config, [one for one in parsed_args.set or () if "=" in one])
     except UserError:
         return

@@ -1,7 +1,6 @@
 """The command line: few flags, everything else is a config field."""
 
 import argparse
-import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -56,10 +55,7 @@ def read(arguments: Sequence[str]) -> Request:
       SystemExit: after `--help`, with status 0.
     """
     parser = _parser()
-    if "_ARGCOMPLETE" in os.environ:
-        from launch.completing import complete
-
-        complete(parser)
+    parser.answer_shell()
     given, unknown = parser.parse_known_args(arguments)
     if unknown:
         raise UserError(_unknown(unknown[0], given.set, parser))
@@ -113,7 +109,7 @@ def read(arguments: Sequence[str]) -> Request:
     )
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     parser = Parser(
         prog="python launch/run.py",
         usage="%(prog)s --exp=NAME [flags] | --list [PATTERN]",

@@ -1,6 +1,7 @@
 """The command line's parser: wrong flags meet a sentence of ours."""
 
 import argparse
+import os
 import sys
 
 from diffusion_ode.errors import UserError
@@ -33,3 +34,10 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str):
         raise UserError(f"{message[:1].upper()}{message[1:]}; --help shows the flags.")
+
+    def answer_shell(self) -> None:
+        """Ends the process if a shell has started it only to ask what may follow."""
+        if "_ARGCOMPLETE" in os.environ:
+            from launch.completing import complete
+
+            complete(self)

@@ -3,6 +3,7 @@
 Runs of one config under different seeds are one row. Nothing is computed that an evaluation has
 not found; see `--help` for the flags.
 """
+# PYTHON_ARGCOMPLETE_OK: a shell that asks is answered, see docs/command_line.md.
 
 import argparse
 import sys
@@ -31,8 +32,10 @@ examples:
 
 def main(arguments: Sequence[str]) -> int:
     """Shows the table that the command line asks for; returns the exit status."""
+    parser = _parser()
+    parser.answer_shell()
     try:
-        return show(_report(_parser().parse_args(arguments)))
+        return show(_report(parser.parse_args(arguments)))
     except UserError as error:
         print(error, file=sys.stderr)
         return REFUSED
@@ -73,7 +76,7 @@ def _report(asked: argparse.Namespace) -> list[str]:
     return text.removesuffix("\n").split("\n")
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     parser = Parser(
         prog="python launch/report.py",
         usage="%(prog)s WORKDIR [WORKDIR …] [flags]",

@@ -3,6 +3,7 @@
 Every point of the grid is an ordinary run in a workdir of its own. The same command again runs
 only what is missing; see `--help` for the flags.
 """
+# PYTHON_ARGCOMPLETE_OK: a shell that asks is answered, see docs/command_line.md.
 
 import argparse
 import os
@@ -39,8 +40,10 @@ _RUN = Path(__file__).with_name("run.py")
 
 def main(arguments: Sequence[str]) -> int:
     """Does what the command line asks; returns the exit status."""
+    parser = _parser()
+    parser.answer_shell()
     try:
-        return _sweep(_parser().parse_args(arguments))
+        return _sweep(parser.parse_args(arguments))
     except UserError as error:
         print(error, file=sys.stderr)
         return REFUSED

@@ -13,9 +13,9 @@ from experiments import registry
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def offered(tmp_path, line: str) -> list[str]:
-    """What stands below `python launch/run.py LINE` after TAB."""
-    typed, answer = f"python launch/run.py {line}", tmp_path / "answer"
+def offered(tmp_path, line: str, program: str = "run") -> list[str]:
+    """What stands below `python launch/PROGRAM.py LINE` after TAB."""
+    typed, answer = f"python launch/{program}.py {line}", tmp_path / "answer"
     asked = {
         "_ARGCOMPLETE": "2",  # the program's name is the second word
         "_ARGCOMPLETE_SHELL": "bash",
@@ -25,7 +25,7 @@ def offered(tmp_path, line: str) -> list[str]:
         "COMP_LINE": typed,
         "COMP_POINT": str(len(typed)),
     }
-    command = [sys.executable, "launch/run.py"]
+    command = [sys.executable, f"launch/{program}.py"]
     done = subprocess.run(command, cwd=ROOT, env={**os.environ, **asked}, capture_output=True)
     assert (done.returncode, done.stdout) == (0, b""), done.stderr
     return [word.strip() for word in answer.read_text().splitlines()]
@@ -63,5 +63,22 @@ def test_a_shell_is_offered_what_may_follow(tmp_path, line, expected):
     assert offered(tmp_path, line) == expected
 
 
-def test_the_program_says_that_it_answers_shells():
-    assert b"PYTHON_ARGCOMPLETE_OK" in (ROOT / "launch/run.py").read_bytes()[:1024]
+@pytest.mark.parametrize(
+    ("program", "line", "expected"),
+    [
+        ("sweep", "--exp=digits_sp,digits_vp_u", ["digits_sp,digits_vp_undamped"]),
+        (
+            "sweep",
+            "--exp=digits_vp,digits_sp --grid train.seed=0,1 --grid train.optimizer.b",
+            ["train.optimizer.b1=", "train.optimizer.b2="],
+        ),
+        ("report", "runs/a --format=mark", ["markdown"]),
+    ],
+)
+def test_so_it_is_behind_the_other_programs(tmp_path, program, line, expected):
+    assert offered(tmp_path, line, program) == expected
+
+
+@pytest.mark.parametrize("program", ["run", "sweep", "report"])
+def test_the_programs_say_that_they_answer_shells(program):
+    assert b"PYTHON_ARGCOMPLETE_OK" in (ROOT / f"launch/{program}.py").read_bytes()[:1024]
