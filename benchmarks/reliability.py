@@ -124,7 +124,7 @@ def kills(trials: Trials) -> Row:
 
 def signals(trials: Trials) -> Row:
     """SIGTERM, SIGINT and SIGHUP in each phase: saved, status 75, and no traceback."""
-    phases = {"starting": "preparing", "compiling": "compiling", "training": "step "}
+    phases = {"starting": "preparing the", "compiling": "compiling the", "training": "step 1"}
     held = tried = 0
     for sent in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         for sign in phases.values():
@@ -135,7 +135,7 @@ def signals(trials: Trials) -> Row:
                 seen = []
                 for line in process.stdout:
                     seen.append(line)
-                    if line.startswith(sign):
+                    if sign in line:
                         break
                 process.send_signal(sent)
                 output, _ = process.communicate(timeout=120)
