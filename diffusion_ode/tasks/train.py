@@ -38,6 +38,7 @@ from diffusion_ode.training.data_identity import DataIdentity
 from diffusion_ode.training.history import remember
 from diffusion_ode.training.loop import Intervals, TrainLoop, check_in_calls
 from diffusion_ode.training.optimizer import AdamW, Optimizer
+from diffusion_ode.training.origins import parse_origin
 from diffusion_ode.training.profiling import Profiler, Steps
 from diffusion_ode.training.program import TrainProgram
 from diffusion_ode.training.sharding import Placement
@@ -143,6 +144,8 @@ class Train:
                         asked_for=run.continue_with_changes,
                     )
                 )
+            elif run.init_from is not None:
+                processes.together(parse_origin(run.init_from).check)
             leaders = self.writers if processes.is_leader() else ()
             writers = stack.enter_context(
                 processes.together(lambda: MetricWriters(leaders, run.workdir))

@@ -12,7 +12,7 @@ import optax
 
 from diffusion_ode.checkpoints.arrays import put
 from diffusion_ode.checkpoints.exported import WEIGHTS, stored_in
-from diffusion_ode.checkpoints.reference import ReferenceCheckpoint, read_reference
+from diffusion_ode.checkpoints.reference import ReferenceCheckpoint, find_reference, read_reference
 from diffusion_ode.checkpoints.state_dict import StateDict
 from diffusion_ode.checkpoints.stored import Restored
 from diffusion_ode.diffusion.model import Model
@@ -29,6 +29,14 @@ _SHOWN = 3
 
 class Origin(Protocol):
     """Something that holds trained parameters."""
+
+    def check(self) -> None:
+        """Refuses a folder of this machine that holds none; reads and fetches nothing.
+
+        Raises:
+          UserError: there is nothing.
+        """
+        ...
 
     def restore(self, model: Model, wanted: Mapping[str, Any]) -> Restored:
         """Some fields of a train state.
@@ -86,15 +94,22 @@ class Workdir:
     workdir: Path
     step: int | None = None
 
+    def check(self):
+        if url_of(self.workdir) is None:
+            self._refuse_without_checkpoints(self.workdir)
+
     def restore(self, model, wanted):
         del model  # its parameters are compared with those wanted
         workdir = fetched_run(self.workdir, self.step)
+        self._refuse_without_checkpoints(workdir)
+        return stored_in(workdir).restore_parameters(wanted, self.step)
+
+    def _refuse_without_checkpoints(self, workdir: Path) -> None:
         if not any((workdir / name).exists() for name in ("checkpoints", WEIGHTS)):
             raise UserError(
                 f"{self.workdir} holds no checkpoints to start from: train there first, or name"
                 " another folder by --init_from=WORKDIR[@STEP]."
             )
-        return stored_in(workdir).restore_parameters(wanted, self.step)
 
 
 @dataclass(frozen=True)
@@ -106,6 +121,10 @@ class PublishedFile:
     """
 
     path: Path
+
+    def check(self):
+        if url_of(self.path) is None:
+            find_reference(self.path)
 
     def restore(self, model, wanted):
         found = read_reference(fetched(self.path))

@@ -93,12 +93,13 @@ def test_batch_that_does_not_fit_the_devices_is_refused_before_anything_is_writt
     assert not list(tmp_path.iterdir())
 
 
-def test_a_warm_start_from_nowhere_is_refused_before_anything_is_written(tmp_path):
+def test_a_warm_start_from_nowhere_is_refused_before_anything_is_written(tmp_path, capsys):
     made = experiment()
     run = dataclasses.replace(run_in(tmp_path / "new", made), init_from=str(tmp_path / "nowhere"))
     with pytest.raises(UserError, match="holds no checkpoints to start from"):
         made.train.run(run)
     assert not list(tmp_path.iterdir())
+    assert capsys.readouterr().out == ""  # nor shown
 
 
 def beginning_on(data, tmp_path, warm_start, init_from, say):
