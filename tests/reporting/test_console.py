@@ -96,11 +96,11 @@ def test_a_log_that_is_begun_later_has_all_that_was_printed_before(tmp_path, ter
     ]
 
 
-def test_a_screen_without_our_signs_shows_a_question_mark():
+def test_a_screen_without_our_signs_spells_them_or_shows_a_question_mark():
     screen = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
-    Console(stream=screen).print("2.1 ± 0.1")
+    Console(stream=screen).print("2.1 ± 0.1 of ε")
     screen.seek(0)
-    assert screen.read() == "2.1 ? 0.1\n"
+    assert screen.read() == "2.1 +/- 0.1 of ?\n"
 
 
 def test_a_closed_pipe_does_not_end_the_run(tmp_path):
