@@ -6,7 +6,7 @@ from pathlib import Path
 from experiments import registry
 from experiments.config.overrides import override
 
-ROOT = str(Path(__file__).resolve().parents[3])
+ROOT = f"{Path(__file__).resolve().parents[3]}/"
 MOST_CALLS = 1000  # of our own; about seven for every piece of the config
 
 
