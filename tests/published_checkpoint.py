@@ -14,6 +14,7 @@ from diffusion_ode.diffusion.pixels import Pixels
 from diffusion_ode.diffusion.schedule import LinearSchedule
 from diffusion_ode.diffusion.variance_preserving import VariancePreserving
 from diffusion_ode.networks.unet import UNet
+from diffusion_ode.tools.import_reference import import_reference
 
 
 def small_model(**network: Any) -> Model:
@@ -75,3 +76,15 @@ def write_published(folder: Path, trees: Trees, *, step: int = 600, **form: Any)
     path = folder / f"ckpt-{step}.flax"
     path.write_bytes(serialization.msgpack_serialize(published_tree(trees, step=step, **form)))
     return path
+
+
+def imported_run(folder: Path, workdir: Path) -> Path:
+    """A workdir made of a published checkpoint at step 600, as `--init_from` and exports take it.
+
+    Args:
+      folder: for the checkpoint.
+      workdir: to be made.
+    """
+    write_published(folder, random_trees(small_model()), step=600)
+    import_reference(folder, workdir)
+    return workdir

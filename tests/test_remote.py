@@ -20,24 +20,20 @@ from diffusion_ode.home import expanded, url_of
 from diffusion_ode.remote import fetched
 from diffusion_ode.tools.export import export
 from diffusion_ode.tools.export import main as export_main
-from diffusion_ode.tools.import_reference import import_reference
 from diffusion_ode.tools.import_reference import main as import_main
 from diffusion_ode.tools.mirror import main as mirror
 from diffusion_ode.training.origins import parse_origin
 from launch.run import main as launch
 from launch.sweep import main as sweep
-from tests.published_checkpoint import random_trees, small_model, write_published
+from tests.published_checkpoint import imported_run
 
 RUN = "memory://bucket/runs/one"
 
 
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("published")
-    write_published(folder, random_trees(small_model()), step=600)
     made = tmp_path_factory.mktemp("runs") / "one"
-    import_reference(folder, made)
-    return made
+    return imported_run(tmp_path_factory.mktemp("published"), made)
 
 
 @pytest.fixture(autouse=True)

@@ -19,18 +19,14 @@ from diffusion_ode.checkpoints.stored import Restored
 from diffusion_ode.configs import construction, documents
 from diffusion_ode.errors import UserError
 from diffusion_ode.tools.export import export, main
-from diffusion_ode.tools.import_reference import import_reference
 from diffusion_ode.training.origins import parse_origin
-from tests.published_checkpoint import random_trees, small_model, write_published
+from tests.published_checkpoint import imported_run
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("published")
-    write_published(folder, random_trees(small_model()), step=600)
     workdir = tmp_path_factory.mktemp("runs") / "run"
-    import_reference(folder, workdir)
-    return workdir
+    return imported_run(tmp_path_factory.mktemp("published"), workdir)
 
 
 @pytest.fixture
