@@ -43,8 +43,8 @@ def main(arguments: Sequence[str]) -> int:
 
 def _report(asked: argparse.Namespace) -> list[str]:
     """The lines to show, once all is known to be well."""
-    from diffusion_ode.evaluation import report
-    from diffusion_ode.evaluation.report import COLUMNS
+    from diffusion_ode.evaluation.replicates import apart, ranked, ranking_figure, replicates
+    from diffusion_ode.evaluation.report import COLUMNS, table
     from diffusion_ode.evaluation.reported_run import read_runs, workdirs
     from diffusion_ode.reporting.curves import Drawn, draw
     from diffusion_ode.reporting.tables import FORMATS
@@ -61,15 +61,15 @@ def _report(asked: argparse.Namespace) -> list[str]:
     baseline = asked.baseline and expanded(asked.baseline)
     if baseline is not None:
         folders = list(dict.fromkeys([*folders, *workdirs([baseline])]))
-    rows = report.replicates(read_runs(folders, asked.evaluation))
-    groups = report.apart(rows) if asked.apart else [rows]
-    tables = [report.table(group, baseline, columns) for group in groups]
+    rows = replicates(read_runs(folders, asked.evaluation))
+    groups = apart(rows) if asked.apart else [rows]
+    tables = [table(group, baseline, columns) for group in groups]
     text = "\n".join(FORMATS[asked.format](each) for each in tables)
     if asked.figure is not None:
-        by = report.ranking_figure(rows) if len(groups) == 1 else None
+        by = ranking_figure(rows) if len(groups) == 1 else None
         shown = [
             Drawn(row.name, [run.workdir for run in row.runs], row.figure(by) if by else None)
-            for row in report.ranked(rows, by)
+            for row in ranked(rows, by)
         ]
         metric = draw(expanded(asked.figure), shown, asked.curve)
         print(f"{asked.figure}: {metric} of {len(folders)} runs", file=sys.stderr)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from diffusion_ode.errors import UserError
-from diffusion_ode.evaluation.report import apart, braced, replicates, table
+from diffusion_ode.evaluation.replicates import apart, braced, replicates
+from diffusion_ode.evaluation.report import table
 from diffusion_ode.evaluation.reported_run import read_runs, workdirs
 from diffusion_ode.reporting.tables import terminal
 from tests.finished_run import config, finished_run
