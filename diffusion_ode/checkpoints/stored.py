@@ -101,6 +101,14 @@ class StoredCheckpoints:
         """The same as the first process sees them: others' views of a shared disk may lag."""
         return processes.by_leader(self.list_steps)
 
+    def check_step(self, step: int, steps: Sequence[int]) -> None:
+        """Refuses a step that is not among those that there are."""
+        if step not in steps:
+            raise UserError(
+                f"{self.directory} has no checkpoint {step}: choose one of the steps {steps}, "
+                "or best."
+            )
+
     def best_step(self, which: str = "best") -> int | None:
         """The complete step with the lowest value of the metric for it; None if none has one."""
         return self._best_of(self.list_steps(), BEST_BY[which])
@@ -196,11 +204,7 @@ class StoredCheckpoints:
                 else f"No checkpoint in {self.directory} was judged on held-out images, so none is"
                 f" the best: choose one of the steps {steps}, or leave --checkpoint out."
             )
-        if chosen not in steps:
-            raise UserError(
-                f"{self.directory} has no checkpoint {chosen}: choose one of the steps {steps}, "
-                "or best."
-            )
+        self.check_step(int(chosen), steps)
         try:
             return read(int(chosen))
         except DamagedCheckpoint as damage:

@@ -27,7 +27,10 @@ class Features(NamedTuple):
 
 
 class FeatureNetwork(Protocol):
-    """A network that images are judged by; a class of your own is set by its dotted name."""
+    """A network that images are judged by; a class of your own is set by its dotted name.
+
+    Where it has an attribute `weights`, that is the path of a file which its figures are known by.
+    """
 
     @property
     def name(self) -> str:

@@ -85,8 +85,11 @@ class Fid:
                 drawn, folder = self._computed(images, run), place.parent
             if self.reference is not None:
                 real, against = read_features(expanded(self.reference)), self.reference
+                seen = {"reference_sha256": _digest(against)}
             else:
-                images = run.load_data().split(self.split)[: self.num_real]
+                data = run.load_data()
+                images = data.split(self.split)[: self.num_real]
+                seen = {"data_fingerprint": data.fingerprint}
                 against = (
                     f"{counted(len(images), f'{self.split} image')} of {run.experiment.data.name}"
                 )
@@ -97,13 +100,11 @@ class Fid:
             console.log_to(run.log_path)
             source = str(place or self.features)
             by = "features of files" if by_files else getattr(self.network, "name", "a network")
-            found_from = {
-                "drawn": source,
-                "drawn_sha256": _digest(source),
-                "reference": against,
-                "reference_sha256": None if self.reference is None else _digest(self.reference),
-                "by": by,
-            }
+            found_from = {"drawn": source, "drawn_sha256": _digest(source), "reference": against}
+            found_from |= {**seen, "by": by}
+            weights = None if by_files else getattr(self.network, "weights", None)
+            if weights is not None:
+                found_from["weights_sha256"] = _digest(weights)
             file = _file(folder, found_from)
             write_json(file, {**found_from, **figures})
         rows = [*_rows(figures), ("against", against), ("by", by)]
@@ -137,7 +138,7 @@ def _digest(path: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _file(folder: Path, found_from: Mapping[str, str | None]) -> Path:
+def _file(folder: Path, found_from: Mapping[str, str]) -> Path:
     """The first that is free, or holds figures found from the same."""
     for suffix in itertools.chain([""], (f"-{i}" for i in itertools.count(2))):
         file = folder / f"fid{suffix}.json"

@@ -11,10 +11,10 @@ import numpy as np
 import optax
 
 from diffusion_ode.checkpoints.arrays import put
-from diffusion_ode.checkpoints.exported import WEIGHTS, stored_in
+from diffusion_ode.checkpoints.exported import WEIGHTS, ExportedModel, stored_in
 from diffusion_ode.checkpoints.reference import ReferenceCheckpoint, find_reference, read_reference
 from diffusion_ode.checkpoints.state_dict import StateDict
-from diffusion_ode.checkpoints.stored import Restored
+from diffusion_ode.checkpoints.stored import Restored, StoredCheckpoints
 from diffusion_ode.diffusion.model import Model
 from diffusion_ode.errors import UserError
 from diffusion_ode.foreign import open_regular, refused
@@ -31,7 +31,7 @@ class Origin(Protocol):
     """Something that holds trained parameters."""
 
     def check(self) -> None:
-        """Refuses a folder of this machine that holds none; reads and fetches nothing.
+        """Refuses a place that holds none, or not that step; fetches what is in remote storage.
 
         Raises:
           UserError: there is nothing.
@@ -95,21 +95,22 @@ class Workdir:
     step: int | None = None
 
     def check(self):
-        if url_of(self.workdir) is None:
-            self._refuse_without_checkpoints(self.workdir)
+        stored = self._stored()
+        if self.step is not None and isinstance(stored, StoredCheckpoints):
+            stored.check_step(self.step, stored.list_steps())
 
     def restore(self, model, wanted):
         del model  # its parameters are compared with those wanted
-        workdir = fetched_run(self.workdir, self.step)
-        self._refuse_without_checkpoints(workdir)
-        return stored_in(workdir).restore_parameters(wanted, self.step)
+        return self._stored().restore_parameters(wanted, self.step)
 
-    def _refuse_without_checkpoints(self, workdir: Path) -> None:
+    def _stored(self) -> StoredCheckpoints | ExportedModel:
+        workdir = fetched_run(self.workdir, self.step)
         if not any((workdir / name).exists() for name in ("checkpoints", WEIGHTS)):
             raise UserError(
                 f"{self.workdir} holds no checkpoints to start from: train there first, or name"
                 " another folder by --init_from=WORKDIR[@STEP]."
             )
+        return stored_in(workdir)
 
 
 @dataclass(frozen=True)
@@ -123,8 +124,7 @@ class PublishedFile:
     path: Path
 
     def check(self):
-        if url_of(self.path) is None:
-            find_reference(self.path)
+        find_reference(fetched(self.path))
 
     def restore(self, model, wanted):
         found = read_reference(fetched(self.path))

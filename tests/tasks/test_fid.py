@@ -19,6 +19,7 @@ from tests.tasks.conftest import experiment, run_in
 class Means:
     """Three features and two classes by the mean of each image's rows."""
 
+    weights: str
     name: str = "means"
 
     def features(self, images):
@@ -35,8 +36,12 @@ def sampled(workdir):
 
 
 def test_samples_are_judged_beside_the_data_by_a_network_of_ones_own(sampled, capsys):
-    result = Fid(Means(), num_real=40).run(run_in(sampled, experiment()))
+    weights, made = sampled / "weights.pth", experiment()
+    weights.write_bytes(b"numbers")
+    result = Fid(Means(str(weights)), num_real=40).run(run_in(sampled, made))
     figures = json.loads((sampled / "samples/2/fid.json").read_text())
+    assert figures["weights_sha256"] == hashlib.sha256(b"numbers").hexdigest()
+    assert figures["data_fingerprint"] == run_in(sampled, made).load_data().fingerprint
     assert (figures["num_drawn"], figures["num_real"]) == (5, 40)
     assert figures["fid"] > 0 and figures["by"] == "means"
     assert {"kid", "precision", "recall", "inception_score"} <= figures.keys()
@@ -82,7 +87,7 @@ def test_without_network_or_features_it_says_where_they_are(tmp_path):
     with pytest.raises(UserError, match=r"weights-inception.*https://github.*fid\.reference=FILE"):
         Fid().run(run_in(tmp_path, experiment()))
     with pytest.raises(UserError, match=r"has no such samples: draw some with `.*--task=sample"):
-        Fid(Means()).run(run_in(tmp_path, experiment()))
+        Fid(Means("")).run(run_in(tmp_path, experiment()))
     assert not list(tmp_path.iterdir())
 
 

@@ -98,10 +98,20 @@ def test_batch_that_does_not_fit_the_devices_is_refused_before_anything_is_writt
     assert not list(tmp_path.iterdir())
 
 
-def test_a_warm_start_from_nowhere_is_refused_before_anything_is_written(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("{tmp_path}/nowhere", "holds no checkpoints to start from"),
+        ("{trained}@77", r"has no checkpoint 77: choose one of the steps \[2\]"),
+    ],
+)
+def test_a_warm_start_from_nowhere_is_refused_before_anything_is_written(
+    source, says, trained_workdir, tmp_path, capsys
+):
     made = experiment()
-    run = dataclasses.replace(run_in(tmp_path / "new", made), init_from=str(tmp_path / "nowhere"))
-    with pytest.raises(UserError, match="holds no checkpoints to start from"):
+    init_from = source.format(tmp_path=tmp_path, trained=trained_workdir)
+    run = dataclasses.replace(run_in(tmp_path / "new", made), init_from=init_from)
+    with pytest.raises(UserError, match=says):
         made.train.run(run)
     assert not list(tmp_path.iterdir())
     assert capsys.readouterr().out == ""  # nor shown
