@@ -58,6 +58,14 @@ class Quantity:
 Cell = str | Quantity | None
 
 
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 @dataclass(frozen=True)
 class Column:
     """A column of a table.
@@ -79,6 +87,11 @@ class Column:
     @property
     def numeric(self) -> bool:
         return any(isinstance(cell, Quantity) for cell in self.cells)
+
+    @property
+    def on_the_right(self) -> bool:
+        """Where its cells stand: numbers on the right, text on the left."""
+        return self.numeric or all(cell is None or _is_number(str(cell)) for cell in self.cells)
 
 
 @dataclass(frozen=True)
@@ -113,7 +126,7 @@ def terminal(table: Table) -> str:
                 # A number is never broken; a long setting or name is.
                 drawn.add_column(
                     column.heading,
-                    justify="right" if column.numeric else "left",
+                    justify="right" if column.on_the_right else "left",
                     no_wrap=column.numeric,
                     max_width=None if column.numeric else _WIDEST_TEXT,
                     overflow="fold",
@@ -150,7 +163,7 @@ def markdown(table: Table) -> str:
     shown = table.shown()
     head = [
         [column.heading for column in shown.columns],
-        ["---:" if column.numeric else "---" for column in shown.columns],
+        ["---:" if column.on_the_right else "---" for column in shown.columns],
     ]
     rows = [
         [cell.replace("|", "\\|") for cell in row] for row in _rows(shown.columns, Quantity.words)
@@ -168,7 +181,7 @@ def latex(table: Table) -> str:
         return f"${words}$"
 
     rows = _rows(shown.columns, quantity, _escaped)
-    sides = "".join("r" if column.numeric else "l" for column in shown.columns)
+    sides = "".join("r" if column.on_the_right else "l" for column in shown.columns)
     return "\n".join(
         [
             *(f"% {note}" for note in shown.notes),

@@ -19,6 +19,7 @@ TABLE = Table(
         Column("ODE", "ode", [Quantity(1.94561, 0.0153, 0.0042), Quantity(2.0, 0.2)]),
         Column("less sp", "difference", [Quantity(-0.0544, 0.00123, signed=True), None]),
         Column("path", "model.path", ["VP", "Straight|"], ["VP()", "Straight(1)"]),
+        Column("NFE", "nfe", ["32", "104"]),
         Column("steps", "steps", ["7", "7"], told_below=True),
         Column("bound", "bound", [None, None]),
     ],
@@ -28,10 +29,10 @@ TABLE = Table(
 
 def test_markdown_has_two_digits_of_every_error_and_tells_below_what_all_share():
     assert markdown(TABLE).splitlines() == [
-        "| run | ODE | less sp | path |",
-        "| --- | ---: | ---: | --- |",
-        "| vp_{0,1} | 1.946 ± 0.015 (± 0.004) | -0.0544 ± 0.0012 | VP |",
-        "| sp | 2.00 ± 0.20 |  | Straight\\| |",
+        "| run | ODE | less sp | path | NFE |",
+        "| --- | ---: | ---: | --- | ---: |",
+        "| vp_{0,1} | 1.946 ± 0.015 (± 0.004) | -0.0544 ± 0.0012 | VP | 32 |",
+        "| sp | 2.00 ± 0.20 |  | Straight\\| | 104 |",
         "",
         "a note",
         "",
@@ -42,7 +43,7 @@ def test_markdown_has_two_digits_of_every_error_and_tells_below_what_all_share()
 def test_latex_escapes_names_and_sets_figures_in_formulas():
     lines = latex(TABLE).splitlines()
     assert lines[:2] == ["% a note", "% all: steps 7"]
-    assert lines[2] == r"\begin{tabular}{lrrl}"
+    assert lines[2] == r"\begin{tabular}{lrrlr}"
     assert lines[6].startswith(r"vp\_\{0,1\} & $1.946 \pm 0.015 (\pm 0.004)$ & $-0.0544 \pm")
     assert lines[-1] == r"\end{tabular}"
 
