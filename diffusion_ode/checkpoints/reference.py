@@ -43,7 +43,7 @@ class ReferenceCheckpoint:
       path: the file.
       step: of the training.
       parameters, ema: of the network, nested by the published names.
-      gamma: the averaged parameters of a learned schedule; None if it was fixed.
+      gamma, gamma_ema: of a learned schedule; None if it was fixed.
       moments: of the network alone; None if the file has no Adam in it.
     """
 
@@ -52,6 +52,7 @@ class ReferenceCheckpoint:
     parameters: StateDict
     ema: StateDict
     gamma: StateDict | None
+    gamma_ema: StateDict | None
     moments: Moments | None
 
 
@@ -76,7 +77,8 @@ def read_reference(path: Path) -> ReferenceCheckpoint:
         step=_count(tree["step"], file, "step"),
         parameters=_network(tree["params"], file, "params"),
         ema=_network(tree["ema_params"], file, "ema_params"),
-        gamma=tree["ema_params"].get(_SCHEDULE) or None,
+        gamma=tree["params"].get(_SCHEDULE) or None,
+        gamma_ema=tree["ema_params"].get(_SCHEDULE) or None,
         moments=_moments(tree.get("opt_state"), file),
     )
 

@@ -14,11 +14,13 @@ from typing import Any
 from diffusion_ode.checkpoints.checkpoints import Checkpoints
 from diffusion_ode.checkpoints.reference import ReferenceCheckpoint, read_reference
 from diffusion_ode.configs import construction, documents
+from diffusion_ode.diffusion.learned_schedule import LearnedSchedule
 from diffusion_ode.diffusion.model import Model
 from diffusion_ode.diffusion.parameterization import NoisePrediction, VelocityPrediction
 from diffusion_ode.diffusion.pixels import Pixels
 from diffusion_ode.diffusion.schedule import LinearSchedule, NoiseSchedule
 from diffusion_ode.diffusion.straight_path import StraightPath
+from diffusion_ode.diffusion.time_sampling import ImportanceSampledTimes, UniformTimes
 from diffusion_ode.diffusion.variance_preserving import VariancePreserving
 from diffusion_ode.errors import UserError
 from diffusion_ode.evaluation.reference_quirks import ReferenceQuirks
@@ -26,6 +28,7 @@ from diffusion_ode.exit_statuses import DONE, REFUSED
 from diffusion_ode.home import refuse_remote
 from diffusion_ode.networks.unet import UNet
 from diffusion_ode.networks.unet_sizes import UNetSizes, unet_sizes
+from diffusion_ode.objectives.flow_matching import FlowMatching
 from diffusion_ode.remote import fetched
 from diffusion_ode.reporting.quantities import counted
 from diffusion_ode.tasks.evaluate import Evaluate
@@ -58,7 +61,7 @@ class Imported:
     data: str
     step: int
     prediction: str
-    schedule: NoiseSchedule | None = None
+    schedule: LearnedSchedule | None = None
 
 
 def import_reference(
@@ -89,7 +92,8 @@ def import_reference(
             f"{found.path} is for images of {counted(sizes.channels, 'channel')}, which no known"
             " data set has: start an experiment of your own with --init_from=reference:PATH."
         )
-    learned = published_schedule(found)
+    published = published_schedule(found)
+    learned = published.learned if published else None
     prediction = prediction or ("noise" if learned else "velocity")
     schedule = learned or LinearSchedule(gamma_0=-13.3, gamma_1=5.0)
     evaluate = Evaluate(quirks=ReferenceQuirks(unit_prior=learned is not None))
@@ -119,7 +123,10 @@ def _experiment(
     )
     pixels = Pixels(images.shape, images.levels)
     model = Model(path, schedule, parameterization, network, pixels)
-    return Experiment(model, images, Train(), evaluate, Sample(), Mesh())
+    # A schedule decides where uniform times fall; they are what it was learned under.
+    times = UniformTimes() if isinstance(schedule, LearnedSchedule) else ImportanceSampledTimes()
+    train = Train(objective=FlowMatching(times=times))
+    return Experiment(model, images, train, evaluate, Sample(), Mesh())
 
 
 def _write(experiment: Experiment, found: ReferenceCheckpoint, workdir: Path) -> None:
@@ -178,8 +185,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     if imported.schedule is not None:
         print(
-            "its learned schedule is kept, fixed; the network's time runs over γ from -13.3 to 5"
-            " (assumed), and the optimiser's moments of the schedule are left out"
+            "its learned schedule is among the parameters, with new moments of the optimiser; the"
+            " network's time runs over γ from -13.3 to 5 (assumed)"
         )
     print("evaluate it with")
     print(f"  {_evaluation(imported, options)}")
@@ -193,8 +200,14 @@ def _evaluation(imported: Imported, options: argparse.Namespace) -> str:
     if imported.prediction == "noise":
         settings.append("--set=model.parameterization=noise_prediction()")
     if imported.schedule is not None:
-        fields = ", ".join(f"{name}={value!r}" for name, value in vars(imported.schedule).items())
-        settings.append(f"--set=model.schedule={type(imported.schedule).__name__}({fields})")
+        kind = type(imported.schedule)
+        fields = [
+            f"{name}={value!r}"
+            for name, value in vars(imported.schedule).items()
+            if value != getattr(kind, name)
+        ]
+        settings.append(f"--set=model.schedule={kind.__name__}({', '.join(fields)})")
+        settings.append("--set=train.objective.times=uniform_times()")
         settings.append("--set=evaluate.quirks.unit_prior=True")
     experiment = f"--exp={imported.data}_{options.process}"
     command = [experiment, f"--workdir={options.workdir}", "--task=evaluate", *settings]

@@ -15,6 +15,7 @@ from diffusion_ode.checkpoints.exported import WEIGHTS, ExportedModel, stored_in
 from diffusion_ode.checkpoints.reference import ReferenceCheckpoint, find_reference, read_reference
 from diffusion_ode.checkpoints.state_dict import StateDict
 from diffusion_ode.checkpoints.stored import Restored, StoredCheckpoints
+from diffusion_ode.diffusion.learned_schedule import SCHEDULE
 from diffusion_ode.diffusion.model import Model
 from diffusion_ode.errors import UserError
 from diffusion_ode.foreign import open_regular, refused
@@ -25,6 +26,7 @@ from diffusion_ode.training.published_schedule import published_schedule
 
 _REFERENCE = "reference:"
 _SHOWN = 3
+_MU, _NU = "opt_state's mu", "opt_state's nu"
 
 
 class Origin(Protocol):
@@ -134,11 +136,12 @@ class PublishedFile:
     def _restored(
         self, found: ReferenceCheckpoint, model: Model, wanted: Mapping[str, Any]
     ) -> Restored:
-        _check_fit(found, model)
+        trees = _trees(found)
+        _check_fit(found, trees, model)
         readers = {
-            "parameters": lambda abstract: _placed(abstract, found.parameters, found.path),
-            "ema": lambda abstract: _placed(abstract, found.ema, found.path),
-            "optimizer": lambda abstract: _placed_optimizer(abstract, found),
+            "parameters": lambda abstract: _placed(abstract, trees["params"], found.path),
+            "ema": lambda abstract: _placed(abstract, trees["ema_params"], found.path),
+            "optimizer": lambda abstract: _placed_optimizer(abstract, found, trees),
             "step": lambda abstract: put(np.asarray(found.step), abstract),
         }
         state = {name: readers[name](abstract) for name, abstract in wanted.items()}
@@ -148,23 +151,34 @@ class PublishedFile:
         return Restored(found.step, state, data_state={}, document={}, facts=facts)
 
 
-def _check_fit(found: ReferenceCheckpoint, model: Model) -> None:
+def _trees(found: ReferenceCheckpoint) -> dict[str, StateDict]:
+    """All of a file, by its own names; a schedule that was learned has moments that begin anew."""
+    trees = {"params": found.parameters, "ema_params": found.ema}
+    if found.moments is not None:
+        trees |= {_MU: found.moments.mu, _NU: found.moments.nu}
+    schedule = published_schedule(found)
+    if schedule is None:
+        return trees
+    anew = jax.tree.map(np.zeros_like, schedule.parameters)
+    parts = {"params": schedule.parameters, "ema_params": schedule.ema}
+    return {what: {**tree, SCHEDULE: parts.get(what, anew)} for what, tree in trees.items()}
+
+
+def _check_fit(found: ReferenceCheckpoint, trees: Mapping[str, StateDict], model: Model) -> None:
     """Compares all trees of a file with the model's parameters, before any array is read.
 
     Raises:
       UserError: they differ; says in what, and which sizes would fit.
     """
     schedule = published_schedule(found)
-    if schedule is not None and model.schedule != schedule:
+    if schedule is not None and type(model.schedule) is not type(schedule.learned):
         raise UserError(
-            f"{found.path} has learned a schedule, from γ = {schedule.gamma_0:.4g} to"
-            f" {schedule.gamma_1:.4g}, which is not this experiment's: make a workdir with"
-            f" python -m diffusion_ode.tools.import_reference {found.path} WORKDIR."
+            f"{found.path} has learned a schedule, a {type(schedule.learned).__name__}, which"
+            f" model.schedule = {type(model.schedule).__name__} is not: give an experiment that has"
+            f" it, or make a workdir with python -m diffusion_ode.tools.import_reference"
+            f" {found.path} WORKDIR."
         )
     wanted = _shapes(jax.eval_shape(model.init, jax.random.key(0)))
-    trees = {"params": found.parameters, "ema_params": found.ema}
-    if found.moments is not None:
-        trees |= {"opt_state's mu": found.moments.mu, "opt_state's nu": found.moments.nu}
     for what, tree in trees.items():
         shapes = _shapes(tree)
         if shapes != wanted:
@@ -227,7 +241,9 @@ def _placed(abstract: Any, tree: StateDict, file: Path) -> Any:
     return jax.tree_util.tree_map_with_path(place, abstract)
 
 
-def _placed_optimizer(abstract: Any, found: ReferenceCheckpoint) -> Any:
+def _placed_optimizer(
+    abstract: Any, found: ReferenceCheckpoint, trees: Mapping[str, StateDict]
+) -> Any:
     moments, file = found.moments, found.path
     fresh = "set train.warm_start.optimizer=False to begin with a fresh one"
     if moments is None:
@@ -237,8 +253,8 @@ def _placed_optimizer(abstract: Any, found: ReferenceCheckpoint) -> Any:
         if isinstance(link, optax.ScaleByAdamState):
             return optax.ScaleByAdamState(
                 count=put(np.asarray(moments.count), link.count),
-                mu=_placed(link.mu, moments.mu, file),
-                nu=_placed(link.nu, moments.nu, file),
+                mu=_placed(link.mu, trees[_MU], file),
+                nu=_placed(link.nu, trees[_NU], file),
             )
         if isinstance(link, optax.ScaleByScheduleState):  # which a warm start begins anew
             return link._replace(count=put(np.zeros((), np.int32), link.count))

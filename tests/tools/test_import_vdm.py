@@ -11,7 +11,9 @@ from flax import serialization
 
 from data.conversion import Conversion, convert
 from diffusion_ode.configs import construction, documents
+from diffusion_ode.diffusion.time_sampling import UniformTimes
 from diffusion_ode.errors import UserError
+from diffusion_ode.inference.diffusion_model import DiffusionModel
 from diffusion_ode.tools.import_reference import main
 from diffusion_ode.training.origins import parse_origin
 from experiments import registry
@@ -59,25 +61,33 @@ def imported(request, tmp_path_factory):
     gamma = SCALAR if request.param == "scalar" else network()
     folder = tmp_path_factory.mktemp("vdm")
     assert main([str(write(folder, gamma)), str(folder / "run")]) == 0
-    return gamma, construction.build(documents.read(folder / "run/config.json"))
+    experiment = construction.build(documents.read(folder / "run/config.json"))
+    return gamma, experiment, DiffusionModel.load(folder / "run")
 
 
 def test_schedule_is_the_formula(imported):
-    gamma, experiment = imported
-    schedule = experiment.model.schedule
+    gamma, _, loaded = imported
+    schedule = loaded.model.schedule
     t = np.linspace(0, 1, 101)
     expected = formula(gamma, t)
-    np.testing.assert_allclose(schedule.gamma(jnp.float32(t)), expected, rtol=2e-6, atol=5e-6)
+    np.testing.assert_allclose(schedule.gamma(jnp.float32(t)), expected, rtol=2e-6, atol=1e-5)
     ends = [schedule.gamma_0, schedule.gamma_1]
-    np.testing.assert_allclose(ends, expected[[0, -1]], rtol=1e-7)
+    np.testing.assert_allclose(ends, expected[[0, -1]], rtol=1e-6)
     told = schedule.network_time(jnp.float32([-13.3, 5.0]))
     np.testing.assert_allclose(told, [0, 1], atol=1e-6)
-    hash(schedule)
+
+
+def test_a_training_goes_on_by_the_plain_gradient_at_times_of_the_schedule(imported):
+    gamma, experiment, _ = imported
+    learned, objective = experiment.model.schedule, experiment.train.objective
+    learned.check(objective)
+    assert objective.times == UniformTimes()
+    assert "b" in gamma or not learned.by_variance
 
 
 def test_ends_of_the_bound_are_vdms(imported):
-    gamma, experiment = imported
-    model = experiment.model
+    gamma, experiment, loaded = imported
+    model = loaded.model
     levels = jnp.asarray(np.random.default_rng(2).integers(0, 256, (2, 32, 32, 3)), jnp.uint8)
     g1 = formula(gamma, np.array([1.0]))[0]
     alpha2, sigma2 = 1 / (1 + np.exp(g1)), 1 / (1 + np.exp(-g1))

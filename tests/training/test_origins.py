@@ -6,7 +6,9 @@ import jax
 import numpy as np
 import optax
 import pytest
+from flax import serialization
 
+from diffusion_ode.diffusion.learned_schedule import SCHEDULE, LearnedScalarSchedule
 from diffusion_ode.errors import UserError
 from diffusion_ode.networks.unet_sizes import unet_sizes
 from diffusion_ode.objectives.flow_matching import FlowMatching
@@ -16,7 +18,12 @@ from diffusion_ode.training.program import TrainProgram
 from diffusion_ode.training.sharding import Mesh
 from diffusion_ode.training.step import ExponentialAverage
 from diffusion_ode.training.warm_start import WarmStart
-from tests.published_checkpoint import random_trees, small_model, write_published
+from tests.published_checkpoint import (
+    published_tree,
+    random_trees,
+    small_model,
+    write_published,
+)
 
 
 def program_of(model) -> TrainProgram:
@@ -67,6 +74,22 @@ def test_published_checkpoint_fills_parameters_average_moments_and_step(
 def assert_kind(leaf, wanted):
     assert (leaf.shape, leaf.dtype) == (wanted.shape, wanted.dtype)
     assert leaf.sharding.is_equivalent_to(wanted.sharding, leaf.ndim)
+
+
+def test_published_schedule_goes_on_with_new_moments(trees, tmp_path):
+    tree = published_tree(trees)
+    adam = tree["opt_state"]["0"]
+    for place, scale in ((tree["params"], 1), (tree["ema_params"], 2), (adam["mu"], 1)):
+        place["gamma"] = {"b": np.float32([-6 * scale]), "w": np.float32([-4 * scale])}
+    adam["nu"]["gamma"] = adam["mu"]["gamma"]
+    (tmp_path / "ckpt-600.flax").write_bytes(serialization.msgpack_serialize(tree))
+    model = dataclasses.replace(small_model(), schedule=LearnedScalarSchedule())
+    state = WarmStart().begin(program_of(model), f"reference:{tmp_path}")
+    assert_same(state.parameters, {**trees.parameters, SCHEDULE: {"ends": {"b": -6, "w": 4}}})
+    assert_same(state.ema, {**trees.ema, SCHEDULE: {"ends": {"b": -12, "w": 8}}})
+    anew = {SCHEDULE: {"ends": {"b": 0, "w": 0}}}
+    assert_same(state.optimizer[0].mu, {**trees.mu, **anew})
+    assert_same(state.optimizer[0].nu, {**trees.nu, **anew})
 
 
 def test_published_moments_fill_any_adam_and_nothing_else(trees, tmp_path):
