@@ -3,6 +3,7 @@
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from diffusion_ode.networks.rematerialization import product
@@ -70,10 +71,16 @@ class AttentionBlock(nn.Module):
         query, key, value = (
             product(nn.Dense(channels, dtype=self.dtype, name=name)(h)) for name in ("q", "k", "v")
         )
+        # What scales and normalises is done on [b, positions, c], which is small beside the product
+        # of all positions with all.
+        query = query * channels**-0.5
         exact = jnp.promote_types(query.dtype, jnp.float32)
         logits = jnp.einsum("bqc,bkc->bqk", query, key, preferred_element_type=exact)
-        shares = nn.softmax(logits / jnp.sqrt(jnp.asarray(channels, exact)), axis=-1)
-        mixed = product(jnp.einsum("bqk,bkc->bqc", shares.astype(value.dtype), value))
+        weights = jnp.exp(logits - jax.lax.stop_gradient(logits.max(axis=-1, keepdims=True)))
+        mixed = jnp.einsum(
+            "bqk,bkc->bqc", weights.astype(value.dtype), value, preferred_element_type=exact
+        )
+        mixed = product((mixed / weights.sum(axis=-1, keepdims=True)).astype(value.dtype))
         out = nn.Dense(
             channels, kernel_init=nn.initializers.zeros, dtype=self.dtype, name="proj_out"
         )(mixed)

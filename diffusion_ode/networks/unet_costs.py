@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _ELEMENTWISE = 14
 # Per element, once a step: the random bits of Threefry, and the comparison and product with them.
 _DROPOUT = 60
-# Per score of the attention, each pass: scale and softmax.
+# Per score of the attention, each pass: the exponential of a difference, and its sums.
 _SOFTMAX = 6
 
 
@@ -161,9 +161,9 @@ class Kept:
 
 # Block by block XLA makes some again inside of other operations; its CPU backend keeps both halves
 # of dropout's random bits.
-_UNROLLED = Kept((3, 5), (1, 1), (2, 0), (6, 7), (2, 4))
+_UNROLLED = Kept((3, 5), (1, 1), (2, 0), (6, 7), (1, 2))
 # A loop keeps whatever JAX's derivative asks for; of dropout a mask of bytes.
-_SCANNED = Kept((6, 8), (0, 0), (1.25, 1), (6, 7), (2, 4))
+_SCANNED = Kept((6, 8), (0, 0), (1.25, 1), (6, 7), (1, 2))
 # A TPU holds the last dimension of an array in lanes of 128, and pads it. Of a scanned network that
 # strikes one array of each normalisation, [b, h, w, groups, C / groups], whose images or columns or
 # groups lie there; read off two compiled steps of the published size.
