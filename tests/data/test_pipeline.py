@@ -136,6 +136,36 @@ def test_batches_that_cannot_be_drawn_are_refused(digits):
         data.train_batches(images, batch_size=64, seed=-1)
 
 
+def test_the_last_training_images_are_held_out(digits):
+    _, images = digits
+    split = Data(Digits(), held_out=100).load()
+    np.testing.assert_array_equal(split.train, images.train[:-100])
+    np.testing.assert_array_equal(split.validation, images.train[-100:])
+    assert len(Data(Digits(), held_out=1499).load().train) == 1
+    with pytest.raises(UserError, match="1500 of 1500 training images"):
+        Data(Digits(), held_out=1500).load()
+
+
+def test_held_out_images_that_are_trained_on_are_refused(tmp_path):
+    images = np.arange(6 * 48, dtype=np.uint8).reshape(6, 4, 4, 3)
+    images[3] = images[0]
+    np.save(tmp_path / "twice.npy", images)
+    source = ArrayFile(str(tmp_path / "twice.npy"), num_test=1)
+    with pytest.raises(UserError, match="1 of the 2 validation images are training images"):
+        Data(source, held_out=2).load()
+
+
+def test_seeds_have_32_bits_and_augmentations_a_shape(tmp_path, digits):
+    data, images = digits
+    data.train_batches(images, batch_size=1, seed=2**32 - 1).close()
+    with pytest.raises(UserError, match="The seed is 4294967296: choose one from 0"):
+        data.train_batches(images, batch_size=1, seed=2**32)
+    np.save(tmp_path / "wide.npy", np.zeros((20, 4, 8, 3), np.uint8))
+    with pytest.raises(UserError, match="square"):
+        wide = Data(ArrayFile(str(tmp_path / "wide.npy")), FlipRotate())
+        wide.train_batches(images, batch_size=1, seed=0)
+
+
 def test_batch_larger_than_the_data_set_is_filled_from_several_epochs(tmp_path):
     images = np.arange(5 * 48, dtype=np.uint8).reshape(5, 4, 4, 3)
     np.save(tmp_path / "few.npy", images)

@@ -139,6 +139,24 @@ def test_adams_integrates_polynomials_exactly_over_unequal_steps():
         assert np.all(weights[used - 1, used:] == 0)
 
 
+def test_adams_knows_one_slope_in_its_first_step_and_three_from_its_second_on():
+    """The trapezium of ∫ s² errs by h³/6, once; three slopes integrate it exactly."""
+
+    def square(args, s, z, context):
+        return jnp.zeros_like(z), s**2
+
+    result = solve(
+        square,
+        None,
+        np.zeros((1, 1), np.float32),
+        solver=Adams(4),
+        controller=FixedSteps(4),
+        span=(0.0, 1.0),
+        driver=FAST,
+    )
+    assert float(result.ell[0]) - 1 / 3 == pytest.approx(0.25**3 / 6, rel=1e-3)
+
+
 def test_adams_needs_one_evaluation_a_step():
     result = swing(PIController(initial_step=0.01, factor_max=2.0), Adams())
     assert np.all(result.nfe == 1 + result.accepted + result.rejected)

@@ -89,6 +89,22 @@ def test_a_learned_schedule_is_learned_alike_however_the_batch_is_divided(batch)
         assert np.any(one != 0.0)
 
 
+@dataclasses.dataclass(frozen=True)
+class Chance(FlowMatching):
+    """What is watched is what chance gave: γ, ε, and what dropout draws."""
+
+    def loss(self, model, parameters, images, flag, draws, dropout_key):
+        terms = super().loss(model, parameters, images, flag, draws, dropout_key)
+        noise, dropped = draws.noise.sum((1, 2, 3)), jax.random.uniform(dropout_key, flag.shape)
+        return LossTerms(terms.loss, {"gamma": draws.gamma, "noise": noise, "dropout": dropped})
+
+
+def test_every_step_draws_its_own_times_noise_and_dropout(batch):
+    one, two = (stepped(batch, objective=Chance(), steps=n)[1] for n in (1, 2))
+    for drawn in ("gamma_bpd", "noise_bpd", "dropout_bpd"):
+        assert float(one[drawn]) != float(two[drawn])
+
+
 def test_average_moves_by_its_decay_after_every_optimiser_step(batch, two_steps):
     one, _ = stepped(batch, steps=1)
     two, _ = two_steps
