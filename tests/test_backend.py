@@ -63,3 +63,12 @@ def test_what_the_host_drives_is_no_part_of_a_compiled_program(call):
     model, images = DiffusionModel(small_model(), {}), np.zeros((2, 8, 8, 3), np.uint8)
     with pytest.raises(UserError, match=r"cannot be part of jax\.jit, jax\.grad or jax\.vmap"):
         call(model, images)
+
+
+def test_a_level_that_the_user_has_chosen_stays(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")
+    assert backend.training_options() is None
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
+    assert backend.training_options() == {"xla_backend_optimization_level": 1}
+    with backend.compiling_for("tpu"):
+        assert backend.training_options() is None

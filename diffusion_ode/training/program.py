@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental.multihost_utils import broadcast_one_to_all
 
-from diffusion_ode.backend import loops_are_fast, options_for_a_single_call
+from diffusion_ode.backend import loops_are_fast, training_options
 from diffusion_ode.diffusion.gaussian_base import BASE
 from diffusion_ode.diffusion.model import Model
 from diffusion_ode.distributed import processes
@@ -97,13 +97,13 @@ class TrainProgram:
             state = self._initial(seed)
             return {name: getattr(state, name) for name in names}
 
-        options = options_for_a_single_call()
+        options = training_options()
         return jax.jit(fields, out_shardings=shardings, compiler_options=options)(self._seed)
 
     def compile_step(self, lowered: jax.stages.Lowered | None = None) -> "CompiledStep":
         """The step, compiled ahead of its first use; it consumes the state it is given."""
         start = time.perf_counter()
-        compiled = (lowered or self.lower_step()).compile()
+        compiled = (lowered or self.lower_step()).compile(compiler_options=training_options())
         return CompiledStep(compiled, self._numbers, time.perf_counter() - start)
 
     def lower_step(self) -> jax.stages.Lowered:
