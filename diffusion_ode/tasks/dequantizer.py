@@ -56,11 +56,11 @@ class Dequantizer:
     def run(self, run: Run) -> TaskResult:
         """Trains in `WORKDIR/dequantizer`, from wherever that stands to the end."""
         loaded = load_model(run, print)
-        density = run.experiment.model
-        model = FlowModel(**{f.name: getattr(density, f.name) for f in dataclasses.fields(Model)})
+        density = loaded.model
+        of = (density.path, density.schedule, density.parameterization, self.flow, density.pixels)
         experiment: Any = dataclasses.replace(
             run.experiment,  # pyright: ignore[reportArgumentType]
-            model=dataclasses.replace(model, network=self.flow),
+            model=FlowModel(*of),
         )
         objective = DequantizedBound(density, jax.device_get(loaded.parameters))
         inner = dataclasses.replace(
