@@ -32,7 +32,7 @@ from benchmarks.measuring import machine, markdown_table
 from experiments.flow_matching import flow_matching
 from experiments.registry import experiment
 from experiments.score_ode import high_order, score_ode
-from experiments.vdm import vdm
+from experiments.vdm import by_pixel, vdm
 
 
 class Data(NamedTuple):
@@ -56,7 +56,14 @@ class System(NamedTuple):
 
 DATA = {
     "digits": Data(300, ("model.network.blocks=1", "evaluate.num_images=100")),
-    "photos_16": Data(600, ("model.network.blocks=1", "evaluate.num_images=100")),
+    # Without the Gaussian base of photos_16_vp: none of the systems that are compared has one.
+    "photos_16": Data(
+        300,
+        (
+            *("model.base=None", "model.network.adds_input=True"),
+            *("model.network.blocks=1", "model.network.features=32", "evaluate.num_images=48"),
+        ),
+    ),
 }
 _SHARED = (
     *("train.pictures_every=None", "train.validation_images=0", "train.log_every=10"),
@@ -66,6 +73,7 @@ SYSTEMS = {
     "vp": System("i-DODE, VP", "vp"),
     "sp": System("i-DODE, SP", "sp"),
     "vdm": System("VDM, learned schedule", "vdm"),
+    "vdm_by_pixel": System("the same for each pixel", "vdm_by_pixel"),
     "flow_matching": System("Flow Matching", "flow_matching"),
     "score_ode_1": System("ScoreODE, first order", "score_ode_1"),
     "begun": System("", "score_ode_1", share=2 / 3),
@@ -88,6 +96,12 @@ def photos_16_flow_matching(config: fdl.Config) -> fdl.Config:
 def photos_16_vdm(config: fdl.Config) -> fdl.Config:
     """As digits_vdm."""
     return vdm(config, network=True)
+
+
+@experiment(parent="photos_16_vdm")
+def photos_16_vdm_by_pixel(config: fdl.Config) -> fdl.Config:
+    """As digits_vdm_by_pixel."""
+    return by_pixel(config)
 
 
 @experiment(parent="photos_16_vp")
@@ -154,9 +168,10 @@ def table(folder: Path, data: str) -> str:
             cells.append(f"{statistics.fmean(map(mean, ours.values())):.3f}")
             base = {seed: bits(base_runs[seed], figure) for seed in runs}
             cells.append("" if name == _BASE else difference(ours, base))
-        metrics = [_metrics(workdir) for workdir in runs.values()]
-        spread, pace, seconds = (statistics.fmean(column) for column in zip(*metrics, strict=True))
-        cells += [f"{spread:.2f}", f"{pace:.2f}", f"{seconds:.0f}", str(len(runs))]
+        spreads, paces, seconds = zip(*(_metrics(run) for run in runs.values()), strict=True)
+        # The least: others use the processor, too, and later seeds find the programs compiled.
+        costs = [f"{min(paces):.2f}", f"{min(seconds):.0f}"]
+        cells += [f"{statistics.fmean(spreads):.2f}", *costs, str(len(runs))]
         rows.append((system.title, *cells))
     header = (
         "system",
@@ -195,8 +210,7 @@ def _runs(folder: Path, data: str, name: str) -> dict[str, Path]:
 def _metrics(workdir: Path) -> tuple[float, float, float]:
     """The variance of the loss over its squared mean, of the last lines; the least seconds a step.
 
-    The least, since others share the processor. Processor seconds are of all: training, compiling,
-    judging.
+    Processor seconds are of all: training, compiling, judging.
     """
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     lines = [{k.removeprefix("train/"): v for k, v in line.items()} for line in lines]

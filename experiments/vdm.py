@@ -40,6 +40,15 @@ def vdm(config: fdl.Config, *, network: bool = False) -> fdl.Config:
     return config
 
 
+def by_pixel(config: fdl.Config) -> fdl.Config:
+    """The same with a schedule for each pixel, between the same ends."""
+    from diffusion_ode.diffusion.polynomial_schedule import PolynomialSchedule
+
+    ends = {name: getattr(config.model.schedule, name) for name in ("gamma_0", "gamma_1")}
+    config.model.schedule = fdl.Config(PolynomialSchedule, **ends)
+    return config
+
+
 @experiment(data="cifar10", source=VDM, published=2.65)
 def cifar10_vdm() -> fdl.Config:
     """With its end points learned, a diffusion that predicts the noise codes CIFAR-10 in 2.65 bits
@@ -89,8 +98,4 @@ def digits_vdm_by_pixel(config: fdl.Config) -> fdl.Config:
     """A schedule for each pixel, learned by the bound itself, lowers the bound of digits_vdm: what
     is certain about a pixel need not wait for its neighbours.
     """
-    from diffusion_ode.diffusion.polynomial_schedule import PolynomialSchedule
-
-    ends = {name: getattr(config.model.schedule, name) for name in ("gamma_0", "gamma_1")}
-    config.model.schedule = fdl.Config(PolynomialSchedule, **ends)
-    return config
+    return by_pixel(config)
