@@ -58,7 +58,7 @@ DATA = {
     "digits": Data(300, ("model.network.blocks=1", "evaluate.num_images=100")),
     # Without the Gaussian base of photos_16_vp: none of the systems that are compared has one.
     "photos_16": Data(
-        300,
+        200,
         (
             *("model.base=None", "model.network.adds_input=True"),
             *("model.network.blocks=1", "model.network.features=32", "evaluate.num_images=48"),

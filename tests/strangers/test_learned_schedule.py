@@ -37,6 +37,11 @@ def test_a_learned_schedule_goes_all_the_way_and_resumes_bit_for_bit(tmp_path):
     logged = (walked.workdir / "metrics.jsonl").read_text()
     assert "train/reconstruction_bpd" in logged and "train/prior_bpd" in logged
 
+    trained = [f"--workdir={walked.workdir}", *settings, *LEARNED]
+    assert main([*trained, "--task=compress", "--set=compress.num_images=2"]) == 0
+    ancestral = "--set=sample.sampler=ancestral_sampler(steps=3)"
+    assert main([*trained, "--task=sample", ancestral, "--set=sample.num_images=2"]) == 0
+
 
 @pytest.mark.parametrize(
     ("setting", "sentence"),
