@@ -197,6 +197,13 @@ def _compiles(code: str) -> bool:
     return True
 
 
+class Measured(NamedTuple):
+    """Seconds of each test, with what it is first to prepare; by file and line its tests."""
+
+    seconds: dict[str, float]
+    lines: dict[str, dict[str, list[str]]]
+
+
 class Trials:
     """A copy of the tree, in which the tests run.
 
@@ -220,33 +227,42 @@ class Trials:
         for library in ("flax.linen", "optax", "orbax.checkpoint", "scipy.stats", "hypothesis"):
             importlib.import_module(library)
 
-    def measured(self, room: Room) -> dict:
-        """Which tests run which lines, and their seconds; known while no file of them changes."""
-        tests = [path for path in map(Path, room.tests) if path.is_file()]
-        tests += [file for path in map(Path, room.tests) for file in path.rglob("*.py")]
-        files = sorted([*Path().glob(room.files), *tests])
-        digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
-        kept = self.results / f"{digest[:16]}.json"
-        if not kept.exists():
-            print(f"Which of {', '.join(room.tests)} run which lines", flush=True)
-            data, seconds = self.copy / ".coverage", self.copy / "seconds.json"
-            of = ["-m", "coverage", "run", f"--include={room.files}", f"--data-file={data}"]
-            of += ["-m", "pytest", *_QUIETLY, "-p", "benchmarks.mutants", *room.tests]
-            environment = {**os.environ, _SECONDS_FILE: str(seconds)}
-            subprocess.run([sys.executable, *of], env=environment, check=True)
-            found = coverage.CoverageData(str(data))
-            found.read()
-            lines = {
-                str(Path(file).relative_to(self.copy.resolve())): found.contexts_by_lineno(file)
-                for file in found.measured_files()
-            }
-            content = {"seconds": json.loads(seconds.read_text()), "lines": lines}
-            kept.write_text(json.dumps(content))
-        return json.loads(kept.read_text())
+    def measured(self, room: Room) -> Measured:
+        """Of the room's tests; those of a file are known while it and the room's files stay."""
+        seconds: dict[str, float] = {}
+        lines: dict[str, dict[str, list[str]]] = {}
+        for path in map(Path, room.tests):
+            for tests in sorted(path.rglob("test_*.py")) if path.is_dir() else [path]:
+                files = [tests, *sorted(Path().glob(room.files))]
+                digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+                kept = self.results / f"{tests.stem}-{digest[:16]}.json"
+                if not kept.exists():
+                    kept.write_text(json.dumps(self._measured(tests, room.files)))
+                found = Measured(*json.loads(kept.read_text()))
+                seconds |= found.seconds
+                for file, by_line in found.lines.items():
+                    for line, names in by_line.items():
+                        lines.setdefault(file, {}).setdefault(line, []).extend(names)
+        return Measured(seconds, lines)
 
-    def noticed_by(self, mutant: Mutant, measured: dict) -> str | None:
+    def _measured(self, tests: Path, files: str) -> Measured:
+        print(f"Which of {tests} run which lines", flush=True)
+        data, seconds = self.copy / ".coverage", self.copy / "seconds.json"
+        command = ["coverage", "run", f"--include={files}", f"--data-file={data}", "-m", "pytest"]
+        command += [*_QUIETLY, "-p", "benchmarks.mutants", str(tests)]
+        environment = {**os.environ, _SECONDS_FILE: str(seconds)}
+        subprocess.run([sys.executable, "-m", *command], env=environment, check=True)
+        found = coverage.CoverageData(str(data))
+        found.read()
+        lines = {
+            str(Path(file).relative_to(self.copy.resolve())): found.contexts_by_lineno(file)
+            for file in found.measured_files()
+        }
+        return Measured(json.loads(seconds.read_text()), lines)
+
+    def noticed_by(self, mutant: Mutant, measured: Measured) -> str | None:
         """The test that fails, "time" if they do not come to an end, None if they pass."""
-        lines = measured["lines"].get(str(mutant.spec.module_path), {})
+        lines = measured.lines.get(str(mutant.spec.module_path), {})
         of_file = {test for tests in lines.values() for test in tests if test}
         running = {test for line in mutant.lines for test in lines.get(str(line), ()) if test}
         first = running or of_file  # what runs on import concerns every test of the file
@@ -255,7 +271,7 @@ class Trials:
         files = sorted({test.partition("::")[0] for test in first})
         seconds = {
             test: spent
-            for test, spent in measured["seconds"].items()
+            for test, spent in measured.seconds.items()
             if test.partition("::")[0] in files
         }
         order = sorted(seconds, key=lambda test: (test not in first, seconds[test]))
@@ -331,6 +347,7 @@ def main() -> None:
         trials = Trials(Path(copy), flags.results)
         for name in flags.rooms.split(","):
             room = ROOMS[name]
+            measured = None
             sample = drawn(room, flags.share, random.Random(f"{flags.seed} {name}"))
             for number, mutant in enumerate(sample, 1):
                 is_equivalent = (mutant.key[0], mutant.after) in equivalent
@@ -339,7 +356,8 @@ def main() -> None:
                 ):
                     continue
                 start = time.monotonic()
-                by = known[mutant.key] = trials.noticed_by(mutant, trials.measured(room))
+                measured = measured or trials.measured(room)
+                by = known[mutant.key] = trials.noticed_by(mutant, measured)
                 with file.open("a") as results:
                     print(json.dumps([mutant.key, by]), file=results)
                 seconds = time.monotonic() - start
