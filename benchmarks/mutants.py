@@ -262,12 +262,13 @@ class Trials:
 
     def noticed_by(self, mutant: Mutant, measured: Measured) -> str | None:
         """The test that fails, "time" if they do not come to an end, None if they pass."""
-        lines = measured.lines.get(str(mutant.spec.module_path), {})
-        of_file = {test for tests in lines.values() for test in tests if test}
+        lines = measured.lines.get(str(mutant.spec.module_path))
+        if lines is None:
+            return None  # not even imported
         running = {test for line in mutant.lines for test in lines.get(str(line), ()) if test}
-        first = running or of_file  # what runs on import concerns every test of the file
-        if not first:
-            return None
+        of_file = {test for tests in lines.values() for test in tests if test}
+        # What runs on import concerns every test of the file; constants alone concern all.
+        first = running or of_file or set(measured.seconds)
         files = sorted({test.partition("::")[0] for test in first})
         seconds = {
             test: spent
@@ -351,9 +352,8 @@ def main() -> None:
             sample = drawn(room, flags.share, random.Random(f"{flags.seed} {name}"))
             for number, mutant in enumerate(sample, 1):
                 is_equivalent = (mutant.key[0], mutant.after) in equivalent
-                if mutant.key in known and not (
-                    flags.again and known[mutant.key] is None and not is_equivalent
-                ):
+                tried = mutant.key in known and not (flags.again and known[mutant.key] is None)
+                if tried or is_equivalent:
                     continue
                 start = time.monotonic()
                 measured = measured or trials.measured(room)
@@ -364,7 +364,7 @@ def main() -> None:
                 print(
                     f"{name} {number}/{len(sample)} {seconds:.0f} s: {mutant.key}: {by}", flush=True
                 )
-            left = [mutant for mutant in sample if known[mutant.key] is None]
+            left = [mutant for mutant in sample if known.get(mutant.key) is None]
             same = [mutant for mutant in left if (mutant.key[0], mutant.after) in equivalent]
             survivors += [mutant for mutant in left if mutant not in same]
             rows.append(

@@ -15,6 +15,7 @@ from diffusion_ode.diffusion.model import Model
 from diffusion_ode.diffusion.pixels import Pixels
 from diffusion_ode.diffusion.schedule import LinearSchedule
 from diffusion_ode.errors import UserError
+from diffusion_ode.objectives.flow_matching import FlowMatching
 from diffusion_ode.objectives.second_order_flow_matching import SecondOrderFlowMatching
 from diffusion_ode.objectives.trace_residual import (
     Directional,
@@ -160,11 +161,32 @@ def test_second_term_on_every_second_image_counts_twofold_and_leaves_the_first_a
     whole = SecondOrderFlowMatching(residual=SingleProbe())
     draws = whole.draw(model, images, jax.random.key(1), ())
 
-    def parts(every):
+    def terms(every):
         objective = dataclasses.replace(whole, every=every)
-        return objective.loss(model, parameters, images, flag, draws, None).parts
+        return objective.loss(model, parameters, images, flag, draws, None)
+
+    def parts(every):
+        return terms(every).parts
 
     expected, found = parts(1), parts(2)
+    first = FlowMatching().loss(model, parameters, images, flag, draws, None).loss
+    assert np.allclose(expected["diffusion"], first, rtol=1e-5)
+    x, at = model.pixels.encode(images), draws.gamma[:, None, None, None]
+    identity = Identity(
+        model.path.sigma(at),
+        model.parameterization.trace_offset(model.path, at),
+        model.parameterization.gain(model.path, at),
+    )
+    squared = SingleProbe().estimate(
+        lambda z: model.predict(parameters, z, draws.gamma, flag),
+        model.noised(x, draws.gamma, draws.noise),
+        model.target(x, draws.gamma, draws.noise),
+        identity,
+        draws.probes,
+    )[1]
+    weighed = 0.5 * identity.gain.ravel() ** 2 / draws.density * squared / N
+    assert np.allclose(expected["second_order"], weighed, rtol=1e-4)
+    assert np.allclose(terms(1).loss, first + 0.1 * weighed, rtol=1e-4)
     assert np.allclose(found["diffusion"], expected["diffusion"], rtol=1e-5)
     second = np.asarray(expected["second_order"])
     assert np.allclose(found["second_order"], [2 * second[0], 0, 2 * second[2], 0], rtol=1e-4)

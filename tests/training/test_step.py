@@ -114,6 +114,13 @@ def test_average_moves_by_its_decay_after_every_optimiser_step(batch, two_steps)
         np.testing.assert_allclose(after, before + 0.5 * (parameter - before), atol=1e-6)
 
 
+@pytest.mark.parametrize(("step", "decay"), [(0, 0.1), (8, 0.5), (1000, 0.9)])
+def test_a_warmed_up_average_forgets_its_beginning(step, decay):
+    average = ExponentialAverage(0.9, warmup=True)
+    moved = average.update({"a": jnp.zeros(())}, {"a": jnp.ones(())}, jnp.int32(step))
+    assert float(moved["a"]) == pytest.approx(1.0 - decay)
+
+
 def test_first_order_step_never_computes_the_reconstruction_softmax(batch):
     state = initial_state(MODEL, FlowMatching(), OPTIMIZER, jax.random.key(0))
 
