@@ -30,7 +30,8 @@ def digits_vp() -> fdl.Config:
     from diffusion_ode.tasks.experiment import Experiment
     from diffusion_ode.tasks.sample import Sample
     from diffusion_ode.tasks.train import Train
-    from diffusion_ode.training.optimizer import AdamW, WarmedUpThenCosine
+    from diffusion_ode.training.muon import Muon
+    from diffusion_ode.training.optimizer import WarmedUpThenCosine
     from diffusion_ode.training.sharding import Mesh
     from diffusion_ode.training.step import ExponentialAverage
 
@@ -54,12 +55,12 @@ def digits_vp() -> fdl.Config:
         data=fdl.Config(Data, source=fdl.Config(Digits), held_out=Digits.held_out),
         train=fdl.Config(
             Train,
-            num_steps=1000,
+            num_steps=1300,
             batch_size=32,
             objective=fdl.Config(FlowMatching),
             optimizer=fdl.Config(
-                AdamW,
-                learning_rate=fdl.Config(WarmedUpThenCosine, peak=4e-3, warmup_steps=150),
+                Muon,
+                learning_rate=fdl.Config(WarmedUpThenCosine, peak=1e-2, warmup_steps=150),
             ),
             average=fdl.Config(ExponentialAverage, decay=0.998, warmup=True),
             log_every=50,
@@ -82,6 +83,7 @@ def digits_vp_long(config: fdl.Config) -> fdl.Config:
     training images being learnt by heart.
     """
     config.model.network.dropout = 0.1
+    config.train.optimizer = _adamw(peak=4e-3)  # it was measured with, and not yet with Muon
     config.train.num_steps = 6000
     config.train.average.decay = 0.999
     config.train.checkpoint_every = 1000
@@ -133,5 +135,12 @@ def digits_dit_vp(config: fdl.Config) -> fdl.Config:
         fourier_exponents=FOURIER_EXPONENTS,
         fourier_damping=True,
     )
-    config.train.optimizer.learning_rate.peak = 1e-3
+    config.train.optimizer = _adamw(peak=1e-3)
     return config
+
+
+def _adamw(peak: float) -> fdl.Config:
+    from diffusion_ode.training.optimizer import AdamW, WarmedUpThenCosine
+
+    rate = fdl.Config(WarmedUpThenCosine, peak=peak, warmup_steps=150)
+    return fdl.Config(AdamW, learning_rate=rate)

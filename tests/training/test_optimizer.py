@@ -16,6 +16,7 @@ from diffusion_ode.configs import allowed, construction
 from diffusion_ode.configs.documents import render
 from diffusion_ode.errors import UserError
 from diffusion_ode.tasks.train import Train
+from diffusion_ode.training.muon import Muon, spread
 from diffusion_ode.training.optimizer import (
     AdamW,
     Moment,
@@ -177,6 +178,25 @@ def test_ours_is_optaxs_adamw_with_the_published_values():
         np.testing.assert_array_equal(mine, its)
 
 
+@pytest.mark.parametrize("shape", [(5, 9), (64, 7), (3, 3, 4, 8)])
+def test_muons_kernels_are_optaxs_and_their_singular_values_alike(shape):
+    kernel, gradient = (jax.random.normal(jax.random.key(i), shape) for i in range(2))
+    inside, outside = {"conv1": {"kernel": kernel}}, {"conv_out": {"kernel": kernel}}
+    dimensions = optax.contrib.MuonDimensionNumbers(tuple(range(len(shape) - 1)), -1)
+    settings = {"muon_weight_dimension_numbers": dimensions, "consistent_rms": 0.2}
+    theirs = optax.contrib.muon(0.1, weight_decay=0.01, **settings)
+    for parameters, other in ((inside, theirs), (outside, AdamW(0.1))):
+        gradients = jax.tree.map(lambda _: gradient, parameters)
+        found, expected = (
+            updated(each, gradients, each.init(parameters), parameters, moment=MOMENT)[0]
+            for each in (Muon(0.1), other)
+        )
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found, expected)
+    spread_out = spread(gradient).reshape(-1, shape[-1])
+    values = np.linalg.svd(spread_out, compute_uv=False) / max(spread_out.shape) ** 0.5
+    assert 0.65 < values.min() < values.max() < 1.25
+
+
 @pytest.mark.parametrize(
     "optimizer",
     [
@@ -222,6 +242,7 @@ def test_the_rate_is_told_where_it_is_known():
         "chain(clip_by_global_norm(1.0), optax.contrib.muon(optax.constant_schedule(0.01)))",
         "apply_if_finite(masked(lion(0.01), NotBiases()), 5)",
         "noisy_sgd(0.01)",
+        "Muon(0.01)",
     ],
 )
 def test_optaxs_states_are_saved_and_go_on_bit_for_bit(text, tmp_path):
