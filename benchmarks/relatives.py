@@ -54,8 +54,10 @@ class System(NamedTuple):
     share: float = 1.0
 
 
+# The optimiser that all of them are known to train with.
+_ADAMW = "train.optimizer=adamw(learning_rate=warmed_up_then_cosine(peak=4e-3, warmup_steps=150))"
 DATA = {
-    "digits": Data(300, ("model.network.blocks=1", "evaluate.num_images=100")),
+    "digits": Data(300, (_ADAMW, "model.network.blocks=1", "evaluate.num_images=100")),
     # Without the Gaussian base of photos_16_vp: none of the systems that are compared has one.
     "photos_16": Data(
         200,
@@ -146,6 +148,8 @@ def make_run(folder: Path, data: str, name: str, seed: str) -> None:
     here = registered in globals()
     steps = round(DATA[data].num_steps * system.share)
     settings = (f"train.seed={seed}", f"train.num_steps={steps}", *_SHARED, *DATA[data].settings)
+    if system.experiment.startswith("score_ode"):
+        settings += ("train.optimizer.clip_norm=1.0",)  # which `_ADAMW` has not
     start = None
     if system.before:
         start = folder / f"{data}-{system.before}-{seed}"
