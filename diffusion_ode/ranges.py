@@ -51,8 +51,10 @@ NonNegative = Annotated[float, Within(0, _LARGEST)]
 Gamma = Annotated[float, Within(-80, 80)]
 """Minus the logarithm of a signal-to-noise ratio that float32 still holds."""
 
-Blocks = Annotated[int, Within(1, 1000)]
-"""Of a network; each is traced."""
+Blocks = Annotated[int, Within(1, 256)]
+"""Of a network; each is traced, which takes a hundredth of a second."""
+Draws = Annotated[int, Within(1, 10_000)]
+"""For one image; on a CPU each is a call."""
 Width = Annotated[int, Within(1, 2**16)]
 """Of a network's layer."""
 Exponent = Annotated[int, Within(-20, 20)]

@@ -18,6 +18,7 @@ from diffusion_ode.errors import UserError, shortened
 from diffusion_ode.exit_statuses import DONE, FAILED, INTERRUPTED
 from diffusion_ode.home import refuse_remote, refuse_remote_workdir
 from diffusion_ode.tasks import registry as tasks
+from diffusion_ode.tasks.fault import piece_at_fault
 from diffusion_ode.tasks.run import ChecksFirst, Run
 from diffusion_ode.training.beginning import makes_another_run
 from diffusion_ode.workdir.provenance import log_failure, recorded
@@ -61,6 +62,7 @@ def perform(run: Run, task: str) -> int:
       Interrupted: asked to stop, everything is saved; it carries its exit status.
     """
     following = run.experiment.after_training if task == "train" else ()
+    name = task
     try:
         for name in (task, *following):
             to_do = tasks.configured(tasks.find(name), run.experiment)
@@ -70,7 +72,7 @@ def perform(run: Run, task: str) -> int:
     except UserError:
         raise
     except Exception as error:
-        return _failed(run, task, error)
+        return _failed(run, name, error)
     logging.captureWarnings(True)  # a task's console keeps what is logged off the screen
     results = []
     for name in (task, *following):
@@ -113,7 +115,9 @@ def _failed(run: Run, task: str, error: Exception) -> int:
         where = "" if explained else where
     if elsewhere is None:
         reason = f"{type(error).__name__}: {shortened(error).lstrip()}".splitlines()[0]
-        who = f"{task} failed" + (f" in process {processes.index()}" if _several() else "")
+        piece = piece_at_fault(error, run.experiment, task)
+        at = f" at {piece}" if piece else ""
+        who = f"{task} failed{at}" + (f" in process {processes.index()}" if _several() else "")
         remedy = "; if another process has ended, run all of them again" if _several() else ""
         print(f"{who}: {reason}{where}{remedy}.", file=sys.stderr)
         if unwritable and not explained:

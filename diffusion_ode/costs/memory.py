@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from diffusion_ode.backend import platform
-from diffusion_ode.diffusion.model import Model
+from diffusion_ode.diffusion.model import Model, abstract_parameters
 from diffusion_ode.networks.network import Activations, Stage, StatesActivations
 from diffusion_ode.objectives.objective import StatesDirections
 from diffusion_ode.training.program import TrainProgram
@@ -114,7 +114,7 @@ def _derivative_keeps(model: Model, along: bool) -> int:
         residuals = jax.tree.leaves(jax.vjp(value, parameters)[1])
         return list({id(array): array for array in residuals}.values())
 
-    parameters = jax.eval_shape(model.init, jax.random.key(0))
+    parameters = abstract_parameters(model)
 
     def of(images: int) -> int:
         z = jax.ShapeDtypeStruct((images, *model.pixels.shape), jnp.float32)

@@ -1,6 +1,7 @@
 """A diffusion ODE on paper: what it is made of."""
 
 import dataclasses
+import functools
 from dataclasses import dataclass, field
 
 import jax
@@ -170,7 +171,23 @@ def squared_norm(images: Images) -> PerImage:
     return jnp.sum(jnp.square(images), axis=(1, 2, 3))
 
 
+@functools.lru_cache(maxsize=2)  # several tasks ask, and a large network takes seconds
+def abstract_parameters(model: Model) -> Parameters:
+    """Shapes and types of the parameters, without making any."""
+    return jax.eval_shape(model.init, jax.random.key(0))
+
+
+@functools.lru_cache(maxsize=2)
+def imagined(model: Model) -> tuple[Model, Parameters]:
+    """The model as bound to fresh parameters, and their shapes: enough to trace what it does."""
+    beside = {}
+    if isinstance(model.schedule, LearnedSchedule):
+        beside[SCHEDULE] = model.schedule.init(jax.random.key(0), model.pixels.shape)
+    if model.base is not None and isinstance(model.prior, FittedPrior):
+        beside[BASE] = model.base.init(model.pixels.shape)
+    return model.bound(beside), abstract_parameters(model)
+
+
 def parameter_count(model: Model) -> int:
     """The exact number of parameters, without making any."""
-    shapes = jax.eval_shape(model.init, jax.random.key(0))
-    return sum(leaf.size for leaf in jax.tree.leaves(shapes))
+    return sum(leaf.size for leaf in jax.tree.leaves(abstract_parameters(model)))

@@ -6,11 +6,11 @@ from typing import ClassVar
 import jax
 import numpy as np
 
-from diffusion_ode.inference.variational_bound import VariationalBound
+from diffusion_ode.inference.variational_bound import CHECKED, VariationalBound
 from diffusion_ode.randomness import image_keys
 from diffusion_ode.typing import Key
 
-_TOGETHER = 128  # images in one call; rounded up to the devices
+_TOGETHER = CHECKED  # images in one call; rounded up to the devices
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ import numpy as np
 
 from diffusion_ode.backend import loops_are_fast
 from diffusion_ode.checking import check_fields
-from diffusion_ode.diffusion.model import Model
+from diffusion_ode.diffusion.model import Model, imagined
 from diffusion_ode.inference.decoding import Decoder, DrawnLevel
-from diffusion_ode.inference.sampling import Sample
+from diffusion_ode.inference.sampling import Sample, check_drawn
 from diffusion_ode.randomness import image_keys
 from diffusion_ode.ranges import Count
 from diffusion_ode.typing import Images, Key, Parameters, PerImage
@@ -39,6 +39,17 @@ class AncestralSampler:
     lanes: Count = 64
 
     __post_init__ = check_fields
+
+    def check(self, model: Model) -> None:
+        """Traces a start, a step and the decoder: what they raise is raised now."""
+        model, parameters = imagined(model)
+        key, indices = jax.eval_shape(jax.random.key, 0), np.zeros(self.lanes, np.int32)
+        z, keys = jax.eval_shape(functools.partial(_noise, model), key, indices)
+        step = functools.partial(_one_step, model, self.steps)
+        z = jax.eval_shape(step, parameters, z, keys, jnp.int32(1))
+        check_drawn(
+            jax.eval_shape(functools.partial(_decoded, self.decoder, model), z, keys), model
+        )
 
     def draw(self, model, parameters, indices, key, sharding=None):
         source = iter(indices)

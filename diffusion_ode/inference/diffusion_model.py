@@ -18,7 +18,7 @@ from diffusion_ode.checking import check
 from diffusion_ode.checkpoints.exported import stored_in
 from diffusion_ode.checkpoints.stored import Step, as_step
 from diffusion_ode.configs import construction
-from diffusion_ode.diffusion.model import Model
+from diffusion_ode.diffusion.model import Model, abstract_parameters
 from diffusion_ode.errors import UserError
 from diffusion_ode.home import expanded
 from diffusion_ode.inference.likelihood import OdeLikelihood
@@ -167,7 +167,7 @@ class DiffusionModel:
         made_of, likelihood, sampler = model_documents(document, checkpoints.directory)
         build = functools.partial(construction.build, trusted=trusted)
         model: Model = build(made_of)
-        abstract = jax.eval_shape(model.init, jax.random.key(0))
+        abstract = abstract_parameters(model)
         restored = checkpoints.restore_parameters({"ema": abstract}, checkpoint)
         return cls(
             model,

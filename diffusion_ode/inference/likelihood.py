@@ -15,7 +15,7 @@ from diffusion_ode.checking import check_fields
 from diffusion_ode.computation import SAME_VALUES
 from diffusion_ode.diffusion.dequantization import Dequantization, TruncatedNormalDequantization
 from diffusion_ode.diffusion.integration_variable import IntegrationVariable, LogSnrVariable
-from diffusion_ode.diffusion.model import Model
+from diffusion_ode.diffusion.model import Model, imagined
 from diffusion_ode.errors import UserError
 from diffusion_ode.inference.draw_combination import (
     DrawCombination,
@@ -28,13 +28,14 @@ from diffusion_ode.ranges import Count
 from diffusion_ode.solvers.adams import Adams
 from diffusion_ode.solvers.divergence import Divergence, draw_probes
 from diffusion_ode.solvers.hutchinson_trace import HutchinsonTrace
-from diffusion_ode.solvers.lanes import Item, solve_lanes
+from diffusion_ode.solvers.lanes import Item, solve_lanes, trace_lanes
 from diffusion_ode.solvers.pi_controller import PIController
 from diffusion_ode.solvers.solver import Solver
 from diffusion_ode.solvers.step_controller import StepController
 from diffusion_ode.typing import Key, Levels, Parameters
 
-_STARTED_TOGETHER = 64  # images whose noise is drawn in one call: a call costs more than a draw
+STARTED_TOGETHER = 64
+"""Images whose noise is drawn in one call: a call costs more than a draw."""
 _PROBES = 2**31 - 1  # folds the probes' key from the noise's: no index of an image
 
 
@@ -126,7 +127,11 @@ class OdeLikelihood:
         return self.divergence.exact or not weighted
 
     def check(self, model: Model) -> None:
-        """Refuses what cannot be drawn for this model's images, before anything is compiled."""
+        """Traces a start and an evaluation: what cannot be found of this model is refused now.
+
+        Nothing is compiled.
+        """
+        model, parameters = imagined(model)
         start, schedule = self.dequantization.gamma(model), model.schedule
         if schedule.by_pixel and start != schedule.gamma_0:
             raise UserError(
@@ -134,8 +139,24 @@ class OdeLikelihood:
                 f" γ each: start at its end {schedule.gamma_0:.4g}, as"
                 " truncated_normal_dequantization() does."
             )
-        keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 1))
-        jax.eval_shape(lambda keys: draw_probes(self.divergence, keys, model.pixels.shape), keys)
+        together, shape = (STARTED_TOGETHER,), tuple(model.pixels.shape)
+        key = jax.eval_shape(jax.random.key, 0)
+        z, _, probes = jax.eval_shape(
+            functools.partial(_starts, self, model, 1),
+            jax.ShapeDtypeStruct((*together, *shape), jnp.int32),
+            (key, key),
+            jax.ShapeDtypeStruct(together, jnp.uint32),
+        )
+        image = jax.ShapeDtypeStruct(shape, z.dtype)
+        trace_lanes(
+            ProbabilityFlow(model, self.variable, self.divergence),
+            parameters,
+            Item(0, image, context=jax.tree.map(_of_one, probes)),
+            lanes=self.lanes,
+            solver=self.solver,
+            controller=self.controller,
+        )
+        jax.eval_shape(lambda z: _prior_log_density(model, z[None]), image)
 
     def of_images(
         self,
@@ -212,9 +233,9 @@ class OdeLikelihood:
     ) -> Iterator[Item]:
         """The K solves of every image; remembers the log-weights of those under way."""
         remaining = iter(images)
-        while chunk := list(itertools.islice(remaining, _STARTED_TOGETHER)):
+        while chunk := list(itertools.islice(remaining, STARTED_TOGETHER)):
             # Padded, so that the last chunk needs no compilation of its own.
-            padded = chunk + [chunk[-1]] * (_STARTED_TOGETHER - len(chunk))
+            padded = chunk + [chunk[-1]] * (STARTED_TOGETHER - len(chunk))
             indices = np.asarray([index for index, _ in padded], np.uint32)
             levels = np.stack([levels for _, levels in padded]).astype(np.int32)
             starts = jax.device_get(_starts(self, model, count, levels, keys, indices))
@@ -222,6 +243,10 @@ class OdeLikelihood:
                 z, weights[index], probe = jax.tree.map(lambda a, at=position: a[at], starts)
                 for draw in range(count):
                     yield Item(index * count + draw, z[draw], 0.0, probe)
+
+
+def _of_one(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype)
 
 
 class _Draw(NamedTuple):

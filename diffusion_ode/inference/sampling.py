@@ -11,12 +11,13 @@ import numpy as np
 
 from diffusion_ode.checking import check_fields
 from diffusion_ode.diffusion.integration_variable import IntegrationVariable, NaturalVariable
-from diffusion_ode.diffusion.model import Model
+from diffusion_ode.diffusion.model import Model, imagined
+from diffusion_ode.errors import UserError
 from diffusion_ode.inference.decoding import Decoder, NearestLevel
 from diffusion_ode.inference.probability_flow import ProbabilityFlow
 from diffusion_ode.ranges import Count
 from diffusion_ode.solvers.adams import Adams
-from diffusion_ode.solvers.lanes import Item, solve_lanes
+from diffusion_ode.solvers.lanes import Item, solve_lanes, trace_lanes
 from diffusion_ode.solvers.pi_controller import PIController
 from diffusion_ode.solvers.solver import Solver
 from diffusion_ode.solvers.step_controller import StepController
@@ -61,6 +62,24 @@ class Sampler(Protocol):
         ...
 
 
+@runtime_checkable
+class ChecksModel(Protocol):
+    """A sampler that can tell before a training what it would not draw of its model."""
+
+    def check(self, model: Model) -> None:
+        """Compiles nothing."""
+        ...
+
+
+def check_drawn(images: jax.ShapeDtypeStruct, model: Model) -> None:
+    """Refuses a decoder whose images [b, h, w, c] are none of the model's."""
+    if images.shape[1:] != tuple(model.pixels.shape):
+        raise UserError(
+            f"The decoder makes images of shape {list(images.shape[1:])}, where the model's have"
+            f" {list(model.pixels.shape)}: it must give levels [b, h, w, c] of z [b, h, w, c]."
+        )
+
+
 @dataclass(frozen=True)
 class OdeSampler:
     """From the prior along the probability-flow ODE from γ1 to γ0, then the decoder.
@@ -83,6 +102,22 @@ class OdeSampler:
     def __post_init__(self):
         check_fields(self)
         self.controller.check(self.solver, np.dtype(np.float64))
+
+    def check(self, model: Model) -> None:
+        """Traces a start, an evaluation and the decoder: what they raise is raised now."""
+        model, parameters = imagined(model)
+        key = jax.eval_shape(jax.random.key, 0)
+        z = jax.eval_shape(functools.partial(_noise, model), key, 0)
+        trace_lanes(
+            ProbabilityFlow(model, self.variable),
+            parameters,
+            Item(0, z),
+            lanes=self.lanes,
+            solver=self.solver,
+            controller=self.controller,
+        )
+        image = jax.eval_shape(functools.partial(_decoded, self.decoder, model), z, key, 0)
+        check_drawn(jax.ShapeDtypeStruct((1, *image.shape), image.dtype), model)
 
     def draw(self, model, parameters, indices, key, sharding=None):
         flow = ProbabilityFlow(model, self.variable)

@@ -10,11 +10,14 @@ import jax.numpy as jnp
 from diffusion_ode.backend import loops_are_fast
 from diffusion_ode.checking import check_fields
 from diffusion_ode.diffusion.end_terms import EndTerms, GaussianEnds
-from diffusion_ode.diffusion.model import Model
+from diffusion_ode.diffusion.model import Model, imagined
 from diffusion_ode.diffusion.time_sampling import ImportanceSampledTimes, TimeSampler
 from diffusion_ode.errors import UserError
-from diffusion_ode.ranges import Count
+from diffusion_ode.ranges import Draws
 from diffusion_ode.typing import Key, Levels, Parameters, PerImage
+
+CHECKED = 128
+"""Images in a batch that is traced beforehand; those of an evaluation have as many."""
 
 
 class BoundTerms(NamedTuple):
@@ -43,7 +46,7 @@ class VariationalBound:
     Source: Kingma et al. 2021, arXiv:2107.00630, equations 11 to 18.
     """
 
-    draws: Count = 32
+    draws: Draws = 32
     times: TimeSampler = field(default_factory=ImportanceSampledTimes)
     ends: EndTerms = field(default_factory=GaussianEnds)
 
@@ -54,6 +57,29 @@ class VariationalBound:
                 f"times = {self.times} learns while training, which a bound does not do: give"
                 " ImportanceSampledTimes() or UniformTimes()."
             )
+
+    def check(self, model: Model) -> None:
+        """Traces a draw of some images: what its pieces raise is raised now.
+
+        Raises:
+          UserError: a term is not one number per image.
+        """
+        model, parameters = imagined(model)
+        levels = jax.ShapeDtypeStruct((CHECKED, *model.pixels.shape), jnp.int32)
+        keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), CHECKED))
+        ends = functools.partial(_end_terms, self.ends, model)
+        draw = functools.partial(_diffusion_draw, self, model)
+        with jax.default_matmul_precision("highest"):
+            terms = BoundTerms(
+                *jax.eval_shape(ends, parameters, levels, keys),
+                jax.eval_shape(draw, parameters, levels, keys, jnp.int32(0)),
+            )
+        for name, term in terms._asdict().items():
+            if term.shape != keys.shape:
+                raise UserError(
+                    f"The bound's {name} term of {CHECKED} images has the shape"
+                    f" {list(term.shape)}: it must be one number for each image."
+                )
 
     def terms(self, model: Model, parameters: Parameters, levels: Levels, keys: Key) -> BoundTerms:
         """The bound of a batch; each image's draws depend on its own key alone.

@@ -17,11 +17,11 @@ import numpy as np
 from diffusion_ode import ranges
 from diffusion_ode.checking import check
 from diffusion_ode.errors import UserError
-from diffusion_ode.solvers.drivers import Driver, default_driver
+from diffusion_ode.solvers.drivers import Driver, advance, default_driver
 from diffusion_ode.solvers.integrator import Integrator
 from diffusion_ode.solvers.lane_state import LaneState, Outcome
 from diffusion_ode.solvers.solution import Solution
-from diffusion_ode.solvers.solve import check_span, start_lanes
+from diffusion_ode.solvers.solve import check_span, start_lanes, started
 from diffusion_ode.solvers.solver import Solver
 from diffusion_ode.solvers.step_controller import StepController
 from diffusion_ode.solvers.vector_field import Context, VectorField
@@ -96,6 +96,49 @@ def solve_lanes(
             return
         pool.run(min(harvest, pool.running) if refill else pool.running)
         yield from pool.harvest()
+
+
+def trace_lanes(
+    vector_field: VectorField,
+    args: Any,
+    item: Item,
+    *,
+    lanes: int,
+    solver: Solver,
+    controller: StepController,
+) -> None:
+    """Traces a start and one evaluation of `solve_lanes`: what they raise is raised now.
+
+    Args:
+      vector_field, lanes, solver, controller: as there.
+      args: shapes and types of it.
+      item: the same of one problem.
+
+    Raises:
+      UserError: an evaluation leaves the lanes with other shapes or types.
+    """
+
+    def each(leaf: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((lanes, *leaf.shape), leaf.dtype)
+
+    integrator = solver.integrator(vector_field, controller)
+    z, context = jax.tree.map(each, (item.z, item.context))
+    ell, span = (jax.ShapeDtypeStruct((size,), z.dtype) for size in (lanes, 2))
+    filled = jax.ShapeDtypeStruct((lanes,), bool)
+    before = jax.eval_shape(started, integrator, z, ell, context, span, filled)
+    after = jax.eval_shape(advance, jax.tree.map(jnp.asarray, integrator), before, args)
+    for name, was in vars(before).items():
+        now = getattr(after, name)
+        if jax.tree.map(_kind, was) != jax.tree.map(_kind, now):
+            raise UserError(
+                f"{type(solver).__name__} leaves the lanes' {name} as"
+                f" {jax.tree.map(_kind, now)}, which was {jax.tree.map(_kind, was)}: an evaluation"
+                " must keep shapes and types."
+            )
+
+
+def _kind(leaf: Any) -> str:
+    return f"{leaf.dtype}{list(leaf.shape)}"
 
 
 def _check_divisible(lanes: int, sharding: jax.sharding.Sharding | None) -> None:

@@ -81,11 +81,11 @@ def start_lanes(
 ) -> LaneState:
     """Integrator.start with one span [2] for all lanes, checked and compiled."""
     integrator.controller.check(integrator.solver, jnp.result_type(z))
-    return _started(integrator, z, ell, context, span, filled)
+    return started(integrator, z, ell, context, span, filled)
 
 
 @jax.jit
-def _started(
+def started(
     integrator: Integrator,
     z: jax.Array,
     ell: jax.Array,
@@ -93,5 +93,6 @@ def _started(
     span: jax.Array,
     filled: jax.Array,
 ) -> LaneState:
+    """The compiled part of `start_lanes`."""
     start, end = (jnp.full(z.shape[:1], span[i]) for i in (0, 1))
     return integrator.start(z, ell, context, start, end, filled)

@@ -34,6 +34,7 @@ from diffusion_ode.tasks.evaluate import Evaluate
 from diffusion_ode.tasks.interruptible import interruptible
 from diffusion_ode.tasks.loading import load_images, load_model
 from diffusion_ode.tasks.run import Run
+from diffusion_ode.tasks.subject import Subject
 from diffusion_ode.tasks.task_result import TaskResult
 from diffusion_ode.typing import Parameters
 from diffusion_ode.workdir.files import replace_atomically
@@ -61,6 +62,13 @@ class Compress:
     likelihoods: bool = True
 
     __post_init__ = check_fields
+
+    def check(self, experiment: Subject) -> None:
+        """Refuses a model that no code goes along, and likelihoods that cannot be found of it."""
+        check_model(experiment.model)
+        judge = getattr(experiment, "evaluate", None)
+        if self.likelihoods and isinstance(judge, Evaluate):
+            judge.check(experiment)
 
     def run(self, run: Run) -> TaskResult:
         """Writes `compressed/STEP-SPLIT.ode` once it has been decoded again, and its figures.

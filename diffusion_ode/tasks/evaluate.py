@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from diffusion_ode.checking import check_fields, shown
-from diffusion_ode.costs.lanes import check_lanes
+from diffusion_ode.costs.lanes import check_draws_fit, check_lanes
 from diffusion_ode.distributed import processes
 from diffusion_ode.errors import UserError
 from diffusion_ode.evaluation import result as figures
@@ -24,7 +24,7 @@ from diffusion_ode.evaluation.per_example import PerExampleTable
 from diffusion_ode.evaluation.reference_quirks import ReferenceQuirks
 from diffusion_ode.evaluation.settings import ANOTHER_NAME, EvaluationSettings
 from diffusion_ode.inference.draw_combination import check_draws
-from diffusion_ode.inference.likelihood import OdeLikelihood
+from diffusion_ode.inference.likelihood import STARTED_TOGETHER, OdeLikelihood
 from diffusion_ode.inference.variational_bound import VariationalBound
 from diffusion_ode.randomness import stream_key
 from diffusion_ode.ranges import Count, CountFromZero, Seed
@@ -146,8 +146,12 @@ class Evaluate:
                 " of such images."
             )
         if self.ode is not None:
-            self.ode.check(model)
             check_lanes("evaluate.ode.lanes", model, self.ode.lanes)
+            name, together = "evaluate.num_importance", STARTED_TOGETHER
+            check_draws_fit(name, model, self.num_importance, together)
+            self.ode.check(model)
+        if self.bound is not None:
+            self.bound.check(model)
 
     def _name(self, images: JudgedImages) -> str:
         """The folder's, without the step: what differs from the default is in it."""

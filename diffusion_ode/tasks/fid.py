@@ -28,6 +28,7 @@ from diffusion_ode.ranges import Count
 from diffusion_ode.reporting.quantities import counted
 from diffusion_ode.tasks.interruptible import interruptible
 from diffusion_ode.tasks.run import Run
+from diffusion_ode.tasks.subject import Subject
 from diffusion_ode.tasks.task_result import TaskResult
 from diffusion_ode.workdir.result_files import read_json, write_json
 
@@ -59,6 +60,21 @@ class Fid:
 
     __post_init__ = check_fields
 
+    def check(self, experiment: Subject) -> None:
+        """Refuses to compute features by nothing."""
+        del experiment
+        if self.network is None and not self._by_files:
+            raise UserError(
+                "The task fid needs a network or features: give --set"
+                f" \"fid.network=torch_fidelity_inception('FILE')\" with {WEIGHTS} of {SOURCE}, or"
+                " --set fid.features=FILE and --set fid.reference=FILE, .npz of `features` [n, d]"
+                " or of `mu` and `sigma`."
+            )
+
+    @property
+    def _by_files(self) -> bool:
+        return self.features is not None and self.reference is not None
+
     def run(self, run: Run) -> TaskResult:
         """Writes `fid.json` beside the samples.
 
@@ -67,14 +83,7 @@ class Fid:
         """
         if processes.count() > 1:
             raise UserError("The task fid runs in one process: give --num_processes=1.")
-        by_files = self.features is not None and self.reference is not None
-        if self.network is None and not by_files:
-            raise UserError(
-                "The task fid needs a network or features: give --set"
-                f" \"fid.network=torch_fidelity_inception('FILE')\" with {WEIGHTS} of {SOURCE}, or"
-                " --set fid.features=FILE and --set fid.reference=FILE, .npz of `features` [n, d]"
-                " or of `mu` and `sigma`."
-            )
+        self.check(run.experiment)
         place = None if self.features is not None else self._samples(run)
         with interruptible(run) as console:
             if place is None:
@@ -99,10 +108,11 @@ class Fid:
             run.begin()
             console.log_to(run.log_path)
             source = str(place or self.features)
-            by = "features of files" if by_files else getattr(self.network, "name", "a network")
+            name = getattr(self.network, "name", "a network")
+            by = "features of files" if self._by_files else name
             found_from = {"drawn": source, "drawn_sha256": _digest(source), "reference": against}
             found_from |= {**seen, "by": by}
-            weights = None if by_files else getattr(self.network, "weights", None)
+            weights = None if self._by_files else getattr(self.network, "weights", None)
             if weights is not None:
                 found_from["weights_sha256"] = _digest(weights)
             file = _file(folder, found_from)

@@ -8,6 +8,7 @@ import jax
 from diffusion_ode.checkpoints.stored import BEST_BY, Restored, Step, StoredCheckpoints
 from diffusion_ode.configs import documents
 from diffusion_ode.configs.documents import Document
+from diffusion_ode.diffusion.model import abstract_parameters
 from diffusion_ode.distributed import processes
 from diffusion_ode.errors import UserError
 from diffusion_ode.evaluation.judged_images import JudgedImages, Split
@@ -32,10 +33,9 @@ def load_model(run: Run, report: Callable[[str], None]) -> LoadedModel:
     placement = run.experiment.mesh.build()
     if processes.count() > 1:  # each works on images of its own
         placement = Mesh().build(over=jax.local_devices())
-    shapes = jax.eval_shape(model.init, jax.random.key(0))
     abstract = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placement.replicated),
-        shapes,
+        abstract_parameters(model),
     )
     restored = (_elsewhere if run.init_from else _in_workdir)(run, {"ema": abstract}, report)
     parameters, facts = restored.state["ema"], restored.facts

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from diffusion_ode.checking import check_fields
-from diffusion_ode.costs.lanes import check_lanes
+from diffusion_ode.costs.lanes import check_images, check_lanes
 from diffusion_ode.diffusion.model import Model
 from diffusion_ode.distributed import processes
-from diffusion_ode.inference.sampling import OdeSampler, Sampler, drawn_in_order
+from diffusion_ode.inference.sampling import ChecksModel, OdeSampler, Sampler, drawn_in_order
 from diffusion_ode.inference.sampling import Sample as Sampled
 from diffusion_ode.randomness import stream_key
 from diffusion_ode.ranges import Count, Seed
@@ -49,8 +49,11 @@ class Sample:
     __post_init__ = check_fields
 
     def check(self, experiment: Subject) -> None:
-        """Refuses what does not fit into memory."""
+        """Refuses what does not fit into memory, and a sampler that cannot draw of the model."""
+        check_images("sample.num_images", experiment.model, self.num_images)
         check_lanes("sample.sampler.lanes", experiment.model, self.sampler.lanes)
+        if isinstance(self.sampler, ChecksModel):
+            self.sampler.check(experiment.model)
 
     def run(self, run: Run) -> TaskResult:
         """Writes `samples/STEP/samples.npz` and `grid.png`, and the grid to TensorBoard.

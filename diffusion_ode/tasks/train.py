@@ -11,11 +11,11 @@ from diffusion_ode.checking import check_fields
 from diffusion_ode.checkpoints.checkpoints import Checkpoints
 from diffusion_ode.checkpoints.stored import StoredCheckpoints
 from diffusion_ode.configs import documents
-from diffusion_ode.costs.lanes import check_lanes
+from diffusion_ode.costs.lanes import check_images, check_lanes
 from diffusion_ode.costs.utilisation import utilisation
 from diffusion_ode.distributed import processes
 from diffusion_ode.distributed.interruption import Interruption
-from diffusion_ode.inference.sampling import OdeSampler, Sampler, drawn_in_order
+from diffusion_ode.inference.sampling import ChecksModel, OdeSampler, Sampler, drawn_in_order
 from diffusion_ode.inference.variational_bound import VariationalBound
 from diffusion_ode.objectives.flow_matching import FlowMatching
 from diffusion_ode.objectives.objective import Objective
@@ -123,10 +123,16 @@ class Train:
             self.profile.check_within(self.num_steps)
 
     def check(self, experiment: Subject) -> None:
-        """Refuses pictures that cannot be drawn, before the steps that come before them."""
+        """Refuses a batch without memory for it, and what could not be judged or drawn later."""
+        model, sampler = experiment.model, self.picture_sampler
+        check_lanes("train.batch_size", model, self.batch_size // self.accumulation)
+        if self.validation_images:
+            self.validation_bound.check(model)
         if self.pictures_every is not None:
-            lanes = self.picture_sampler.lanes
-            check_lanes("train.picture_sampler.lanes", experiment.model, lanes)
+            check_images("train.num_pictures", model, self.num_pictures)
+            check_lanes("train.picture_sampler.lanes", model, sampler.lanes)
+            if isinstance(sampler, ChecksModel):
+                sampler.check(model)
 
     def run(self, run: Run) -> TaskResult:
         """Trains in the run's workdir, from wherever that stands to the end."""

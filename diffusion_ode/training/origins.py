@@ -16,7 +16,7 @@ from diffusion_ode.checkpoints.reference import ReferenceCheckpoint, find_refere
 from diffusion_ode.checkpoints.state_dict import StateDict
 from diffusion_ode.checkpoints.stored import Restored, StoredCheckpoints
 from diffusion_ode.diffusion.learned_schedule import SCHEDULE
-from diffusion_ode.diffusion.model import Model
+from diffusion_ode.diffusion.model import Model, abstract_parameters
 from diffusion_ode.errors import UserError
 from diffusion_ode.foreign import open_regular, refused
 from diffusion_ode.home import expanded, url_of
@@ -178,7 +178,7 @@ def _check_fit(found: ReferenceCheckpoint, trees: Mapping[str, StateDict], model
             f" it, or make a workdir with python -m diffusion_ode.tools.import_reference"
             f" {found.path} WORKDIR."
         )
-    wanted = _shapes(jax.eval_shape(model.init, jax.random.key(0)))
+    wanted = _shapes(abstract_parameters(model))
     for what, tree in trees.items():
         shapes = _shapes(tree)
         if shapes != wanted:

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,13 +14,13 @@ from jax.experimental.multihost_utils import broadcast_one_to_all
 
 from diffusion_ode.backend import loops_are_fast, training_options
 from diffusion_ode.diffusion.gaussian_base import BASE
-from diffusion_ode.diffusion.model import Model
+from diffusion_ode.diffusion.model import Model, abstract_parameters
 from diffusion_ode.distributed import processes
 from diffusion_ode.objectives.objective import Objective
 from diffusion_ode.randomness import stream_key
 from diffusion_ode.training.optimizer import Optimizer
 from diffusion_ode.training.sharding import Placement
-from diffusion_ode.training.state import TrainState, initial_state
+from diffusion_ode.training.state import TrainState, initial_state, state_around
 from diffusion_ode.training.step import ExponentialAverage, make_train_step
 from diffusion_ode.training.traced_numbers import StepNumbers, numbers_of, with_numbers
 
@@ -48,7 +48,10 @@ class TrainProgram:
     @functools.cached_property
     def abstract_state(self) -> TrainState:
         """Shapes, types and shardings of the state, without any memory."""
-        shapes = jax.eval_shape(self._initial, self._seed)
+        shapes = jax.eval_shape(
+            lambda parameters: state_around(parameters, self.objective, self.optimizer),
+            abstract_parameters(self.model),
+        )
         return jax.tree.map(
             lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
             shapes,
@@ -94,7 +97,8 @@ class TrainProgram:
         shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
 
         def fields(seed):
-            state = self._initial(seed)
+            key = stream_key(seed, "parameters")
+            state = initial_state(self.model, self.objective, self.optimizer, key)
             return {name: getattr(state, name) for name in names}
 
         options = training_options()
@@ -166,16 +170,6 @@ class TrainProgram:
         for name in ("objective", "optimizer", "average"):
             values |= numbers_of(getattr(self, name), name)
         return StepNumbers(values, self.placement.replicated)
-
-    @functools.cached_property
-    def _initial(self) -> Callable[[np.uint32], TrainState]:
-        """Compiled, so that its shapes and its values come of one tracing."""
-
-        def initial(seed):
-            key = stream_key(seed, "parameters")
-            return initial_state(self.model, self.objective, self.optimizer, key)
-
-        return jax.jit(initial)
 
 
 def _in_place_of(array: jax.Array, values: np.ndarray) -> jax.Array:

@@ -36,7 +36,11 @@ class TrainState:
 
 def initial_state(model: Model, objective: Objective, optimizer: Optimizer, key: Key) -> TrainState:
     """A fresh state; to be called inside jit, so that no two of its arrays share a buffer."""
-    parameters = model.init(key)
+    return state_around(model.init(key), objective, optimizer)
+
+
+def state_around(parameters: Parameters, objective: Objective, optimizer: Optimizer) -> TrainState:
+    """The state of step 0 with these parameters."""
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         first_step=jnp.zeros((), jnp.int32),

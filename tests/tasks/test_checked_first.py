@@ -1,0 +1,72 @@
+"""What a later task cannot do is found before the first step of training, and who is to blame."""
+
+import pytest
+
+from launch.run import main
+from tests.strangers.walk import TINY
+
+BROKEN = {
+    "evaluate.ode.solver": "Adams",
+    "evaluate.ode.controller": "PIController",
+    "evaluate.ode.divergence": "HutchinsonTrace",
+    "evaluate.ode.variable": "LogSnrVariable",
+    "evaluate.ode.dequantization": "TruncatedNormalDequantization",
+    "evaluate.bound.times": "UniformTimes",
+    "evaluate.bound.ends": "GaussianEnds",
+    "model.parameterization": "VelocityPrediction",
+    "sample.sampler.solver": "Adams",
+    "sample.sampler.decoder": "NearestLevel",
+    "train.validation_bound.ends": "GaussianEnds",
+}
+
+
+@pytest.fixture
+def launched(tmp_path, capsys):
+    def launch(*settings):
+        workdir = tmp_path / "run"
+        flags = [f"--set={setting}" for setting in (*TINY, *settings)]
+        status = main(["--exp=digits_vp", f"--workdir={workdir}", *flags])
+        assert not (workdir / "checkpoints").exists()
+        said = capsys.readouterr().err
+        assert len(said.splitlines()) == 1
+        return status, said
+
+    return launch
+
+
+@pytest.mark.parametrize("path", BROKEN)
+def test_a_broken_piece_is_named_before_the_first_step(path, launched):
+    name = f"Broken{BROKEN[path]}"
+    status, said = launched(f"{path}=tests.tasks.broken_pieces:{name}()")
+    assert status == 1
+    task = path.partition(".")[0].replace("model", "train")  # whose bound asks for it first
+    assert said.startswith(f"{task} failed at {path} ({name}): TypeError: an argument too few;")
+    assert "the traceback is in " in said
+
+
+def test_a_decoder_whose_images_are_others_is_refused(launched):
+    status, said = launched("sample.sampler.decoder=tests.tasks.broken_pieces:FlatDecoder()")
+    assert status == 2
+    assert "decoder makes images of shape [8, 8], where the model's have [8, 8, 1]" in said
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "sample.num_images=2000000000",
+        "evaluate.num_importance=2000000000",
+        "evaluate.ode.lanes=2000000000",
+        "train.batch_size=2000000000",
+    ],
+)
+def test_what_memory_has_no_room_for_is_refused_with_the_estimate(setting, launched):
+    status, said = launched(setting)
+    assert status == 2
+    path, _, value = setting.partition("=")
+    assert said.startswith(f"{path} = {value} takes at least ")
+    assert said.endswith("give fewer.\n")
+
+
+def test_features_by_nothing_are_refused_before_the_training_that_they_follow(launched):
+    status, said = launched("after_training=('fid',)")
+    assert (status, said.partition(":")[0]) == (2, "The task fid needs a network or features")
