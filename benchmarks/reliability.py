@@ -1,14 +1,18 @@
 """What was done to the program, and what came of it.
 
-    python -m benchmarks.reliability [--full] [--rows=kills,damages,…]
+    python -m benchmarks.reliability [--full] [--rows=kills,damages,…] [--minutes=30]
 
-Makes the table of docs/reliability.md: some ten minutes on two cores, and hours with `--full`.
-Kills, signals, damages, full disks and launchers at once are of real processes in a folder that is
-thrown away; the other rows are tests of the suite, counted. Chance comes of `--seed`.
+Makes the table of docs/reliability.md: some ten minutes on two cores, and with `--full` two hours,
+as no row begins another trial after so many minutes. What is killed, signalled or full is a process
+of its own, in a folder that is thrown away; how it goes on is seen in this one, which has imported
+everything already. Files are the tests of the suite, counted. Chance comes of `--seed`.
 """
 
 import argparse
 import collections
+import contextlib
+import io
+import itertools
 import random
 import re
 import resource
@@ -18,23 +22,27 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.measuring import machine, markdown_table
 from diffusion_ode.checkpoints.records import read_records
 from diffusion_ode.exit_statuses import FAILED, INTERRUPTED, REFUSED
+from launch import run
+from tests.experiments.test_ranges import FIELDS, NONSENSE, accepted_wrongly
 
 ROOT = Path(__file__).resolve().parents[1]
-STEPS = 40
+STEPS, EVERY = 40, 4
 SETTINGS = (
-    *(f"train.num_steps={STEPS}", "train.batch_size=8", "train.checkpoint_every=4"),
+    *(f"train.num_steps={STEPS}", "train.batch_size=8", f"train.checkpoint_every={EVERY}"),
     *("train.log_every=7", "train.pictures_every=None", "train.validation_images=0"),
     *("model.network.features=32", "model.network.blocks=1", "evaluate.num_images=16"),
     *("evaluate.bound.draws=2", "evaluate.error_images=0", "sample.num_images=4"),
 )
 _TRACEBACK = "Traceback (most recent call last)"
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_STEPPING = 0.2  # about the share of a short run's time that its steps take
 
 
 class Row(NamedTuple):
@@ -52,19 +60,26 @@ class Trials:
     Args:
       folder: for their workdirs.
       full: many trials, not a few.
+      minutes: after which a row begins no further trial.
       chance: of all moments and places.
     """
 
-    def __init__(self, folder: Path, full: bool, chance: random.Random):
-        self.folder, self.full, self.chance = folder, full, chance
+    def __init__(self, folder: Path, full: bool, minutes: float, chance: random.Random):
+        self.folder, self.full, self.minutes, self.chance = folder, full, minutes, chance
         self.undisturbed = folder / "undisturbed"
         self.seconds = self._seconds_of(self.undisturbed)
 
+    def numbered(self, few: int, many: int) -> Iterator[int]:
+        """A number for each trial of a row, as long as its time lasts."""
+        end = time.monotonic() + 60 * self.minutes
+        for number in range(many if self.full else few):
+            if time.monotonic() > end:
+                return
+            yield number
+
     def launch(self, workdir: Path, *flags: str, limit: int | None = None) -> subprocess.Popen:
         """The launcher in a process of its own; `limit` bounds the bytes of a file it writes."""
-        command = [sys.executable, "launch/run.py", "--exp=digits_vp", f"--workdir={workdir}"]
-        command += [f"--set={setting}" for setting in (*SETTINGS, "after_training=()")]
-        command += flags
+        command = [sys.executable, "launch/run.py", *_flags(workdir), *flags]
 
         def bounded():
             if limit is not None:
@@ -86,6 +101,13 @@ class Trials:
         output, _ = process.communicate(timeout=600)
         return process.returncode, output
 
+    def goes_on(self, workdir: Path) -> tuple[int, str]:
+        """The same in this process."""
+        shown = io.StringIO()
+        with contextlib.redirect_stdout(shown), contextlib.redirect_stderr(shown):
+            status = run.main(_flags(workdir))
+        return status, shown.getvalue()
+
     def is_as_undisturbed(self, workdir: Path) -> bool:
         """Whether the last checkpoint has the same bits as that of the undisturbed run."""
         return _digests(workdir) == _digests(self.undisturbed)
@@ -100,87 +122,94 @@ class Trials:
 
 
 def kills(trials: Trials) -> Row:
-    """SIGKILL at moments spread over a run, and twice as many while a checkpoint is written."""
-    count = 100 if trials.full else 6
-    bits, at = 0, collections.Counter[str]()
-    for number in range(count):
+    """SIGKILL, in turn before there is a checkpoint, after it, and while one is written."""
+    tried = bits = 0
+    at = collections.Counter[str]()
+    for number in trials.numbered(6, 100):
         workdir = trials.folder / f"killed-{number}"
-        process = trials.launch(workdir)
-        if number % 3:
-            while process.poll() is None and not _is_saving(workdir):
-                time.sleep(0.001)
+        process, kind = trials.launch(workdir), number % 3
+        if kind == 0:
+            time.sleep(trials.chance.uniform(0.0, (1 - _STEPPING) * trials.seconds))
+        elif kind == 1:
+            _wait(process, workdir, saved=EVERY)
+            time.sleep(trials.chance.uniform(0.0, _STEPPING * trials.seconds))
         else:
-            time.sleep(trials.chance.uniform(0.0, trials.seconds))
-        at["saving" if _is_saving(workdir) else "training" if _steps(workdir) else "earlier"] += 1
+            saved = trials.chance.randrange(0, STEPS, EVERY)
+            _wait(process, workdir, saved=saved, saving=True)
+        moment = "saving" if _is_saving(workdir) else "training" if _steps(workdir) else "starting"
+        at[moment if process.poll() is None else "ended"] += 1
         process.kill()
         process.communicate()
-        status, _ = trials.ended(workdir)
+        status, _ = trials.goes_on(workdir)
         bits += status == 0 and trials.is_as_undisturbed(workdir)
-        shutil.rmtree(workdir)
+        tried += 1
+        shutil.rmtree(workdir, ignore_errors=True)
     where = ", ".join(f"{number} {moment}" for moment, number in at.items())
     promise = "a killed run that goes on ends with the bits of an undisturbed one"
-    return Row(promise, count, bits, where)
+    return Row(promise, tried, bits, where)
 
 
 def signals(trials: Trials) -> Row:
     """SIGTERM, SIGINT and SIGHUP in each phase: saved, status 75, and no traceback."""
     phases = {"starting": "preparing the", "compiling": "compiling the", "training": "step 1"}
+    cases = list(itertools.product(phases.values(), _SIGNALS))
     held = tried = 0
-    for sent in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        for sign in phases.values():
-            for _ in range(5 if trials.full else 1):
-                workdir = trials.folder / f"signalled-{tried}"
-                process = trials.launch(workdir, "--set=train.num_steps=100000")
-                assert process.stdout is not None
-                seen = []
-                for line in process.stdout:
-                    seen.append(line)
-                    if sign in line:
-                        break
-                process.send_signal(sent)
-                output, _ = process.communicate(timeout=120)
-                output = "".join(seen) + output
-                held += process.returncode == INTERRUPTED and _TRACEBACK not in output
-                tried += 1
+    for number in trials.numbered(len(cases), 5 * len(cases)):
+        sign, sent = cases[number % len(cases)]
+        workdir = trials.folder / f"signalled-{number}"
+        process = trials.launch(workdir, "--set=train.num_steps=100000")
+        assert process.stdout is not None
+        seen = []
+        for line in process.stdout:
+            seen.append(line)
+            if sign in line:
+                break
+        process.send_signal(sent)
+        output, _ = process.communicate(timeout=300)
+        held += process.returncode == INTERRUPTED and _TRACEBACK not in "".join(seen) + output
+        tried += 1
     promise = "a signal ends a run with status 75 and no traceback"
     return Row(promise, tried, held, "while " + ", ".join(phases))
 
 
 def damages(trials: Trials) -> Row:
     """A file of the newest checkpoint is cut, emptied, removed, or has a bit flipped."""
-    count = 155 if trials.full else 8
-    held, kinds = 0, ("bit", "cut", "empty", "removed")
-    for number in range(count):
+    tried, held, kinds = 0, 0, ("bit", "cut", "empty", "removed")
+    for number in trials.numbered(8, 155):
         workdir = trials.folder / f"damaged-{number}"
         shutil.copytree(trials.undisturbed, workdir)
         newest = workdir / "checkpoints" / str(STEPS)
         file = trials.chance.choice(sorted(p for p in newest.rglob("*") if p.is_file()))
         _damage(file, kinds[number % len(kinds)], trials.chance)
-        status, output = trials.ended(workdir)
+        status, output = trials.goes_on(workdir)
         whole = status == 0 and trials.is_as_undisturbed(workdir)
         held += whole and _TRACEBACK not in output
+        tried += 1
         shutil.rmtree(workdir)
-    return Row("a damaged newest checkpoint is noticed, kept aside, and made anew", count, held)
+    return Row("a damaged newest checkpoint is noticed, kept aside, and made anew", tried, held)
 
 
 def full_disks(trials: Trials) -> Row:
     """No file may grow beyond some bytes, as on a disk that is full."""
-    limits = [2**k * 1000 for k in (range(12) if trials.full else (0, 4, 7, 9))]
-    held = 0
-    for limit in limits:
+    few = [2**k * 1000 for k in (0, 4, 7, 9)]
+    limits = few + [trials.chance.randrange(1, 2**20) for _ in range(20)]
+    tried = held = 0
+    for number in trials.numbered(len(few), len(limits)):
+        limit = limits[number]
         workdir = trials.folder / f"full-{limit}"
         status, output = trials.ended(workdir, limit=limit)
         # Where not even a log can be written the traceback follows the sentence.
         said = status in (0, FAILED, REFUSED) and _TRACEBACK not in output.partition(" failed: ")[0]
-        again, _ = trials.ended(workdir)
+        again, _ = trials.goes_on(workdir)
         held += said and again == 0 and trials.is_as_undisturbed(workdir)
+        tried += 1
         shutil.rmtree(workdir)
-    return Row("a full disk is one sentence, and with room the run goes on", len(limits), held)
+    return Row("a full disk is one sentence, and with room the run goes on", tried, held)
 
 
 def launchers(trials: Trials) -> Row:
     """Several launchers in one workdir: one trains, the others are refused."""
-    count = 32 if trials.full else 4
+    count = 16 if trials.full else 4
     workdir = trials.folder / "together"
     started = [trials.launch(workdir) for _ in range(count)]
     outputs = [process.communicate(timeout=1200)[0] for process in started]
@@ -189,6 +218,20 @@ def launchers(trials: Trials) -> Row:
     clean = not any(_TRACEBACK in output for output in outputs)
     held = count if one and clean and trials.is_as_undisturbed(workdir) else 0
     return Row("of launchers in one workdir one trains", count, held)
+
+
+def fields(trials: Trials) -> Row:
+    """Each field of each class that an experiment has is given each value that makes no sense."""
+    tried = held = 0
+    for number in trials.numbered(len(FIELDS), len(FIELDS)):
+        try:
+            wrong = len(accepted_wrongly(*list(FIELDS.values())[number]))
+        except Exception:
+            wrong = len(NONSENSE)
+        tried += len(NONSENSE)
+        held += len(NONSENSE) - wrong
+    promise = "a value that makes no sense is refused in a sentence, field by field"
+    return Row(promise, tried, held, f"{len(FIELDS)} fields")
 
 
 def tests_of(promise: str, *files: str) -> Callable[[Trials], Row]:
@@ -211,24 +254,18 @@ def tests_of(promise: str, *files: str) -> Callable[[Trials], Row]:
     return row
 
 
+_MUTATED = ("checkpoints", "coding", "configs", "data", "evaluation")
 ROWS: dict[str, Callable[[Trials], Row]] = {
     "kills": kills,
     "signals": signals,
     "damages": damages,
     "full_disks": full_disks,
     "launchers": launchers,
-    "fields": tests_of(
-        "a value that makes no sense is refused in a sentence, field by field",
-        "tests/experiments/test_ranges.py",
-        "tests/configs/test_mutations.py",
-    ),
+    "fields": fields,
     "files": tests_of(
         "a hostile file is refused, within bounds on memory and time",
-        "tests/data/test_bounds.py",
-        "tests/data/test_mutations.py",
-        "tests/checkpoints/test_mutations.py",
-        "tests/coding/test_mutations.py",
-        "tests/evaluation/test_mutations.py",
+        *(f"tests/{room}/test_bounds.py" for room in ("data", "checkpoints")),
+        *(f"tests/{room}/test_mutations.py" for room in _MUTATED),
     ),
 }
 
@@ -238,11 +275,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--rows", default=",".join(ROWS), help=f"of {', '.join(ROWS)}")
+    parser.add_argument("--minutes", type=float, default=30.0, help="for a row, but the tests")
     parser.add_argument("--seed", type=int, default=0)
     flags = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        trials = Trials(Path(folder), flags.full, random.Random(flags.seed))
+        chance = random.Random(flags.seed)
+        trials = Trials(Path(folder), flags.full, flags.minutes, chance)
         for name in flags.rows.split(","):
             start = time.monotonic()
             row = ROWS[name](trials)
@@ -253,13 +292,27 @@ def main() -> None:
     sys.exit(0 if all(row[1] == row[2] for row in rows) else 1)
 
 
+def _wait(process: subprocess.Popen, workdir: Path, *, saved: int, saving: bool = False) -> None:
+    """Until a step is saved and, if that is asked for, another is being saved."""
+    while process.poll() is None:
+        if max(_steps(workdir), default=0) >= saved and (_is_saving(workdir) or not saving):
+            return
+        time.sleep(0.0005)
+
+
 def _is_saving(workdir: Path) -> bool:
     """A checkpoint is being written: its folder has Orbax's temporary name."""
     return any("tmp" in entry.name for entry in (workdir / "checkpoints").glob("*"))
 
 
-def _steps(workdir: Path) -> list[str]:
-    return [entry.name for entry in (workdir / "checkpoints").glob("*") if entry.name.isdigit()]
+def _steps(workdir: Path) -> list[int]:
+    names = [entry.name for entry in (workdir / "checkpoints").glob("*")]
+    return [int(name) for name in names if name.isdigit()]
+
+
+def _flags(workdir: Path) -> list[str]:
+    settings = (*SETTINGS, "after_training=()")
+    return ["--exp=digits_vp", f"--workdir={workdir}", *(f"--set={each}" for each in settings)]
 
 
 def _digests(workdir: Path) -> tuple:

@@ -3,7 +3,8 @@
 import contextlib
 from collections.abc import Iterator
 
-from diffusion_ode.errors import UserError, in_words
+from diffusion_ode.errors import UserError
+from diffusion_ode.foreign import refused
 
 
 class MissingData(UserError):
@@ -31,24 +32,17 @@ def damaged(file: object, found: str, expected: str, remedy: str | None = None) 
     return error
 
 
-@contextlib.contextmanager
-def reading(file: object, expected: str, what: str = "cannot be read") -> Iterator[None]:
-    """The boundary of a reader of foreign bytes, on which anything at all may be raised.
+def reading(
+    file: object, expected: str, what: str = "cannot be read"
+) -> contextlib.AbstractContextManager[None]:
+    """The boundary of a reader of data: whatever is raised inside becomes `DamagedData`.
 
     Args:
         file: what is read, for the message.
         expected: of it.
         what: the finding, to which the exception's own words are added.
-
-    Raises:
-        DamagedData: whatever was raised inside, which is its cause.
     """
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        raise damaged(file, f"{what} ({in_words(error)})", expected) from error
+    return refused(lambda why: damaged(file, f"{what} ({why})", expected))
 
 
 @contextlib.contextmanager

@@ -18,11 +18,11 @@ NOT_REGULAR = errno.ENODEV
 
 
 @contextlib.contextmanager
-def refused(sentence: Callable[[str], str]) -> Iterator[None]:
+def refused(refusal: Callable[[str], UserError | str]) -> Iterator[None]:
     """The boundary of a reader of foreign bytes, on which anything at all may be raised.
 
     Args:
-      sentence: makes one of the exception's own words.
+      refusal: makes one of the exception's own words, or its sentence.
 
     Raises:
       UserError: whatever was raised inside, which is its cause.
@@ -32,7 +32,8 @@ def refused(sentence: Callable[[str], str]) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        raise UserError(sentence(in_words(error))) from error
+        found = refusal(in_words(error))
+        raise (UserError(found) if isinstance(found, str) else found) from error
 
 
 def open_regular(path: Path) -> BufferedReader:

@@ -15,6 +15,7 @@ if not __package__:
 
 from diffusion_ode.errors import UserError
 from diffusion_ode.exit_statuses import REFUSED
+from diffusion_ode.foreign import refused
 from diffusion_ode.home import expanded
 from diffusion_ode.streams import LastingStream
 from diffusion_ode.suggestions import suggestion
@@ -28,6 +29,9 @@ examples:
   python launch/report.py runs/sweep --format=latex --figure=a.pdf > table.tex
   python launch/report.py runs/* --apart --evaluation='*'
 """
+
+
+_REMEDY = "find which by naming fewer, and evaluate that one anew"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -61,10 +65,11 @@ def _report(asked: argparse.Namespace) -> list[str]:
     baseline = asked.baseline and expanded(asked.baseline)
     if baseline is not None:
         folders = list(dict.fromkeys([*folders, *workdirs([baseline])]))
-    rows = replicates(read_runs(folders, asked.evaluation))
-    groups = apart(rows) if asked.apart else [rows]
-    tables = [table(group, baseline, columns) for group in groups]
-    text = "\n".join(FORMATS[asked.format](each) for each in tables)
+    with refused(lambda why: f"A file of these runs is not as it was written ({why}): {_REMEDY}."):
+        rows = replicates(read_runs(folders, asked.evaluation))
+        groups = apart(rows) if asked.apart else [rows]
+        tables = [table(group, baseline, columns) for group in groups]
+        text = "\n".join(FORMATS[asked.format](each) for each in tables)
     if asked.figure is not None:
         by = ranking_figure(rows) if len(groups) == 1 else None
         shown = [

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from diffusion_ode.errors import UserError
 from diffusion_ode.exit_statuses import DONE, INTERRUPTED
+from diffusion_ode.foreign import refused
 from diffusion_ode.workdir.result_files import read_json, write_json
 from launch.local_jobs import Job
 
@@ -70,8 +71,7 @@ def _ignore_notices() -> None:
 
 def queued(folder: Path) -> dict[str, str]:
     """The jobs of this sweep that SLURM still has, by name."""
-    path = folder / _NUMBERED
-    known: dict[str, str] = read_json(path) if path.exists() else {}
+    known = _numbers(folder / _NUMBERED)
     there = _of_this_user() if known else set()
     return {name: number for name, number in known.items() if number in there}
 
@@ -126,8 +126,16 @@ def submit(
         raise UserError(f"SLURM refuses the jobs: {reason}") from failure
     numbers = {job.name: each.job_id for job, each in zip(jobs, submitted, strict=True)}
     path = folder / _NUMBERED
-    write_json(path, (read_json(path) if path.exists() else {}) | numbers)
+    write_json(path, _numbers(path) | numbers)
     return numbers
+
+
+def _numbers(path: Path) -> dict[str, str]:
+    """Of the jobs that were queued so far, by name."""
+    if not path.exists():
+        return {}
+    with refused(lambda why: f"{path} is not as a sweep wrote it ({why}): remove it."):
+        return {name: str(number) for name, number in read_json(path).items()}
 
 
 def _minutes(text: str | None) -> int:

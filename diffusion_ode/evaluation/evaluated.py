@@ -30,7 +30,7 @@ class Evaluated:
     @classmethod
     def read(cls, folder: Path) -> "Evaluated":
         result = read_json(folder / "result.json")
-        if not isinstance(result, dict):
+        if not isinstance(result, dict) or not (result.get("ode") or result.get("bound")):
             raise UserError(f"{folder / 'result.json'} is no result: evaluate anew.")
         return cls(folder, {**result, "config": upgraded(result.get("config"))})
 

@@ -9,6 +9,7 @@ from diffusion_ode.errors import UserError
 from diffusion_ode.evaluation.comparison import compare
 from diffusion_ode.evaluation.comparison_in_words import in_words
 from diffusion_ode.evaluation.evaluated import Evaluated, finished, kind_of, of_name
+from diffusion_ode.foreign import refused
 from diffusion_ode.home import expanded
 from diffusion_ode.tasks.run import Run
 from diffusion_ode.tasks.task_result import TaskResult
@@ -38,13 +39,16 @@ class Compare:
     def run(self, run: Run) -> TaskResult:
         """Compares this workdir's evaluation with that of `--with WORKDIR`, or with another."""
         here, there = self._evaluations(run)
-        result = compare(here, there)
+        folders = f"{here.folder} or {there.folder}"
+        with refused(lambda why: f"{folders} holds no whole result ({why}): evaluate anew."):
+            result = compare(here, there)
+            rows = list(in_words(result))
         name = f"{here.folder.name}-with-{_label(here.folder, there.folder)}.json"
         run.begin()
         if processes.is_leader():
             write_json(run.workdir / "comparisons" / name, result)
         written = [("comparison", run.workdir / "comparisons" / name)]
-        return TaskResult(list(in_words(result)), written)
+        return TaskResult(rows, written)
 
     def _evaluations(self, run: Run) -> tuple[Evaluated, Evaluated]:
         """This workdir's, and the one that it is compared with."""

@@ -1,6 +1,7 @@
 """Result files that are whole or absent."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -46,4 +47,12 @@ def read_json(path: Path) -> Any:
     if not path.exists():
         raise UserError(f"{path} does not exist: run the task that writes it first.")
     with refused(lambda why: f"{path} is not JSON ({why}): restore or remove it."):
-        return json.loads(read_regular(path, MAX_BYTES))
+        content = read_regular(path, MAX_BYTES)
+        return json.loads(content, parse_constant=_finite, parse_float=_finite)
+
+
+def _finite(number: str) -> float:
+    """As `write_json` writes it: JSON has no others, but Python's reader has."""
+    if not math.isfinite(float(number)):
+        raise ValueError(f"{number} is no finite number")
+    return float(number)

@@ -11,7 +11,7 @@ import pytest
 
 from diffusion_ode.errors import UserError
 from launch.local_jobs import Job
-from launch.slurm_jobs import SlurmLaunch, queued, submit
+from launch.slurm_jobs import _NUMBERED, SlurmLaunch, queued, submit
 
 PATIENCE = 120.0  # seconds, for a busy machine
 _STAND_INS = {
@@ -91,3 +91,10 @@ def test_machine_without_slurm_is_told(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match="There is no SLURM here"):
         submit(jobs(tmp_path), tmp_path / "slurm", {"time": "10"}, 2)
+
+
+@pytest.mark.parametrize("text", ["[]", "null", "x"])
+def test_a_damaged_list_of_the_jobs_is_refused_in_a_sentence(tmp_path, text):
+    (tmp_path / _NUMBERED).write_text(text)
+    with pytest.raises(UserError, match=f"{_NUMBERED} is not "):
+        queued(tmp_path)
