@@ -334,7 +334,7 @@ def test_describe_begins_with_what_matters_and_leaves_the_config_to_full(launch)
 
 def test_describe_tells_what_fields_take(launch):
     lines = launch("--exp=outside:tiny", "--describe=full").stdout.splitlines()
-    assert "  model.network.blocks = 1  # an int in [1, 1000]" in lines
+    assert "  model.network.blocks = 1  # an int in [1, 256]" in lines
     place = lines.index("  model.schedule = LinearSchedule(gamma_0=-7.876, gamma_1=5.0)")
     assert lines[place + 1] == "  #   gamma_0 and gamma_1: a float in [-80, 80]"
 
