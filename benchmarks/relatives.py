@@ -14,6 +14,7 @@ import argparse
 import json
 import math
 import statistics
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -83,7 +84,7 @@ SYSTEMS = {
     "score_ode_2": System("ScoreODE, to the second", "score_ode_2", "begun", 1 / 3),
     "score_ode_3": System("ScoreODE, to the third", "score_ode_3", "begun", 1 / 3),
 }
-_BASE = "vp"
+_BASE, _FIRST_ORDER = "vp", "gone_on"
 # High enough that the last third counts, and annealed like the whole of the others.
 _GOING_ON = "warmed_up_then_cosine(peak=2e-3, warmup_steps=10)"
 
@@ -168,10 +169,9 @@ def table(folder: Path, data: str) -> str:
             continue
         cells = []
         for figure in FIGURES:
-            ours = {seed: bits(workdir, figure) for seed, workdir in runs.items()}
-            cells.append(f"{statistics.fmean(map(mean, ours.values())):.3f}")
-            base = {seed: bits(base_runs[seed], figure) for seed in runs}
-            cells.append("" if name == _BASE else difference(ours, base))
+            means = [mean(bits(workdir, figure)) for workdir in runs.values()]
+            cells.append(f"{statistics.fmean(means):.3f}")
+            cells.append("" if name == _BASE else difference(runs, base_runs, figure))
         spreads, paces, seconds = zip(*(_metrics(run) for run in runs.values()), strict=True)
         # The least: others use the processor, too, and later seeds find the programs compiled.
         costs = [f"{min(paces):.2f}", f"{min(seconds):.0f}"]
@@ -187,19 +187,32 @@ def table(folder: Path, data: str) -> str:
         "seconds a step",
     )
     head = f"{data}, {DATA[data].num_steps} steps; {machine()}\n\n"
-    return head + markdown_table((*header, "processor seconds", "seeds"), rows) + "\n"
+    written = head + markdown_table((*header, "processor seconds", "seeds"), rows) + "\n"
+    return written + _of_the_orders(folder, data)
 
 
-def difference(ours: dict[str, dict], base: dict[str, dict]) -> str:
-    """The paired difference with its interval of 95 %."""
-    pairs = {
-        seed: [ours[seed][i] - base[seed][i] for i in ours[seed] if i in base[seed]]
-        for seed in ours
-    }
-    values = [[v for v in each if not math.isnan(v)] for each in pairs.values()]
+def _of_the_orders(folder: Path, data: str) -> str:
+    """What the higher orders change, against the first order that went on from the same run."""
+    first, rows = _runs(folder, data, _FIRST_ORDER), []
+    for name, system in SYSTEMS.items():
+        runs = {seed: run for seed, run in _runs(folder, data, name).items() if seed in first}
+        if system.before and name != _FIRST_ORDER and runs:
+            found = [difference(runs, first, figure) for figure in FIGURES]
+            rows.append((system.title, *found, str(len(runs))))
+    header = (f"less {SYSTEMS[_FIRST_ORDER].title}", "ODE", "bound", "seeds")
+    return f"\n{markdown_table(header, rows)}\n" if rows else ""
+
+
+def difference(ours: Mapping[str, Path], base: Mapping[str, Path], figure: str) -> str:
+    """The paired difference of runs by seed, with its interval of 95 %."""
+    values = []
+    for seed, workdir in ours.items():
+        one, other = bits(workdir, figure), bits(base[seed], figure)
+        pairs = [one[i] - other[i] for i in one if i in other]
+        values.append([pair for pair in pairs if not math.isnan(pair)])
     drawn = [statistics.fmean(each) for each in values] if len(values) > 1 else values[0]
     found, _, half = interval(drawn)
-    return f"{found:+.3f} ({found - half:+.3f} to {found + half:+.3f})"
+    return f"{found:+.3f} ({found - half:+.3f} to {found + half:+.3f})".replace("-", "−")
 
 
 def _runs(folder: Path, data: str, name: str) -> dict[str, Path]:
