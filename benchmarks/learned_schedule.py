@@ -16,7 +16,10 @@ import numpy as np
 
 from launch.run import main as launch
 
-SMALL = ("model.network.features=32", "model.network.blocks=1")
+SMALL = (
+    *("model.network.features=32", "model.network.blocks=1"),
+    "train.optimizer=adamw(learning_rate=warmed_up_then_cosine(peak=4e-3, warmup_steps=150))",
+)
 UNIFORM = "train.objective.times=uniform_times()"
 CASES = {
     "linear": (UNIFORM,),
