@@ -5,6 +5,8 @@ import traceback
 from collections.abc import Iterator
 from typing import Any
 
+from diffusion_ode.tasks.run import Task
+
 _FLAXS_OWN = ("parent", "name")  # fields of every module
 
 
@@ -16,7 +18,8 @@ def piece_at_fault(error: BaseException, experiment: Any, task: str) -> str | No
       experiment: whose pieces are looked for.
       task: that was under way; of equal pieces its own is named.
     """
-    pieces = [(path, piece) for path, piece in _pieces(experiment) if "." in path]
+    found = _pieces(experiment)
+    pieces = [(at, piece) for at, piece in found if "." in at and not isinstance(piece, Task)]
     pieces.sort(key=lambda found: not found[0].startswith(f"{task}."))
     for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
         owner = frame.f_locals.get("self")

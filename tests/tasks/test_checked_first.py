@@ -2,6 +2,7 @@
 
 import pytest
 
+from diffusion_ode.tasks.train import Train
 from launch.run import main
 from tests.strangers.walk import TINY
 
@@ -42,6 +43,16 @@ def test_a_broken_piece_is_named_before_the_first_step(path, launched):
     task = path.partition(".")[0].replace("model", "train")  # whose bound asks for it first
     assert said.startswith(f"{task} failed at {path} ({name}): TypeError: an argument too few;")
     assert "the traceback is in " in said
+
+
+def test_what_a_task_itself_raises_names_no_piece(launched, monkeypatch):
+    def check(self, experiment):
+        raise TypeError("an argument too few")
+
+    monkeypatch.setattr(Train, "check", check)
+    status, said = launched()
+    assert status == 1
+    assert said.startswith("train failed: TypeError: an argument too few;")
 
 
 def test_a_decoder_whose_images_are_others_is_refused(launched):
