@@ -81,19 +81,16 @@ class Trials:
         """The launcher in a process of its own; `limit` bounds the bytes of a file it writes."""
         command = [sys.executable, "launch/run.py", *_flags(workdir), *flags]
 
-        def bounded():
-            if limit is not None:
-                signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # then writing fails with EFBIG
-                resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-
-        return subprocess.Popen(
+        process = subprocess.Popen(
             command,
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            preexec_fn=bounded,
         )
+        if limit is not None:  # Python ignores the signal, so that writing fails with EFBIG
+            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (limit, limit))
+        return process
 
     def ended(self, workdir: Path, *flags: str, limit: int | None = None) -> tuple[int, str]:
         """The status and the words of a launch that nothing disturbs."""

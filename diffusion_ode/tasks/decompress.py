@@ -15,6 +15,7 @@ from diffusion_ode.tasks.compress import refuse_several
 from diffusion_ode.tasks.interruptible import interruptible
 from diffusion_ode.tasks.loading import load_model
 from diffusion_ode.tasks.run import Run
+from diffusion_ode.tasks.subject import Subject
 from diffusion_ode.tasks.task_result import TaskResult
 from diffusion_ode.workdir.files import replace_atomically
 
@@ -31,9 +32,16 @@ class Decompress:
 
     file: str | None = None
 
+    def check(self, experiment: Subject) -> None:
+        """Refuses to read nothing."""
+        del experiment
+        if self.file is None:
+            raise UserError("decompress.file is None: name a file by --set decompress.file=PATH.")
+
     def run(self, run: Run) -> TaskResult:
         """Writes `decompressed/NAME/images.npz` and `grid.png`; nothing if a byte is amiss."""
         refuse_several(run)
+        self.check(run.experiment)
         data = self._read()
         header, _ = unpack(data)  # a damaged one is refused before a checkpoint is read
         count = header.count
@@ -57,9 +65,7 @@ class Decompress:
         )
 
     def _read(self) -> bytes:
-        if self.file is None:
-            raise UserError("decompress.file is None: name a file by --set decompress.file=PATH.")
-        path = expanded(self.file)
+        path = expanded(str(self.file))
         if not path.is_file():
             raise UserError(f"decompress.file = {path} is no file: name one that compress wrote.")
         with path.open("rb") as file:

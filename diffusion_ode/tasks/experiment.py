@@ -73,6 +73,11 @@ class Experiment:
         for name in self.after_training:
             if registry.find(name).name == "train":
                 raise UserError("after_training names 'train', which has just ended: leave it out.")
+            if name == "compare" and getattr(self.compare, "other", None) is None:
+                raise UserError(
+                    "after_training names 'compare', where --with cannot name another model: set"
+                    " compare.other to another evaluation, or leave it out."
+                )
 
     def _other_levels(self) -> str:
         """What else may be wrong where only the levels differ: the source may not know better."""

@@ -78,6 +78,17 @@ def test_what_memory_has_no_room_for_is_refused_with_the_estimate(setting, launc
     assert said.endswith("give fewer.\n")
 
 
-def test_features_by_nothing_are_refused_before_the_training_that_they_follow(launched):
-    status, said = launched("after_training=('fid',)")
-    assert (status, said.partition(":")[0]) == (2, "The task fid needs a network or features")
+@pytest.mark.parametrize(
+    ("task", "says"),
+    [
+        ("fid", "The task fid needs a network or features: "),
+        ("decompress", "decompress.file is None: "),
+        ("compare", "after_training names 'compare', where --with cannot name another model: "),
+    ],
+)
+def test_a_task_without_its_file_is_refused_before_the_training_that_it_follows(
+    task, says, launched
+):
+    status, said = launched(f"after_training=('{task}',)")
+    assert status == 2
+    assert said.startswith(says)
