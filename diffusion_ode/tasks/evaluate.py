@@ -145,13 +145,14 @@ class Evaluate:
                 f" {data.levels} levels, but the model is for {shape} with {levels}: give a source"
                 " of such images."
             )
-        if self.ode is not None:
-            check_lanes("evaluate.ode.lanes", model, self.ode.lanes)
-            name, together = "evaluate.num_importance", STARTED_TOGETHER
-            check_draws_fit(name, model, self.num_importance, together)
-            self.ode.check(model)
-        if self.bound is not None:
-            self.bound.check(model)
+        ode, bound = self.passes()
+        if ode is not None:
+            check_lanes("evaluate.ode.lanes", model, ode.ode.lanes)
+            name, draws = "evaluate.num_importance", self.num_importance
+            check_draws_fit(name, model, draws, STARTED_TOGETHER)
+            ode.ode.check(model)
+        if bound is not None:
+            bound.bound.check(model)
 
     def _name(self, images: JudgedImages) -> str:
         """The folder's, without the step: what differs from the default is in it."""

@@ -3,6 +3,9 @@
 import pytest
 
 from diffusion_ode.tasks.train import Train
+from experiments import registry
+from experiments.config.building import build
+from experiments.config.overrides import override
 from launch.run import main
 from tests.strangers.walk import TINY
 
@@ -92,3 +95,26 @@ def test_a_task_without_its_file_is_refused_before_the_training_that_it_follows(
     status, said = launched(f"after_training=('{task}',)")
     assert status == 2
     assert said.startswith(says)
+
+
+def test_a_quirk_that_does_not_go_with_the_model_is_refused(launched):
+    prior = ("model.base=gaussian_base()", "model.prior=fitted_prior()")
+    status, said = launched(*prior, "evaluate.quirks.unit_prior=True")
+    assert status == 2
+    assert said.startswith("evaluate.quirks.unit_prior is the N(0, I) of the published bound")
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("digits_vdm", ()),
+        ("digits_vdm_by_pixel", ()),
+        ("digits_vp", ("model.base=gaussian_base()", "model.prior=fitted_prior()")),
+        ("digits_vp", ("sample.sampler=ancestral_sampler()", "train.pictures_every=10")),
+    ],
+)
+def test_models_and_samplers_of_each_kind_pass(name, settings):
+    config = registry.configuration_of(registry.find(name))
+    experiment = build(override(config, [*TINY, *settings]))
+    for task in (experiment.train, experiment.evaluate, experiment.sample):
+        task.check(experiment)
