@@ -142,9 +142,9 @@ class Mutant(NamedTuple):
 
 
 def drawn(room: Room, share: float, chance: random.Random) -> list[Mutant]:
-    """A sample of the mutants of a room, those left out that no test can notice."""
+    """Of the mutants of a room in this folder a sample, those left out that no test can notice."""
     places = []
-    for path in sorted(ROOT.glob(room.files)):
+    for path in sorted(Path().glob(room.files)):
         tree = get_ast(path.read_text())
         for name in OPERATORS:
             operator = get_operator(name)()
@@ -153,12 +153,12 @@ def drawn(room: Room, share: float, chance: random.Random) -> list[Mutant]:
             ]
             for occurrence, (node, (start, end)) in enumerate(found):
                 if not _is_left_out(node):
-                    spec = MutationSpec(path.relative_to(ROOT), name, occurrence, start, end)
+                    spec = MutationSpec(path, name, occurrence, start, end)
                     places.append((spec, _lines(node)))
     chance.shuffle(places)
     sample: dict[tuple, Mutant] = {}
     for spec, lines in places:
-        before = (ROOT / spec.module_path).read_text()
+        before = spec.module_path.read_text()
         after = mutate_code(before, get_operator(spec.operator_name)(), spec.occurrence)
         pairs = zip(before.splitlines(), (after or before).splitlines(), strict=False)
         changed = [(old.strip(), new.strip()) for old, new in pairs if old != new]
@@ -263,8 +263,8 @@ class Trials:
     def noticed_by(self, mutant: Mutant, measured: Measured) -> str | None:
         """The test that fails, "time" if they do not come to an end, None if they pass."""
         lines = measured.lines.get(str(mutant.spec.module_path))
-        if lines is None:
-            return None  # not even imported
+        if lines is None or not any(str(line) in lines for line in mutant.lines):
+            return None  # not even run
         running = {test for line in mutant.lines for test in lines.get(str(line), ()) if test}
         of_file = {test for tests in lines.values() for test in tests if test}
         # What runs on import concerns every test of the file; constants alone concern all.

@@ -79,6 +79,20 @@ def test_density_divergence_and_draws_are_those_of_the_gaussian(path, gamma_1):
         assert np.allclose(matrix, covariance, rtol=1e-5, atol=1e-6 * sigma**2)
 
 
+@pytest.mark.parametrize("path", PATHS, ids=name_of)
+def test_the_standard_prior_is_as_wide_as_the_noise(path):
+    with jax.enable_x64(True):
+        prior, gamma_1 = StandardPrior(), 2.0
+        alpha, sigma = float(path.alpha(gamma_1)), float(path.sigma(gamma_1))
+        z = np.random.default_rng(0).normal(size=(3, 4))
+        images = jnp.asarray(z.reshape(-1, *SHAPE))
+        expected = normal(np.zeros(4), sigma**2 * np.eye(4)).logpdf(z)
+        assert np.allclose(prior.log_density(path, gamma_1, images), expected)
+        expected = 0.5 * np.sum((alpha * z / sigma) ** 2, axis=1)
+        assert np.allclose(prior.divergence(path, gamma_1, images), expected)
+        assert np.allclose(prior.draw(path, gamma_1, images), sigma * images)
+
+
 @pytest.mark.parametrize("gamma_1", [-2.0, 0.0, 5.0])
 def test_the_flow_of_gaussian_data_gives_their_density_wherever_it_ends(gamma_1):
     with jax.enable_x64(True):

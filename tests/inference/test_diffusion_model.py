@@ -7,7 +7,11 @@ import pytest
 
 from diffusion_ode.errors import UserError
 from diffusion_ode.inference.diffusion_model import DiffusionModel, LogProbability
-from diffusion_ode.inference.likelihood import ImageLikelihood, OdeLikelihood
+from diffusion_ode.inference.likelihood import (
+    ImageLikelihood,
+    OdeLikelihood,
+    likelihood_controller,
+)
 from diffusion_ode.inference.sampling import Sample
 from tests.published_checkpoint import small_model
 
@@ -69,6 +73,15 @@ def test_figures_stand_in_the_order_of_the_images(model):
     assert found.nfe.tolist() == [5, 5, 5]
     assert found.converged.tolist() == [True, False, True]
     assert model.log_prob(images[0], likelihood=Sums()).nats.tolist() == [-192.0]
+
+
+def test_by_default_a_step_may_err_by_a_part_of_the_noise_however_large_z_is():
+    z, error, unit = jnp.full((1, 4), 100.0), jnp.full((1, 4), 0.003), jnp.asarray([0.2])
+    controller = likelihood_controller()
+    found = controller.error(z, z, error, None, jnp.zeros(1), None, unit)
+    assert float(found[0]) == pytest.approx(1.0)  # 1.5 % of 0.2
+    found = controller.error(z, z, 0 * error, None, jnp.asarray([0.04]), None, unit)
+    assert float(found[0]) == pytest.approx(1.0)  # a hundredth of a nat per dimension
 
 
 def test_mean_and_standard_error_are_those_of_the_images_that_converged():

@@ -10,9 +10,11 @@ from diffusion_ode.diffusion.model import Model
 from diffusion_ode.diffusion.parameterization import VelocityPrediction
 from diffusion_ode.diffusion.pixels import Pixels
 from diffusion_ode.errors import UserError
+from diffusion_ode.inference import ancestral_sampling, variational_bound
 from diffusion_ode.inference.ancestral_sampling import AncestralSampler, ancestral_step
 from diffusion_ode.inference.decoding import DrawnLevel, NearestLevel
 from diffusion_ode.inference.sampling import OdeSampler
+from diffusion_ode.inference.variational_bound import VariationalBound
 from tests.gaussian_oracle import (
     PARAMETERIZATIONS,
     PATHS,
@@ -97,6 +99,30 @@ def test_an_ancestral_sample_depends_on_its_number_and_key_alone():
     assert drawn([6, 2], 3) == {2: together[2], 6: together[6]}
     assert drawn(range(7), 4, key=1) != together
     assert len(set(together.values())) > 2
+
+
+def test_by_default_there_are_a_thousand_steps_as_published():
+    """Ho et al. 2020, arXiv:2006.11239, section 4."""
+    assert AncestralSampler().steps == 1000
+
+
+def test_ancestral_samples_and_bounds_are_the_same_where_loops_are_fast(monkeypatch):
+    """As on accelerators, whose loops no other test runs."""
+    model, data = nearly_discrete(PATHS[0])
+    levels, keys = (
+        jnp.asarray([0, 3, 1]).reshape(3, 1, 1, 1),
+        jax.random.split(jax.random.key(1), 3),
+    )
+    found = []
+    for fast in (False, True):
+        monkeypatch.setattr(ancestral_sampling, "loops_are_fast", lambda fast=fast: fast)
+        monkeypatch.setattr(variational_bound, "loops_are_fast", lambda fast=fast: fast)
+        sampler = AncestralSampler(5, lanes=8, decoder=Keeps())
+        samples = sampler.draw(model, data, range(8), jax.random.key(0))
+        terms = VariationalBound(draws=3).terms(model, data, levels, keys)
+        found.append([*(sample.image for sample in samples), *terms])
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
 def test_samples_that_are_not_finite_have_not_converged():

@@ -195,6 +195,20 @@ def test_second_term_on_every_second_image_counts_twofold_and_leaves_the_first_a
 
 
 @pytest.mark.parametrize(
+    ("objective", "directions"),
+    [
+        (FlowMatching(), 0.0),
+        (SecondOrderFlowMatching(residual=SingleProbe()), 1.0),
+        (SecondOrderFlowMatching(residual=IndependentProbes(), every=4), 0.5),
+        (SecondOrderFlowMatching(residual=ExactTraceResidual()), N),
+    ],
+)
+def test_a_step_differentiates_the_network_along_its_probes(objective, directions):
+    model = Model(PATHS[0], LinearSchedule(-4.0, 4.0), PARAMETERIZATIONS[0], None, Pixels(SHAPE, 5))
+    assert objective.directions(model) == directions
+
+
+@pytest.mark.parametrize(
     ("make", "words"),
     [
         (lambda: SecondOrderFlowMatching(weight=-0.1), "weight = -0.1"),

@@ -70,6 +70,8 @@ def test_the_first_step_changes_z_by_a_hundredth_and_is_cut_where_slopes_bend():
     guess = CONTROLLER.first_guess(z, 5.0 * z, lanes(9.0), one)
     assert float(guess[0]) == pytest.approx(0.01 / 5.0)
     assert float(CONTROLLER.first_guess(z, 5.0 * z, lanes(1e-3), one)[0]) == pytest.approx(1e-3)
+    small = CONTROLLER.first_guess(1e-3 * z, 5.0 * z, lanes(9.0), one)  # half a scale
+    assert float(small[0]) == pytest.approx(0.01 * 1e-3 / 5.0)
     for value, slope in ((0.0, 5.0), (1.0, 0.0)):
         blind = CONTROLLER.first_guess(value * z, slope * z, lanes(9.0), one)
         assert float(blind[0]) == pytest.approx(9e-6)

@@ -20,6 +20,7 @@ from diffusion_ode.objectives.flow_matching import FlowMatching
 from diffusion_ode.objectives.objective import LossTerms
 from diffusion_ode.objectives.second_order_flow_matching import SecondOrderFlowMatching
 from diffusion_ode.randomness import stream_key
+from diffusion_ode.training import step as training_step
 from diffusion_ode.training.optimizer import AdamW, Moment, NotBiases, WarmedUp, WarmedUpThenCosine
 from diffusion_ode.training.state import initial_state
 from diffusion_ode.training.step import ExponentialAverage, make_train_step
@@ -65,7 +66,11 @@ def two_steps(batch):
     return stepped(batch, steps=2)
 
 
-def test_accumulated_step_equals_the_whole_one_and_counts_once(batch, two_steps):
+@pytest.mark.parametrize("loops_are_fast", [False, True])
+def test_accumulated_step_equals_the_whole_one_and_counts_once(
+    batch, two_steps, loops_are_fast, monkeypatch
+):
+    monkeypatch.setattr(training_step, "loops_are_fast", lambda: loops_are_fast)
     whole, whole_metrics = two_steps
     parts, parts_metrics = stepped(batch, accumulation=4, steps=2)
     assert int(parts.step) == int(whole.step) == 2
