@@ -11,6 +11,7 @@ everything already. Files are the tests of the suite, counted. Chance comes of `
 import argparse
 import collections
 import contextlib
+import functools
 import io
 import itertools
 import random
@@ -66,8 +67,6 @@ class Trials:
 
     def __init__(self, folder: Path, full: bool, minutes: float, chance: random.Random):
         self.folder, self.full, self.minutes, self.chance = folder, full, minutes, chance
-        self.undisturbed = folder / "undisturbed"
-        self.seconds = self._seconds_of(self.undisturbed)
 
     def numbered(self, few: int, many: int) -> Iterator[int]:
         """A number for each trial of a row, as long as its time lasts."""
@@ -109,13 +108,25 @@ class Trials:
         """Whether the last checkpoint has the same bits as that of the undisturbed run."""
         return _digests(workdir) == _digests(self.undisturbed)
 
-    def _seconds_of(self, workdir: Path) -> float:
+    @property
+    def undisturbed(self) -> Path:
+        """The workdir of a run that nothing disturbs."""
+        return self._undisturbed[0]
+
+    @property
+    def seconds(self) -> float:
+        """That it takes, with all compiled."""
+        return self._undisturbed[1]
+
+    @functools.cached_property
+    def _undisturbed(self) -> tuple[Path, float]:
+        workdir = self.folder / "undisturbed"
         status, output = self.ended(workdir)
         assert status == 0, output
         shutil.rmtree(workdir)
         start = time.monotonic()
-        self.ended(workdir)  # all is compiled now
-        return time.monotonic() - start
+        self.ended(workdir)
+        return workdir, time.monotonic() - start
 
 
 def kills(trials: Trials) -> Row:

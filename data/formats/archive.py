@@ -253,8 +253,8 @@ def read_gzip(path: Path, *, max_bytes: int) -> bytes:
 
 
 def _check_name(archive: object, name: str) -> None:
-    """Refuse names that lead out of a folder, by the rules of POSIX and of Windows alike."""
+    """Refuse no name, and names that lead out of a folder by the rules of POSIX or of Windows."""
     posix, windows = PurePosixPath(name), PureWindowsPath(name)
     leads_out = posix.is_absolute() or windows.drive or windows.root or ".." in windows.parts
-    if leads_out or ".." in posix.parts or "\0" in name:
+    if not name or leads_out or ".." in posix.parts or "\0" in name:
         raise damaged(archive, f"has a member called {name!r}", "paths inside the archive only")

@@ -68,7 +68,7 @@ def _check(name: str, value: int, needed: int, memory: int, where: str) -> None:
 
 def _of_device() -> int:
     known = of_kind(jax.devices()[0].device_kind)
-    return known.memory if known else _of_machine()
+    return int(known.memory) if known else _of_machine()
 
 
 def _of_machine() -> int:

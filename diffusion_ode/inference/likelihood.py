@@ -151,7 +151,8 @@ class OdeLikelihood:
         trace_lanes(
             ProbabilityFlow(model, self.variable, self.divergence),
             parameters,
-            Item(0, image, context=jax.tree.map(_of_one, probes)),
+            image,
+            jax.tree.map(_of_one, probes),
             lanes=self.lanes,
             solver=self.solver,
             controller=self.controller,

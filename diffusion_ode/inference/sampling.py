@@ -111,7 +111,7 @@ class OdeSampler:
         trace_lanes(
             ProbabilityFlow(model, self.variable),
             parameters,
-            Item(0, z),
+            z,
             lanes=self.lanes,
             solver=self.solver,
             controller=self.controller,

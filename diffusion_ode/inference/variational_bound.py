@@ -70,10 +70,9 @@ class VariationalBound:
         ends = functools.partial(_end_terms, self.ends, model)
         draw = functools.partial(_diffusion_draw, self, model)
         with jax.default_matmul_precision("highest"):
-            terms = BoundTerms(
-                *jax.eval_shape(ends, parameters, levels, keys),
-                jax.eval_shape(draw, parameters, levels, keys, jnp.int32(0)),
-            )
+            reconstruction, prior = jax.eval_shape(ends, parameters, levels, keys)
+            diffusion = jax.eval_shape(draw, parameters, levels, keys, jnp.int32(0))
+        terms = BoundTerms(reconstruction, prior, diffusion)
         for name, term in terms._asdict().items():
             if term.shape != keys.shape:
                 raise UserError(

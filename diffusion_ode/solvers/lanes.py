@@ -101,7 +101,8 @@ def solve_lanes(
 def trace_lanes(
     vector_field: VectorField,
     args: Any,
-    item: Item,
+    z: jax.ShapeDtypeStruct,
+    context: Context = None,
     *,
     lanes: int,
     solver: Solver,
@@ -112,7 +113,7 @@ def trace_lanes(
     Args:
       vector_field, lanes, solver, controller: as there.
       args: shapes and types of it.
-      item: the same of one problem.
+      z, context: the same of one item.
 
     Raises:
       UserError: an evaluation leaves the lanes with other shapes or types.
@@ -122,7 +123,7 @@ def trace_lanes(
         return jax.ShapeDtypeStruct((lanes, *leaf.shape), leaf.dtype)
 
     integrator = solver.integrator(vector_field, controller)
-    z, context = jax.tree.map(each, (item.z, item.context))
+    z, context = jax.tree.map(each, (z, context))
     ell, span = (jax.ShapeDtypeStruct((size,), z.dtype) for size in (lanes, 2))
     filled = jax.ShapeDtypeStruct((lanes,), bool)
     before = jax.eval_shape(started, integrator, z, ell, context, span, filled)

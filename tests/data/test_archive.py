@@ -56,6 +56,14 @@ def test_tar_with_link_or_device_is_refused(kind, tmp_path):
         read_all(tar_members(path, max_bytes=10**6))
 
 
+def test_zip_with_a_member_without_a_name_is_refused(tmp_path):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(zipfile.ZipInfo(""), b"1")
+    with pytest.raises(DamagedData, match="a member called ''"):
+        read_all(zip_members(path, max_bytes=10**6))
+
+
 def test_zip_with_link_is_refused(tmp_path):
     path = tmp_path / "a.zip"
     with zipfile.ZipFile(path, "w") as archive:
