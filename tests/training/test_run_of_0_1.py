@@ -10,6 +10,7 @@ from launch.run import main
 
 ARCHIVE = Path(__file__).parents[1] / "golden" / "run_of_0_1.tar.gz"
 SETTINGS = (
+    "train.optimizer=adamw(learning_rate=warmed_up_then_cosine(peak=4e-3, warmup_steps=150))",
     *("model.network.features=32", "model.network.blocks=1", "after_training=()"),
     *("train.num_steps=8", "train.batch_size=32", "train.log_every=1", "train.checkpoint_every=4"),
     *("train.validation_images=0", "data.held_out=0", "train.pictures_every=None"),
