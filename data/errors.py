@@ -33,7 +33,7 @@ def damaged(file: object, found: str, expected: str, remedy: str | None = None) 
 
 
 def reading(
-    file: object, expected: str, what: str = "cannot be read"
+    file: object, expected: str, what: str = "cannot be read", remedy: str | None = None
 ) -> contextlib.AbstractContextManager[None]:
     """The boundary of a reader of data: whatever is raised inside becomes `DamagedData`.
 
@@ -41,8 +41,9 @@ def reading(
         file: what is read, for the message.
         expected: of it.
         what: the finding, to which the exception's own words are added.
+        remedy: as `damaged` has it.
     """
-    return refused(lambda why: damaged(file, f"{what} ({why})", expected))
+    return refused(lambda why: damaged(file, f"{what} ({why})", expected, remedy))
 
 
 @contextlib.contextmanager

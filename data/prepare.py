@@ -37,6 +37,7 @@ from diffusion_ode.streams import LastingStream
 
 # Sources of a user's own, for which --from says what they are made of.
 OWN = {"image_folder": ImageFolder, "array_file": ArrayFile}
+_FIELDS = "data.source."  # where an experiment has them
 # A folder of TFRecords has dozens of files.
 MAX_NAMES_SHOWN = 3
 
@@ -143,12 +144,13 @@ def own_source(name: str, path: Path | None, size: int | None, settings: Sequenc
         settings: `FIELD=VALUE` for the source's other fields.
     """
     if path is None:
-        raise UserError(f"{name} needs to know of what: add --from PATH.")
+        raise UserError(f"{name} needs the files that it is made of: add --from PATH.")
     made = OWN[name]
     fields = {field.name for field in dataclasses.fields(made)} - {"path"}
     values: dict[str, Any] = {} if size is None else {"resize": size, "crop": size}
     for setting in settings:
         field, _, value = setting.partition("=")
+        field = field.removeprefix(_FIELDS)
         try:
             values[field] = ast.literal_eval(value)
         except (SyntaxError, ValueError):
@@ -190,8 +192,8 @@ def _training(name: str, source: Source, images: ImageData) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
-    options = _parser().parse_args(arguments)
     try:
+        options = _parser().parse_args(arguments)
         if options.name in OWN:
             source = own_source(options.name, options.path, options.size, options.set)
             images = source.load(options.data_dir)
@@ -202,7 +204,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise UserError(f"{options.name} is as published: leave --size and --set out.")
         print(describe(prepare(options.name, options.path, options.data_dir)))
     except UserError as error:
-        print(error, file=sys.stderr)
+        said = str(error)
+        for word in ("set", "and"):
+            said = said.replace(f"{word} {_FIELDS}", f"{'and ' * (word == 'and')}--set ")
+        print(said.replace(_FIELDS, ""), file=sys.stderr)
         return REFUSED
     except OSError as error:
         print(f"{error}: check that path, then type the same command again.", file=sys.stderr)
@@ -213,8 +218,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return DONE
 
 
+class _Parser(argparse.ArgumentParser):
+    """Wrong flags meet a sentence of ours."""
+
+    def error(self, message: str):
+        what, _, word = message.rpartition(" ")
+        if what.startswith("unrecognized") and "=" in word and not word.startswith("-"):
+            message = f"{message}: each field has a --set of its own"
+        raise UserError(f"{message[:1].upper()}{message[1:]}; --help shows the flags.")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m data.prepare",
         description="Get, check, convert and fingerprint a data set, once.",
         epilog="`python -m data.prepare cifar10` downloads CIFAR-10; what cannot be downloaded"

@@ -152,8 +152,8 @@ def describe_images(
         if (largest := images.max()) >= source.levels:
             raise UserError(
                 f"{source.name} has {split} images with values up to {largest}, but levels ="
-                f" {source.levels} allows {source.levels - 1}: set data.source.levels"
-                f" and model.pixels.levels to at least {largest + 1}."
+                f" {source.levels} allows {source.levels - 1}: set"
+                f" data.source.levels={int(largest) + 1} or more, and model.pixels.levels alike."
             )
     manifest = Manifest(
         name=source.name,

@@ -49,7 +49,9 @@ def check(name: str, value: Any, annotation: Any) -> Any:
     try:
         return fit(value, annotation)
     except Misfit:
-        raise UserError(f"{name} = {shown(value)} is not {takes(annotation)}: give one.") from None
+        raise UserError(
+            f"{name} = {shown(value)} is not {takes(annotation)}: give such a value."
+        ) from None
 
 
 def shown(value: Any) -> str:

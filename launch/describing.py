@@ -49,7 +49,7 @@ def description(
     # Refused before anything is shown; and a slice must come before JAX looks for devices.
     last = _costs(experiment, device, topology)
     first_of_last = next(last, None)
-    yield from _title(entry)
+    yield from _title(entry, document)
     yield ""
     yield from _derivation(entry, document)
     yield ""
@@ -67,7 +67,13 @@ def description(
         yield "the whole config, and what each field takes: --describe=full"
 
 
-def _title(entry: Entry) -> Iterator[str]:
+def _title(entry: Entry, document: Document) -> Iterator[str]:
+    own = to_document(registry.configuration_of(entry))
+    source, registered = (documents.rendered_at(each, "data.source") for each in (document, own))
+    if source != registered:
+        yield f"{entry.name}, on {source} in place of {registry.data_of(entry)}"
+        yield "  Its hypothesis and what is published are of its own data."
+        return
     yield f"{entry.name}, on {registry.data_of(entry)}"
     yield from textwrap.wrap(
         entry.hypothesis, SCREEN_WIDTH, initial_indent="  ", subsequent_indent="  "

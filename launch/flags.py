@@ -1,7 +1,6 @@
 """The command line: few flags, everything else is a config field."""
 
 import argparse
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +8,6 @@ from pathlib import Path
 from diffusion_ode.distributed.joining import WAIT_FOR_PEERS, Peers
 from diffusion_ode.errors import UserError
 from diffusion_ode.exit_statuses import ABORTED, DONE, FAILED, INTERRUPTED, REFUSED
-from diffusion_ode.suggestions import nearest
 from diffusion_ode.tasks import registry as tasks
 from launch.parser import Parser
 
@@ -56,9 +54,7 @@ def read(arguments: Sequence[str]) -> Request:
     """
     parser = _parser()
     parser.answer_shell()
-    given, unknown = parser.parse_known_args(arguments)
-    if unknown:
-        raise UserError(_unknown(unknown[0], given.set, parser))
+    given = parser.parse_args(arguments)
     if given.exp is None and given.list is None:
         raise UserError("No experiment is given: add --exp=NAME; --list shows the names.")
     for flag in ("device", "target"):
@@ -116,6 +112,7 @@ def _parser() -> Parser:
         description="Train a diffusion ODE, judge it by its likelihood, draw samples from it.",
         epilog=EPILOG,
         add_help=False,  # it would be a group of its own, for which a screen has no room
+        word=_word,
     )
     what = parser.add_argument_group("what to do")
     what.add_argument("--exp", metavar="NAME", help="registered experiment, or module:function")
@@ -222,24 +219,8 @@ def _check_number(count: int, index: int | None) -> None:
         )
 
 
-def _unknown(argument: str, settings: Sequence[str], parser: argparse.ArgumentParser) -> str:
-    known = [option for action in parser._actions for option in action.option_strings]
-    name, equals, _ = argument.partition("=")
-    if name.startswith("-"):
-        dashed = "--" + name.lstrip("-").replace("-", "_")
-        near = nearest(dashed, [option for option in known if option.startswith("--")])
-        meant = f"did you mean {near[0]}?" if near else "--help shows the flags"
-        if not near and "." in dashed:
-            meant = f"config fields are set by --set {argument.lstrip('-')}"
-        return f"There is no flag {name}; {meant}"
-    if not name or any(setting.endswith("=") for setting in settings):
-        return f"Unexpected argument {argument!r}: write --set PATH=VALUE without spaces around =."
-    if f"--{name}" in known:
-        meant = f"did you mean --{argument}?"
-    elif equals:
-        meant = f"each setting has a --set of its own: --set {shlex.quote(argument)}."
-    elif argument in (entry.name for entry in tasks.TASKS):
-        meant = f"a task is chosen by --task={argument}."
-    else:
-        meant = f"an experiment is named by --exp={argument}; --help shows the flags."
-    return f"Unexpected argument {argument!r}: {meant}"
+def _word(word: str) -> str:
+    """What a word without a flag may have been meant as."""
+    if word in (entry.name for entry in tasks.TASKS):
+        return f"a task is chosen by --task={word}."
+    return f"an experiment is named by --exp={word}; --help shows the flags."

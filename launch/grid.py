@@ -133,7 +133,9 @@ def _check(experiments: Sequence[str], axes: Sequence[Axis], settings: Sequence[
             path = setting.partition("=")[0].strip()
             if f"{path}.".startswith(f"{axis.path}."):
                 raise UserError(
-                    f"{path} is set by --set and {axis.path} by --grid: leave one of them out."
+                    f"{path} is set by --set, and {axis.path} by --grid: leave one of them out."
+                    if path != axis.path
+                    else f"{path} is set by both --set and --grid: leave one of them out."
                 )
     count = len(experiments)
     for axis in axes:

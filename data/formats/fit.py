@@ -14,8 +14,8 @@ from data.formats.picture import opened
 from diffusion_ode.errors import UserError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
-# Whatever the suffix; a JPEG in which a camera has put a second picture is an MPO.
-FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "MPO")
+# Whatever the suffix; a JPEG in which a camera has put a second picture, an MPO, is one of them.
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
 CHANNELS = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}
 _MODES = {channels: mode for mode, channels in CHANNELS.items()}
 # Of a file's own packing: Pillow gives 8 bits of such colours without a word.
@@ -38,6 +38,7 @@ class Header(NamedTuple):
         bits: per channel.
         frames: of an animation, or pages.
         turned: whether it is shown otherwise than it is stored.
+        palette: whether its pixels are numbers of colours.
     """
 
     height: int
@@ -46,6 +47,7 @@ class Header(NamedTuple):
     bits: int
     frames: int
     turned: bool
+    palette: bool
 
 
 def read_header(file: Path) -> Header:
@@ -57,7 +59,8 @@ def read_header(file: Path) -> Header:
             width, height = height, width
         mode, bits = _kind(picture)
         frames = getattr(picture, "n_frames", 1)
-        return Header(height, width, mode, bits, frames, orientation in _TURNED)
+        turned, palette = orientation in _TURNED, picture.mode in ("P", "PA")
+        return Header(height, width, mode, bits, frames, turned, palette)
 
 
 def _kind(picture: Any) -> tuple[str, int]:
@@ -66,6 +69,7 @@ def _kind(picture: Any) -> tuple[str, int]:
     packing = packing if isinstance(packing, str) else packing[0]
     mode = picture.mode
     bits = 32 if mode in ("I", "F") else 16 if _DEEP.match(f"{packing}") else 8
+    bits = 1 if mode == "1" else bits
     if picture.format == "TIFF" and packing.startswith("RGBX"):
         return "RGB with another channel", bits  # which Pillow leaves out
     opaque = "L" if mode[:1] in ("1", "L", "I", "F") and mode != "LAB" else mode.rstrip("AaX")
@@ -137,9 +141,11 @@ class Fit:
         mode = _IN_WORDS.get(header.mode, header.mode)
         before, after = min(header[:2]), min(self._resized(header))
         done = {
-            "turned upright, as their EXIF says": header.turned,
-            "the first frame or page of several": header.frames > 1,
-            "cut to their upper 8 bits": header.bits > 8,
+            "turned upright by EXIF": header.turned,
+            "of several frames or pages, of which the first is taken": header.frames > 1,
+            "of more than 8 bits, of which the upper 8 are taken": header.bits > 8,
+            "of 1 bit, as values 0 and 255": header.bits == 1,
+            "of a palette, looked up": header.palette,
             f"from {mode} to {_IN_WORDS[wanted]}": header.mode != wanted,
             "reduced in size": after < before,
             "enlarged": after > before,
@@ -199,15 +205,20 @@ def survey(fit: Fit, files: Sequence[Path]) -> dict[str, list[Path]]:
                 for change in fit.changes(header):
                     changes.setdefault(change, []).append(file)
     for (what, remedy), found in problems.items():
-        count = f"{len(found)} of {len(files)} pictures"
-        raise UserError(f"{count} have {what}, such as {found[0]}: {remedy}, or take them out.")
+        have, them = ("has", "it") if len(found) == 1 else ("have", "them")
+        raise UserError(
+            f"{len(found)} of {len(files)} pictures {have} {what}, such as {found[0]}: {remedy}, or"
+            f" take {them} out."
+        )
     if len(shapes) > 1:
         (shape, one), (other, another) = list(shapes.items())[:2]
-        what, remedy = "sizes", "data.source.resize and data.source.crop, such as both to 32"
+        what, remedy = "sizes", "data.source.resize=32 and data.source.crop=32, for instance"
         if shape[2] != other[2]:
-            what, remedy = "channels", "data.source.channels to 1 for grey or 3 for colour"
+            what, remedy = "numbers of channels", "data.source.channels=1 for grey, =3 for colour"
+            if not {shape[2], other[2]} <= {1, 3}:
+                remedy += ", =4 for colour and opacity"
         raise UserError(
-            f"Pictures would become images of several {what}, such as {'×'.join(map(str, shape))}"
+            f"Pictures would become images of different {what}, such as {'×'.join(map(str, shape))}"
             f" of {one} and {'×'.join(map(str, other))} of {another}: set {remedy}."
         )
     return changes

@@ -29,13 +29,21 @@ class Files(NamedTuple):
 
 
 class Splits(NamedTuple):
-    """Files by split, how they came there, and those that are in none."""
+    """Files by split, how they came there, and those that are in none.
+
+    Attributes:
+        train, validation, test: in the order of their names, or as they were drawn.
+        in_words: how they were divided.
+        left_out: in none of the splits' folders.
+        by_folders: whether folders divide them.
+    """
 
     train: list[Path]
     validation: list[Path]
     test: list[Path]
     in_words: str
     left_out: list[Path]
+    by_folders: bool = False
 
     @property
     def all(self) -> list[Path]:
@@ -77,7 +85,7 @@ def _left_out(file: Path, suffixes: Collection[str]) -> str | None:
     if file.name.startswith("."):
         return "hidden"
     if not file.is_file():
-        return "links to nothing, or no regular files"
+        return "linked to nothing, or not regular"
     return None if file.suffix.lower() in suffixes else file.suffix.lower() or "without a suffix"
 
 
@@ -104,15 +112,15 @@ def split_files(root: Path, files: list[Path], fraction: float, seed: int | None
     if not {"train", "test"} <= folders.keys() or max(map(len, folders.values())) > 1:
         there = ", ".join(name for names in folders.values() for name in names)
         raise UserError(
-            f"{root} has {there} among its folders, which does not divide it into training and"
-            " test images: name one folder train and one test (and, if you like, one validation)."
+            f"{root} has {there} among its folders, which do not tell training from test images:"
+            " name one folder train and one test (and, if you like, one validation)."
         )
     found = {split: [] for split in ("train", "validation", "test", "left_out")}
     split_of = {name: split for split, (name,) in folders.items()}
     for file in files:
         found[split_of.get(file.relative_to(root).parts[0], "left_out")].append(file)
     told = ", ".join(f"{split} from folder {name}" for name, split in split_of.items())
-    return Splits(**found, in_words=told)
+    return Splits(**found, in_words=told, by_folders=True)
 
 
 def _by_fraction(files: list[Path], fraction: float, seed: int | None) -> Splits:

@@ -28,7 +28,7 @@ def opened(content: bytes | Path, label: str, formats: tuple[str, ...]) -> Itera
     file = content if isinstance(content, Path) else io.BytesIO(content)
     expected = f"a whole {' or '.join(formats)} picture"
     with (
-        reading(label, expected, "cannot be decoded"),
+        reading(label, expected, "cannot be decoded", "save it anew, or take it out"),
         image_module.open(file, formats=formats) as picture,
     ):
         width, height = picture.size

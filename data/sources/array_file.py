@@ -22,13 +22,15 @@ FEW = 4
 REMEDY = "save it anew with np.save or np.savez"
 # Names under which an .npz may hold all images, one of them.
 IMAGE_KEYS = ("images", "data", "arr_0")
+VALIDATION = "validation"
 
 
 @dataclasses.dataclass(frozen=True)
 class ArrayFile:
     """Images uint8 [n,H,W,C] of a file: `.npy`, or `.npz` with `train` and `test`, or `images`.
 
-    Nothing is converted; other arrays of an `.npz`, such as labels, are left out.
+    An `.npz` may have `validation` beside `train` and `test`. Nothing is converted; its other
+    arrays, such as labels, are left out.
 
     Attributes:
         path: the file, of this machine or an address such as gs://bucket/images.npz.
@@ -57,39 +59,56 @@ class ArrayFile:
     def load(self, data_dir: Path | None = None) -> ImageData:
         del data_dir  # They are read from where the user has them.
         arrays = self._arrays()
+        notes = [note for array in arrays for note in array.left_out]
         parts = [array.read() for array in arrays]
-        train, test = parts if len(parts) == 2 else self._divided(parts[0])
-        left_out = (note for array in dict.fromkeys(arrays) for note in array.left_out)
-        return describe_images(self, train, test, notes=tuple(dict.fromkeys(left_out)))
+        if len(parts) == 1:
+            parts = self._divided(parts[0])
+            notes.insert(0, f"test images: the last {len(parts[1])} of the file")
+        train, test, *validation = parts
+        known = np.concatenate([train, *validation]) if validation else train
+        images = describe_images(self, known, test, notes=tuple(dict.fromkeys(notes)))
+        if not validation:
+            return images
+        return dataclasses.replace(images, train=train, validation=validation[0])
 
     def _arrays(self) -> list["_Array"]:
         """Those of the training and of the test images, or the one of all; their headers fit."""
         path = fetched(self.path).expanduser()
         if self.test_path is not None:
-            arrays = [_one_of(path), _one_of(fetched(self.test_path).expanduser())]
+            other = fetched(self.test_path).expanduser()
+            arrays = [_one_of(path, "train"), _one_of(other, "test")]
         elif {"train", "test"} <= (kinds := _kinds(path)).keys():
-            left_out = _left_out(path, kinds, {"train", "test"})
-            arrays = [_Array(path, name, kinds[name], left_out) for name in ("train", "test")]
+            if self.num_test is not None:
+                raise UserError(
+                    f"{path} has test images of its own, and num_test={self.num_test} takes others:"
+                    " leave data.source.num_test out."
+                )
+            splits = [name for name in ("train", "test", VALIDATION) if name in kinds]
+            left_out = _left_out(path, kinds, set(splits))
+            arrays = [_Array(path, name, kinds[name], left_out) for name in splits]
         else:
             arrays = [_one_of(path)]
         for array in arrays:
             array.check()
         shapes = [array.kind.shape[1:] for array in arrays]
         if len(set(shapes)) > 1:
-            found = f"has training images of {shapes[0]}, test images of {shapes[1]}"
+            found = f"has images of {' and of '.join(map(str, dict.fromkeys(shapes)))}"
             raise damaged(self.path, found, "one shape", REMEDY)
         return arrays
 
     def _divided(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if len(images) == 1:
-            raise damaged(self.path, "has one image", "one to train and one to test on", REMEDY)
+            raise UserError(
+                f"{self.path} has one image, and one to train and one to test on are needed: add"
+                " more."
+            )
         num_test = self.num_test
         if num_test is None:
             num_test = max(1, round(len(images) * TEST_FRACTION))
         if not 0 < num_test < len(images):
             raise UserError(
                 f"{self.path} has {len(images)} images, of which num_test={num_test} cannot "
-                "be kept for testing: set data.source.num_test to fewer, but at least 1."
+                "be kept for testing: set data.source.num_test=1 or more, but fewer."
             )
         return images[:-num_test], images[-num_test:]
 
@@ -125,8 +144,10 @@ class _Array:
 
 
 def _kinds(path: Path) -> dict[str, ArrayKind]:
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: data.source=image_folder(path=…) reads one.")
     if not path.is_file():
-        raise UserError(f"There is no file {path}: set data.source.path to an .npy or .npz file.")
+        raise UserError(f"There is no file {path}: give the path of an .npy or .npz file.")
     if path.suffix not in (".npy", ".npz"):
         raise UserError(f"{path} is neither .npy nor .npz: {REMEDY}.")
     with remedied(REMEDY):
@@ -136,14 +157,17 @@ def _kinds(path: Path) -> dict[str, ArrayKind]:
     return {"images": ArrayKind(array.dtype, array.shape)}
 
 
-def _one_of(path: Path) -> _Array:
-    """The array that holds all images of a file: by its name, or as the only one."""
+def _one_of(path: Path, split: str | None = None) -> _Array:
+    """The array that holds all images of a file, by its name, which may be that of the split."""
     kinds = _kinds(path)
-    names = [name for name in IMAGE_KEYS if name in kinds] or list(kinds)
+    names = [name for name in (*IMAGE_KEYS, split) if name in kinds]
     if len(names) != 1:
         arrays = ", ".join(f"`{name}` {kind}" for name, kind in kinds.items())
         found = f"has {arrays or 'no array'}"
-        raise damaged(path, found, "`train` and `test`, or `images` alone", REMEDY)
+        expected = "`train` and `test`, or `images` alone"
+        if split is not None:
+            expected = f"`images` or `{split}` alone"
+        raise damaged(path, found, expected, REMEDY)
     return _Array(path, names[0], kinds[names[0]], _left_out(path, kinds, {names[0]}))
 
 

@@ -113,14 +113,25 @@ class ImageFolder:
 
     def _files(self) -> tuple[Splits, dict[str, list[Path]]]:
         """The pictures by split, and by what they are the files that are left out."""
+        if self._root.is_file():
+            raise UserError(
+                f"{self._root} is a file: data.source=array_file(path=…) reads one of arrays."
+            )
         if not self._root.is_dir():
-            raise UserError(f"There is no folder {self._root}: set data.source.path to one.")
+            raise UserError(f"There is no folder {self._root}: give the path of one.")
         files = files_below(self._root, SUFFIXES)
         splits = split_files(self._root, files.chosen, self.test_fraction, self.seed)
+        for name in ("test_fraction", "seed") if splits.by_folders else ():
+            if (given := getattr(self, name)) != getattr(ImageFolder, name):
+                raise UserError(
+                    f"{self._root} has folders that say which pictures are test images, and"
+                    f" {name} = {given} would draw others: leave data.source.{name} out."
+                )
         if not splits.train or not splits.test:
+            pictures = f"test picture{'s' * (len(splits.test) != 1)}"
             raise UserError(
-                f"{self._root} has {len(splits.train)} training and {len(splits.test)} test"
-                f" pictures, and at least one of each is needed: put {', '.join(SUFFIXES)} files"
+                f"{self._root} has {len(splits.train)} training and {len(splits.test)} {pictures},"
+                f" and at least one of each is needed: put {', '.join(SUFFIXES)} files"
                 " there."
             )
         return splits, files.left_out | {"outside the splits' folders": splits.left_out}

@@ -54,7 +54,7 @@ def table(
         "run": [Column("run", "run", [row.name for row in rows])],
         "experiment": [_experiments(rows, columns is not None)],
         "settings": _settings(rows),
-        "seeds": [_column("seeds", _seeds(rows))],
+        "seeds": [Column(_seeds_heading(rows), "seeds", _seeds(rows), told_below=True)],
         **{name: [_figures(rows, name), *_qualities(rows, name)] for name in figures},
         "difference": differences,
         "nfe": [_column("NFE", _evaluations(rows), "nfe")],
@@ -172,6 +172,10 @@ def _seeds(rows: Sequence[Replicates]) -> list[str | None]:
     if all(run.seed in (None, rows[0].first.seed) for row in rows for run in row.runs):
         return [_text(row.first.seed) for row in rows]
     return [", ".join(str(run.seed) for run in row.runs) for row in rows]
+
+
+def _seeds_heading(rows: Sequence[Replicates]) -> str:
+    return "seeds" if any(len(row.runs) > 1 for row in rows) else "seed"
 
 
 def _evaluations(rows: Sequence[Replicates]) -> list[str | None]:

@@ -159,6 +159,11 @@ class DiffusionModel:
         checkpoint = as_step(checkpoint)
         place = expanded(fetched_run(workdir, checkpoint))
         if not place.is_dir():
+            run, at, step = str(workdir).rpartition("@")
+            if at and step.isdecimal() and expanded(run).is_dir():
+                raise UserError(
+                    f"{place} is no folder: the checkpoint of a step is load({run!r}, {step})."
+                )
             raise UserError(
                 f"{place} is no folder: give the workdir of a training, such as runs/digits_vp."
             )

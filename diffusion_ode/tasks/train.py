@@ -140,12 +140,13 @@ class Train:
             console = stack.enter_context(Console(silent=not processes.is_leader()))
             interruption = stack.enter_context(Interruption(console.print, run.recorder.end))
             stack.enter_context(workdir_lock(run.workdir, run.command_line))
+            changed: list[str] = []
             if StoredCheckpoints(run.workdir / "checkpoints").agreed_steps():
                 processes.together(
                     lambda: check_changes(
                         run.config_changes(),
                         run.experiment,
-                        console.print,
+                        changed.append,
                         workdir=run.workdir,
                         asked_for=run.continue_with_changes,
                     )
@@ -204,6 +205,8 @@ class Train:
                 if taken >= self.num_steps or validation.stops:
                     why = steps_in_words(taken, 0, self.num_steps, self.batch_size)
                     return self._result(run, begun_at, why, validation)
+                for sentence in changed:
+                    console.print(sentence)
                 if processes.is_leader():
                     remember(run.workdir, begun_at, run.document, code, run.saved_config())
                 run.save_config()

@@ -30,12 +30,16 @@ _LOADER = '''\
 It needs diffusion_ode (its code: {code}) and safetensors.
 """
 
+import sys
 from pathlib import Path
 
-import jax
-import numpy as np
+try:
+    import jax
+    import numpy as np
 
-from diffusion_ode import DiffusionModel
+    from diffusion_ode import DiffusionModel
+except ImportError as missing:
+    sys.exit(f"{{missing}}: type `pip install .` in a checkout of diffusion_ode, then try again.")
 
 folder = Path(__file__).parent
 model = DiffusionModel.load(folder{trusted})

@@ -43,6 +43,7 @@ def model_card(run: Path, restored: Restored, modules: Sequence[str] = ()) -> st
         "## How it was made",
         _made(launches, restored),
         "## How to load it",
+        "With diffusion_ode, by `pip install .` in a checkout of the code above, and safetensors:",
         "```\npython load.py\n```",
     ]
     if modules:
@@ -109,6 +110,8 @@ def _made(launches: list[dict[str, Any]], restored: Restored) -> str:
     if origin is not None:
         return f"Imported from a published checkpoint, `{Path(origin).name}`."
     known = [x for x in launches if x.get("task") == "train" and x.get("command")]
+    # Those that began where it already was have added nothing to it.
+    known = [x for x in known if (x.get("step") or 0) < restored.step] or known
     if not known:
         return "The command is not known: the workdir has no record of its launches."
     lines = ["```", *dict.fromkeys(x["command"] for x in known), "```", ""]

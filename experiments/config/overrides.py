@@ -6,6 +6,7 @@ catalogue. What is not Python at all is text, so that paths of files need no quo
 """
 
 import ast
+import contextlib
 import inspect
 import re
 from collections.abc import Callable, Iterable
@@ -133,10 +134,24 @@ def _value(path: str, text: str, annotation: Any) -> Any:
             return fit(text, annotation)  # bare text, where the field takes text
         except Misfit:
             reason = f" ({error})" if str(error) else ""
-    called = re.match(r"\w+(?=\()", text)  # a piece that is there, but of another kind
+    if (one := _as_tuple(text, annotation)) is not None:
+        raise UserError(f"{path} cannot be {text!r:.200}: a tuple of one has a comma, {one}.")
+    called = re.match(r"\w+(?=\(|$)", text)  # a piece that is there, but of another kind
     near = _near_pieces(called[0], annotation) if called else []
     end = f"; did you mean {either(near)}?" if near else "."
     raise UserError(f"{path} cannot be {text!r:.200}{reason}; it takes {takes(annotation)}{end}")
+
+
+def _as_tuple(text: str, annotation: Any) -> str | None:
+    """The tuple of this one value, where the field takes that."""
+    word = text.removesuffix("()")
+    for candidate in (text, f"{text}()", *([repr(word)] if word.isidentifier() else [])):
+        try:
+            fit((explicit(_parse(candidate, Any)),), annotation)
+        except (_NotAValue, Misfit, UserError):
+            continue
+        return f"({ast.unparse(ast.parse(candidate, mode='eval').body)},)"
+    return None
 
 
 def _near_pieces(name: str, annotation: Any) -> list[str]:
@@ -146,12 +161,16 @@ def _near_pieces(name: str, annotation: Any) -> list[str]:
 
 
 def _is_taken(name: str, annotation: Any) -> bool:
-    """Whether a field takes the piece of this name."""
+    """Whether a field takes the piece of this name, or several like it."""
     try:
-        fit(fdl.Config(catalogue.find_constructor(name)), annotation)
-    except (UserError, ImportError, Misfit):
+        piece = fdl.Config(catalogue.find_constructor(name))
+    except (UserError, ImportError):
         return False
-    return True
+    for value in (piece, (piece,)):
+        with contextlib.suppress(Misfit):
+            fit(value, annotation)
+            return True
+    return False
 
 
 class _NotAValue(Exception):

@@ -102,7 +102,7 @@ def test_folders_of_splits_are_known_in_any_case_of_letters(load, folder):
 def test_folders_that_make_no_split_are_refused(there, load, folder):
     for name in (*there, "others"):
         save(folder / name / "0.png")
-    with pytest.raises(UserError, match="does not divide it into training and test images"):
+    with pytest.raises(UserError, match="do not tell training from test images"):
         load()
 
 
@@ -160,7 +160,7 @@ def test_what_is_left_out_is_counted_with_an_example(load, folder):
         "left out: 1 hidden, such as .DS_Store",
         "left out: 1 without a suffix, such as README",
         "left out: 2 .txt, such as a.txt",
-        "left out: 1 links to nothing, or no regular files, such as gone.png",
+        "left out: 1 linked to nothing, or not regular, such as gone.png",
         "left out: 1 .csv, such as labels.csv",
     )
 
@@ -179,12 +179,12 @@ def test_folders_behind_links_belong_to_it_and_are_taken_once(load, folder, tmp_
 REFUSED = {
     "one grey among colours": (
         {"000.png": GREY},
-        r"several channels, such as 5×6×1 of .*000\.png and 5×6×3 of .*1\.png: set .*channels",
+        r"numbers of channels, such as 5×6×1 of .*000\.png and 5×6×3 of .*1\.png: set .*channels=1",
     ),
-    "another size": ({"1.png": RED[1:]}, r"several sizes.*4×6×3.*data\.source\.resize and"),
+    "another size": ({"1.png": RED[1:]}, r"different sizes.*4×6×3.*data\.source\.resize=32 and"),
     "transparent": (
         {"1.png": Image.fromarray(RED).convert("RGBA")},
-        r"several channels, such as 5×6×3 of .* and 5×6×4 of .*1\.png",
+        r"different numbers of channels, such as 5×6×3 of .* and 5×6×4 of .*1\.png",
     ),
     "16 bits, grey": (
         {"1.png": png_of_16_bits(1), "2.tif": Image.fromarray(GREY.astype(np.uint16))},
@@ -242,11 +242,11 @@ def test_every_conversion_that_was_asked_for_is_counted(load, folder):
     images = load(resize=4, crop=4, channels=3, eight_bits=True, first_frame=True)
     assert images.manifest.shape == (4, 4, 3)
     told = dict(note.split(", such as ") for note in images.manifest.notes[1:])
-    assert told["converted: 1 turned upright, as their EXIF says"] == "turned.jpg"
+    assert told["converted: 1 turned upright by EXIF"] == "turned.jpg"
     assert told["converted: 1 from CMYK to colour"] == "1.jpg"
-    assert told["converted: 1 cut to their upper 8 bits"] == "2.tif"
+    assert told["converted: 1 of more than 8 bits, of which the upper 8 are taken"] == "2.tif"
     assert told["converted: 2 from grey to colour"] == "000.png"
-    assert {"converted: 3 the first frame or page of several"} <= told.keys()
+    assert {"converted: 3 of several frames or pages, of which the first is taken"} <= told.keys()
     assert any(told_of.endswith("reduced in size") for told_of in told)
     assert any(told_of.endswith("cropped") for told_of in told)
 
@@ -312,6 +312,25 @@ def test_opacity_stays_a_channel_where_all_pictures_have_it(load, folder):
     assert load().test[0, 0, 0].tolist() == [1, 2, 3, 4]
 
 
+def test_a_fraction_beside_folders_of_splits_is_refused(load, folder):
+    for split in ("train", "test"):
+        save_numbered(folder / split, 2)
+    with pytest.raises(UserError, match=r"test_fraction = 0\.5 would draw others: leave"):
+        load(test_fraction=0.5)
+    with pytest.raises(UserError, match="seed = 0 would draw others"):
+        load(seed=0)
+
+
+def test_one_bit_and_palettes_are_counted(load, folder):
+    save_numbered(folder, 3)
+    grey = Image.new("L", (6, 5), 200)
+    grey.convert("1").save(folder / "bits.png")
+    grey.convert("RGB").quantize(4).save(folder / "palette.png")
+    notes = load(channels=3).manifest.notes
+    assert "converted: 1 of 1 bit, as values 0 and 255, such as bits.png" in notes
+    assert "converted: 1 of a palette, looked up, such as palette.png" in notes
+
+
 def test_what_cannot_be_read_is_named(load, folder):
     with pytest.raises(UserError, match="There is no folder"):
         load()
@@ -320,9 +339,12 @@ def test_what_cannot_be_read_is_named(load, folder):
         load()
     save_numbered(folder, 3)
     whole = (folder / "001.png").read_bytes()
-    for damage in (b"\x89PNG nothing", whole[:-30]):
+    for damage in (b"\x89PNG nothing", b"words", b"", whole[:-30]):
         (folder / "001.png").write_bytes(damage)
-        with pytest.raises(DamagedData, match=r"001\.png cannot be decoded.*: save it anew\.$"):
+        with pytest.raises(
+            DamagedData,
+            match=r"001\.png cannot be decoded \((?!Key).*: save it anew, or take it out\.$",
+        ):
             load()
 
 
@@ -350,7 +372,10 @@ def test_a_folder_is_prepared_by_one_command_that_says_how_to_train(folder, tmp_
     assert made.data.source == ImageFolder(str(folder), resize=4, crop=4, channels=1)
     assert made.data.held_out == 1
     assert main(["image_folder", data_dir]) == 2
-    assert capsys.readouterr().err == "image_folder needs to know of what: add --from PATH.\n"
+    assert (
+        capsys.readouterr().err
+        == "image_folder needs the files that it is made of: add --from PATH.\n"
+    )
     assert main(["image_folder", "--from", str(folder), "--set", "chanels=1", data_dir]) == 2
     assert "has no field 'chanels': set one of channels, crop" in capsys.readouterr().err
     assert main(["digits", "--size=4"]) == 2

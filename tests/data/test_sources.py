@@ -89,6 +89,12 @@ def test_array_files_with_a_split_of_their_own(tmp_path):
     np.savez(tmp_path / "both.npz", train=train, test=test)
     np.save(tmp_path / "train.npy", train)
     np.save(tmp_path / "test.npy", test)
+    np.savez(tmp_path / "all.npz", train=train, test=test, validation=test[:1] + 1)
+    images = ArrayFile(str(tmp_path / "all.npz")).load()
+    np.testing.assert_array_equal(images.train, train)
+    np.testing.assert_array_equal(images.validation, test[:1] + 1)
+    with pytest.raises(UserError, match="test images of its own, and num_test=1 takes others"):
+        ArrayFile(str(tmp_path / "all.npz"), num_test=1).load()
     for source in (
         ArrayFile(str(tmp_path / "both.npz")),
         ArrayFile(str(tmp_path / "train.npy"), test_path=str(tmp_path / "test.npy")),
@@ -98,13 +104,31 @@ def test_array_files_with_a_split_of_their_own(tmp_path):
         np.testing.assert_array_equal(images.test, test)
 
 
+@pytest.mark.parametrize("names", [["test"], ["train"], ["mask"], ["train", "validation"]])
+def test_arrays_whose_names_do_not_say_that_they_are_all_images_are_refused(names, tmp_path):
+    np.savez(tmp_path / "a.npz", **dict.fromkeys(names, UINT8))
+    with pytest.raises(UserError, match="where `train` and `test`, or `images` alone is expected"):
+        ArrayFile(str(tmp_path / "a.npz")).load()
+
+
+def test_a_folder_for_a_file_is_told_the_other_source(tmp_path):
+    with pytest.raises(UserError, match=r"is a folder: data\.source=image_folder\(path=…\)"):
+        ArrayFile(str(tmp_path)).load()
+
+
+def test_the_levels_that_would_do_are_told(tmp_path):
+    np.save(tmp_path / "a.npy", np.full((4, 3, 3, 1), 255, np.uint8))
+    with pytest.raises(UserError, match=r"data\.source\.levels=256 or more"):
+        ArrayFile(str(tmp_path / "a.npy"), levels=16).load()
+
+
 def test_array_files_that_are_not_images_are_refused(tmp_path):
     path = tmp_path / "a.npy"
     cases = [
         (np.zeros((4, 3, 3, 1)), "uint8 of shape"),
         (np.zeros((4, 3, 3), np.uint8), "last axis of 1"),
         (np.zeros((0, 3, 3, 1), np.uint8), "has no images"),
-        (np.zeros((1, 3, 3, 1), np.uint8), "has one image, where one to train and one to test"),
+        (np.zeros((1, 3, 3, 1), np.uint8), "has one image, and one to train and one to test"),
         (np.array([{}], dtype=object), "without pickles"),
     ]
     for array, message in cases:
@@ -157,7 +181,8 @@ def test_no_array_is_taken_in_the_place_of_another(arrays, says, tmp_path):
 def test_arrays_that_are_left_out_are_told(tmp_path):
     np.savez(tmp_path / "a.npz", images=UINT8, labels=np.arange(4))
     images = ArrayFile(str(tmp_path / "a.npz")).load()
-    assert images.manifest.notes == ("left out: `labels` int64 [4] of a.npz",)
+    left_out = "left out: `labels` int64 [4] of a.npz"
+    assert images.manifest.notes == ("test images: the last 1 of the file", left_out)
     np.savez(tmp_path / "b.npz", images=UINT8)
     other = dataclasses.replace(images.manifest, notes=())
     assert other.fingerprint == images.fingerprint

@@ -77,7 +77,7 @@ def test_the_folder_s_images_are_those_that_were_saved(images, folder, tmp_path)
         (np.zeros((2, 4, 4, 1), np.float32), r"training images float32 \[2, 4, 4, 1\]"),
         (np.zeros((2, 4, 4), np.uint8), r"give at least one, uint8 \[n, 4, 4, 1\]"),
         (np.full((2, 4, 4, 1), 4, np.uint8), "values up to 4, but levels = 4 allows 3"),
-        (np.full((2, 4, 4, 1), 4, np.uint8), "and model.pixels.levels to at least 5"),
+        (np.full((2, 4, 4, 1), 4, np.uint8), "levels=5 or more, and model.pixels.levels alike"),
         (np.zeros((0, 4, 4, 1), np.uint8), "give at least one"),
     ],
 )
