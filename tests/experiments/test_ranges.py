@@ -37,7 +37,7 @@ NEGATIVE = {"gamma_0", "gamma_1", "bias", "log_sigma_mean", "mean"}
 ZERO = {
     *NEGATIVE,
     *("seed", "held_out", "validation_images", "error_images", "warmup_steps", "dropout"),
-    *("peak", "start", "end", "b1", "b2", "weight_decay", "decay", "learning_rate"),
+    *("peak", "start", "end", "b1", "b2", "momentum", "weight_decay", "decay", "learning_rate"),
     *("rtol", "atol", "unit_tolerance", "stabilization", "weight", "trace", "frobenius"),
     *("third_order",),
 }

@@ -59,7 +59,7 @@ def test_several_experiments_are_an_axis_and_fields_of_one_name_are_told_apart()
         (
             ["train.seed=0"],
             ("train.seed=1",),
-            "train.seed is set by --set and train.seed by --grid",
+            "train.seed is set by both --set and --grid",
         ),
         (["model.network.blocks=1,2", "model.network=dit()"], (), "is a part of model.network"),
         (["data.source=digits(),fashion_mnist()"], (), r"model is for images of shape \(8, 8, 1\)"),

@@ -48,7 +48,9 @@ def test_failed_point_says_why_the_others_go_on_and_only_it_is_run_again(sweep, 
         (["--grid=train.nd=well"], "There is no field 'train.nd'; did you mean train.end"),
         (["--grid=train.end=well", "--jobs=0"], "--jobs=0 is too few"),
         (["--grid=train.end=well", "--slurm=gpu"], "'gpu' is not NAME=VALUE"),
-        (["--grid=train.end=well", "--gird=1"], "--gird=1; --help shows the flags"),
+        (["--grid=train.end=well", "--gird=1"], "There is no flag --gird; did you mean --grid?"),
+        (["--grid=train.end=well", "a=1,2"], "has a --grid of its own: --grid a=1,2."),
+        (["--grid", "train.seed=0", "1", "2"], "separated by commas: --grid=train.seed=0,1,2."),
     ],
 )
 def test_wrong_request_meets_one_sentence_and_makes_nothing(sweep, outside, flags, said):
