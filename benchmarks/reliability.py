@@ -286,6 +286,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=30.0, help="for a row, but the tests")
     parser.add_argument("--seed", type=int, default=0)
     flags = parser.parse_args()
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup the runs would ignore it, too
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         chance = random.Random(flags.seed)

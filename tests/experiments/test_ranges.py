@@ -39,7 +39,7 @@ ZERO = {
     *("seed", "held_out", "validation_images", "error_images", "warmup_steps", "dropout"),
     *("peak", "start", "end", "b1", "b2", "momentum", "weight_decay", "decay", "learning_rate"),
     *("rtol", "atol", "unit_tolerance", "stabilization", "weight", "trace", "frobenius"),
-    *("third_order",),
+    *("third_order", "momentum"),
 }
 
 
