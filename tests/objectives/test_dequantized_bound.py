@@ -14,6 +14,8 @@ from diffusion_ode.diffusion.conditional_flow import ConditionalFlow, placed_by_
 from diffusion_ode.diffusion.parameterization import NoisePrediction
 from diffusion_ode.diffusion.pixels import Pixels
 from diffusion_ode.diffusion.straight_path import StraightPath
+from diffusion_ode.diffusion.time_sampling import UniformTimes
+from diffusion_ode.diffusion.uniforms import IndependentUniforms
 from diffusion_ode.diffusion.variance_preserving import VariancePreserving
 from diffusion_ode.objectives.dequantized_bound import DequantizedBound
 from tests.gaussian_oracle import exact_model, in_float32
@@ -64,6 +66,16 @@ def test_surprise_is_minus_the_log_density_where_the_network_is_the_exact_score(
     error = found.std() / np.sqrt(draws)
     assert abs(found.mean() - exact) < 4.0 * error
     assert error < 0.1
+
+
+def test_times_places_and_noise_know_nothing_of_each_other():
+    times = UniformTimes(uniforms=IndependentUniforms())
+    model = model_of(VariancePreserving())
+    drawn = DequantizedBound(model, DATA, times=times).draw(
+        model, jnp.zeros((4000, 1, 1, 1)), jax.random.key(0), None
+    )
+    columns = [np.ravel(part) for part in (drawn.gamma, drawn.places, drawn.noise)]
+    assert np.all(np.abs(np.corrcoef(columns) - np.eye(3)) < 5.0 / np.sqrt(4000))
 
 
 def test_bound_is_below_the_exact_log_likelihood_and_training_raises_it():

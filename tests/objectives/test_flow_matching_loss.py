@@ -9,14 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from diffusion_ode.diffusion.learned_schedule import LearnedScalarSchedule
 from diffusion_ode.diffusion.model import Model
-from diffusion_ode.diffusion.parameterization import VelocityPrediction
+from diffusion_ode.diffusion.parameterization import NoisePrediction, VelocityPrediction
+from diffusion_ode.diffusion.pixels import Pixels
 from diffusion_ode.diffusion.straight_path import StraightPath
 from diffusion_ode.diffusion.straight_schedule import StraightSchedule
 from diffusion_ode.diffusion.time_sampling import UniformTimes
 from diffusion_ode.diffusion.weighting import UnweightedError
 from diffusion_ode.objectives.flow_matching import FlowMatching
-from tests.gaussian_oracle import PARAMETERIZATIONS, RealPixels, name_of
+from tests.gaussian_oracle import PARAMETERIZATIONS, PATHS, RealPixels, name_of
+from tests.small_network import SmallNetwork
 
 SIGMA_MIN, SHAPE, N, COUNT = 1e-4, (1, 3, 1), 3, 8192
 DRAW = np.random.default_rng(0)
@@ -96,3 +99,14 @@ def test_its_mean_is_the_integral_of_the_conditional_loss_by_matrices():
     error = np.std(loss) / math.sqrt(COUNT)
     assert abs(np.mean(loss) - expected) < 4.0 * error
     assert error < 0.02 * expected
+
+
+def test_learned_ends_have_a_noise_of_their_own():
+    schedule = LearnedScalarSchedule(-6.0)
+    model = Model(PATHS[0], schedule, NoisePrediction(), SmallNetwork(2), Pixels((2, 2, 1), 4))
+    model = model.bound(model.init(jax.random.key(0)))
+    images = jnp.zeros((1000, 2, 2, 1), jnp.int32)
+    draws = FlowMatching(UniformTimes()).draw(model, images, jax.random.key(1), ())
+    assert draws.end_noise is not None
+    together = np.corrcoef(np.ravel(draws.noise), np.ravel(draws.end_noise))[0, 1]
+    assert abs(together) < 5.0 / np.sqrt(4000)

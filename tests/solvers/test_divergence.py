@@ -111,6 +111,13 @@ def test_linear_skip_takes_the_variance_of_the_linear_part_away():
     assert split.trace.std() < whole.trace.std() / 20
 
 
+def test_a_linear_part_may_have_a_slope_for_each_element():
+    z, slope = jax.random.normal(jax.random.key(7), (2, 3, *SHAPE))
+    split = with_linear_skip(ExactTrace(), slope, field, z, None)
+    assert np.allclose(split.value, slope * z + field(z), rtol=1e-5)
+    assert np.allclose(split.trace, slope.sum(axis=(1, 2)) + np.trace(MATRIX), rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
