@@ -44,7 +44,7 @@ def loops_are_fast() -> bool:
     return platform() != "cpu"
 
 
-def training_options() -> dict[str, int] | None:
+def training_options() -> dict[str, Any] | None:
     """The compiler's, for the initial state and the step.
 
     On CPUs XLA's level 1 compiles the initial state of small networks in 0.4 of the processor's

@@ -57,7 +57,8 @@ class Dequantizer:
         """Trains in `WORKDIR/dequantizer`, from wherever that stands to the end."""
         loaded = load_model(run, print)
         density = loaded.model
-        of = (density.path, density.schedule, density.parameterization, self.flow, density.pixels)
+        flow: Any = self.flow  # which has not all of a network, and `FlowModel` asks for no more
+        of = (density.path, density.schedule, density.parameterization, flow, density.pixels)
         experiment: Any = dataclasses.replace(
             run.experiment,  # pyright: ignore[reportArgumentType]
             model=FlowModel(*of),

@@ -84,7 +84,7 @@ class Muon(Transformation):
         adam = optax.scale_by_adam(b1=self.b1, b2=self.b2, eps=self.eps)
         momentum = optax.chain(
             optax.trace(self.momentum, nesterov=True),
-            optax.stateless_with_tree_map(lambda kernel, _: self.rms * spread(kernel)),
+            optax.stateless_with_tree_map(lambda kernel, _: self.rms * spread(jnp.asarray(kernel))),
         )
         return optax.chain(
             *clip,
