@@ -274,7 +274,7 @@ def test_another_optimiser_than_the_checkpoints_meets_a_sentence(tmp_path):
             "lion(WarmedUpThenCosine())",
             "lion.learning_rate cannot be .* it takes a float, .*function",
         ),
-        ("cosine_decay_schedule(1.0, 10)", "it takes an Optimizer, e.g. AdamW()"),
+        ("cosine_decay_schedule(1.0, 10)", r"it takes an Optimizer, e.g. .*AdamW"),
         ("chain(1.0, lion(1e-3))", "takes a tuple of GradientTransformation"),
         ("chain()", "chain needs something"),
         ("linear_schedule(1.0, 0.0, 9)", r"\(optax.linear_schedule is another\); it takes an Opt"),
