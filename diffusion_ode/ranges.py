@@ -35,6 +35,13 @@ class Within:
 
 
 _MOST = 2**31 - 1  # as far as the integers of devices count
+
+
+def is_count(text: str) -> bool:
+    """Whether it is a whole number that those integers come to."""
+    return text.isdecimal() and len(text) <= len(str(_MOST)) and int(text) <= _MOST
+
+
 _LARGEST = 10**6  # of rates, weights, tolerances: beyond any of use, and float32 has its square
 
 Count = Annotated[int, Within(1, _MOST)]

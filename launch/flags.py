@@ -8,6 +8,7 @@ from pathlib import Path
 from diffusion_ode.distributed.joining import WAIT_FOR_PEERS, Peers
 from diffusion_ode.errors import UserError
 from diffusion_ode.exit_statuses import ABORTED, DONE, FAILED, INTERRUPTED, REFUSED
+from diffusion_ode.ranges import is_count
 from diffusion_ode.tasks import registry as tasks
 from launch.parser import Parser
 
@@ -70,7 +71,7 @@ def read(arguments: Sequence[str]) -> Request:
             " one of the two."
         )
     if given.checkpoint is not None and not (
-        given.checkpoint in ("best", "best_on_test") or given.checkpoint.isdecimal()
+        given.checkpoint in ("best", "best_on_test") or is_count(given.checkpoint)
     ):
         raise UserError(f"--checkpoint={given.checkpoint} is neither a step nor best: give one.")
     options = {
@@ -201,7 +202,7 @@ def _peers(given: argparse.Namespace) -> Peers | None:
             " --process_id=I: give the three together, or none to ask the cluster."
         )
     host, colon, port = coordinator.rpartition(":")
-    if not (host and colon and port.isdecimal() and 0 < int(port) < 1 << 16):
+    if not (host and colon and is_count(port) and 0 < int(port) < 1 << 16):
         raise UserError(
             f"--coordinator={coordinator} is not HOST:PORT: give the host of process 0 and a free"
             " port on it, such as node1:1234."

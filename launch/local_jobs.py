@@ -11,6 +11,7 @@ from pathlib import Path
 
 from diffusion_ode.errors import UserError
 
+_MOST_AT_ONCE = 256
 _POLL = 0.1  # seconds
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -50,7 +51,9 @@ def run_jobs(
         nonlocal asked
         asked += 1
 
-    before = {number: signal.signal(number, ask) for number in _SIGNALS}
+    # What is ignored, as SIGHUP by nohup, stays so.
+    heard = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, ask) for number in heard}
     passed_on = 0
     try:
         while running or (waiting and not asked):
@@ -95,6 +98,8 @@ def check_at_once(at_once: int) -> None:
     """
     if at_once < 1:
         raise UserError(f"--jobs={at_once} is too few: give at least 1.")
+    if at_once > _MOST_AT_ONCE:
+        raise UserError(f"--jobs={at_once:.0e} is too many: give at most {_MOST_AT_ONCE}.")
     if at_once > len(gpus()) > 0:
         raise UserError(
             f"--jobs={at_once} is more than the GPUs, of which each job takes one: give at most"

@@ -14,7 +14,7 @@ import fiddle as fdl
 from diffusion_ode.checkpoints.errors import SaveFailed
 from diffusion_ode.distributed import processes
 from diffusion_ode.distributed.interruption import Interrupted
-from diffusion_ode.errors import UserError, shortened
+from diffusion_ode.errors import UserError, in_words, shortened
 from diffusion_ode.exit_statuses import DONE, FAILED, INTERRUPTED
 from diffusion_ode.home import refuse_remote, refuse_remote_workdir
 from diffusion_ode.tasks import registry as tasks
@@ -39,7 +39,7 @@ def prepare(name: str, config: fdl.Config, request: Request, arguments: Sequence
     refuse_remote_workdir(workdir)
     remedy = "name a folder of this machine; what is prepared may come from there"
     refuse_remote(request.data_dir, "--data_dir=", remedy)
-    _check_writable(workdir)
+    check_writable(workdir)
     return Run(
         experiment=experiment,
         document=to_document(config),
@@ -171,8 +171,20 @@ def _failure_log(run: Run) -> Path:
     return run.log_path.with_suffix(f".{processes.index()}.txt")
 
 
-def _check_writable(workdir: Path) -> None:
-    nearest = next(folder for folder in (workdir, *workdir.absolute().parents) if folder.exists())
+def check_writable(workdir: Path) -> None:
+    """Refuses a workdir that cannot be made or written to.
+
+    Raises:
+      UserError: with what is in the way.
+    """
+    try:
+        known = (workdir, *workdir.absolute().parents)
+        nearest = next(folder for folder in known if folder.exists())
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{str(workdir)!r:.200} is no path of this machine ({in_words(error):.99}): choose"
+            " another --workdir."
+        ) from error
     if not nearest.is_dir():
         raise UserError(f"{nearest} is a file, not a folder: choose another --workdir.")
     if not os.access(nearest, os.W_OK | os.X_OK):

@@ -53,6 +53,7 @@ def _sweep(asked: argparse.Namespace) -> int:
     from diffusion_ode.reporting.quantities import counted
     from launch.grid import points, read_axis
     from launch.local_jobs import Job, check_at_once
+    from launch.performing import check_writable
     from launch.progress_of_runs import is_done
 
     if asked.exp is None:
@@ -67,6 +68,9 @@ def _sweep(asked: argparse.Namespace) -> int:
         check_at_once(asked.jobs)
     folder = asked.workdir or Path("runs") / f"{'_'.join(_short(e) for e in experiments)}_sweep"
     refuse_remote_workdir(folder)
+    for place in (folder, *(point.workdir(folder) for point in found)):
+        check_writable(place)
+    check_writable(folder / "logs")
     if (folder / "config.json").exists():
         raise UserError(f"{folder} is the workdir of a single run: choose another --workdir.")
     done = [point for point in found if is_done(point, point.workdir(folder))]

@@ -13,6 +13,7 @@ from diffusion_ode.distributed import processes
 from diffusion_ode.errors import UserError
 from diffusion_ode.evaluation.judged_images import JudgedImages, Split
 from diffusion_ode.evaluation.loaded_model import LoadedModel
+from diffusion_ode.ranges import is_count
 from diffusion_ode.tasks.run import Run
 from diffusion_ode.tasks.subject import Source
 from diffusion_ode.training.beginning import makes_another_run
@@ -137,7 +138,7 @@ def parse_step(checkpoint: str | None) -> Step:
     """
     if checkpoint is None or checkpoint in BEST_BY:
         return cast(Step, checkpoint)
-    if not checkpoint.isdigit():
+    if not is_count(checkpoint):
         raise UserError(
             f"--checkpoint={checkpoint} is neither a step nor `best`: give a whole number, or leave"
             " it out for the newest."

@@ -21,6 +21,7 @@ from diffusion_ode.errors import UserError
 from diffusion_ode.foreign import open_regular, refused
 from diffusion_ode.home import expanded, url_of
 from diffusion_ode.networks.network import ReadsPublished
+from diffusion_ode.ranges import is_count
 from diffusion_ode.remote import fetched, fetched_run
 from diffusion_ode.training.published_schedule import published_schedule
 
@@ -64,14 +65,21 @@ def parse_origin(text: str) -> Origin:
     if text.startswith(_REFERENCE):
         return PublishedFile(_place(text.removeprefix(_REFERENCE)))
     workdir, at, step = text.rpartition("@")
-    if not at or (url_of(text) is None and expanded(text).is_dir()):
+    if not at or (url_of(text) is None and _is_folder(text)):
         return Workdir(_place(text))
-    if not step.isdecimal():
+    if not is_count(step):
         raise UserError(
-            f"--init_from={text} does not end in a step: write WORKDIR@STEP with a whole number,"
-            " or WORKDIR alone for its newest checkpoint."
+            f"--init_from={text} does not end in a step: write WORKDIR@STEP with a whole"
+            " number, or WORKDIR alone for its newest checkpoint."
         )
     return Workdir(_place(workdir), int(step))
+
+
+def _is_folder(text: str) -> bool:
+    try:
+        return expanded(text).is_dir()
+    except (OSError, ValueError):  # of thousands of letters
+        return False
 
 
 def _place(text: str) -> Path:

@@ -9,7 +9,7 @@ import ast
 import contextlib
 import inspect
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
 import fiddle as fdl
@@ -199,6 +199,8 @@ def _literal_or_piece(node: ast.expr) -> Any:
             return list(map(_literal_or_piece, node.elts))
         case ast.Dict() if None not in node.keys:
             keys = [ast.literal_eval(key) for key in node.keys if key is not None]
+            if not all(isinstance(key, Hashable) for key in keys):
+                raise _NotAValue
             return dict(zip(keys, map(_literal_or_piece, node.values), strict=True))
         case ast.Name(id=name) if name in _NUMBERS:
             return _NUMBERS[name]

@@ -40,6 +40,21 @@ def test_failed_one_says_why_and_the_others_go_on(jobs):
     assert reason(-signal.SIGKILL, made[1].log).startswith("killed by SIGKILL")
 
 
+def test_what_nohup_ignores_stays_ignored(jobs):
+    before, ended = signal.signal(signal.SIGHUP, signal.SIG_IGN), {}
+
+    def begin(job):
+        os.kill(os.getpid(), signal.SIGHUP)
+
+    try:
+        note = lambda job, status, _: ended.update({job.name: status})  # noqa: E731
+        assert run_jobs(jobs("exit 0", "exit 0"), 1, begin, note, print)
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert ended == {"0": 0, "1": 0}
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interruption_lets_runs_save_and_begins_no_other(jobs, number):
     made, ended, told = jobs(_SAVES, _SAVES, "exit 0"), {}, []
