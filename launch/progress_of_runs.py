@@ -1,12 +1,11 @@
 """How far a run has come, as its workdir tells without anything being run."""
 
-import json
 import signal
 from pathlib import Path
 
 from diffusion_ode.configs import documents
-from diffusion_ode.errors import UserError
 from diffusion_ode.exit_statuses import INTERRUPTED
+from diffusion_ode.workdir.provenance import launches_of
 from launch.grid import Point
 
 
@@ -15,13 +14,12 @@ def is_done(point: Point, workdir: Path) -> bool:
     try:
         if documents.difference(documents.read(workdir / "config.json"), point.document):
             return False
-        launches = json.loads((workdir / "run.json").read_text(encoding="utf-8"))["launches"]
-        last = {launch["task"]: launch for launch in launches}
+        last = {launch["task"]: launch for launch in launches_of(workdir)}
         ended = [last[task] for task in point.tasks]
-    except (UserError, OSError, ValueError, KeyError, TypeError):
+        trained = ended[0]["started"]
+        return all(e["outcome"] == "done" and e["started"] >= trained for e in ended)
+    except Exception:  # missing or damaged, by which nothing is told to be done
         return False
-    trained = ended[0]["started"]
-    return all(e.get("outcome") == "done" and e["started"] >= trained for e in ended)
 
 
 def reason(status: int, log: Path) -> str:

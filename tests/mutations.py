@@ -12,6 +12,15 @@ from diffusion_ode.errors import MOST_SHOWN, UserError
 counts = pytest.mark.parametrize("count", [200, pytest.param(10_000, marks=pytest.mark.long)])
 """Of mutations that a test makes."""
 
+NO_OBJECTS = (b"", b"{", b"\xff", b"5", b"null", b"[]", b'["x"]', b"{}", b"[" * 100_000)
+"""Of a file of JSON: none of them is an object with a key that is asked for."""
+
+WRONG_VALUES = (
+    *("x", "\ud800", 5, -0.5, pytest.param(10**400, id="10**400"), True, None),
+    *([], ["x"], [[]], {}, {"x": []}),
+)
+"""Of a field: most are none of its kind."""
+
 _WIDTHS = (1, 2, 4, 8)
 _EXTREMES = (0, 1, 2**7, 2**8 - 1, 2**15, 2**16, 2**31, 2**32 - 1, 2**62, 2**63 - 1, 2**64 - 1)
 _MOST_EDITS = 6

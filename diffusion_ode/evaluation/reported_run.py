@@ -1,7 +1,6 @@
 """What a workdir tells of its run, for a table of several."""
 
 import datetime
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -12,6 +11,7 @@ from diffusion_ode.configs import documents
 from diffusion_ode.configs.documents import Document
 from diffusion_ode.errors import UserError
 from diffusion_ode.evaluation.evaluated import Evaluated, finished, kind_of, of_name
+from diffusion_ode.workdir.provenance import launches_of
 
 # Parts of a config that change no figure.
 _OF_NO_FIGURE = {
@@ -61,7 +61,7 @@ class ReportedRun:
         Raises:
           UserError: a file cannot be read.
         """
-        launches = _launches(workdir)
+        launches = launches_of(workdir)
         evaluated = Evaluated.read(evaluation) if evaluation is not None else None
         result = evaluated.result if evaluated else {}
         config = documents.read(workdir / "config.json")
@@ -176,14 +176,6 @@ def _without(document: Document, path: Sequence[str], names: Sequence[str]) -> D
     else:
         return document
     return {**document, "arguments": kept}
-
-
-def _launches(workdir: Path) -> list[dict[str, Any]]:
-    """Of `run.json`; none where it is missing or damaged, as it is no figure's source."""
-    try:
-        return list(json.loads((workdir / "run.json").read_text(encoding="utf-8"))["launches"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
 
 
 def _training_seconds(launches: Sequence[Mapping[str, Any]]) -> float | None:

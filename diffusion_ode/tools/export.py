@@ -88,7 +88,8 @@ def export(run: Path, out: Path, step: Step = None) -> Restored:
                 target = temporary / f"{module.replace('.', '/')}.py"
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes((run / kept).read_bytes())
-        (temporary / CARD).write_text(model_card(run, restored, modules), encoding="utf-8")
+        card = model_card(run, restored, modules)  # of files that may hold half a letter
+        (temporary / CARD).write_text(card, encoding="utf-8", errors="replace")
         named = code.get("revision") or code.get("version") or "of an unknown version"
         trusted = f", trusted={tuple(modules)}" if modules else ""
         loader = _LOADER.format(code=named, trusted=trusted)

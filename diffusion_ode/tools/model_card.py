@@ -1,6 +1,5 @@
 """A model card: what an exported model is, was made from, reaches, and which command made it."""
 
-import json
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,6 +11,8 @@ from diffusion_ode.configs import documents
 from diffusion_ode.evaluation.judged_images import SPLITS
 from diffusion_ode.reporting.quantities import counted, with_error
 from diffusion_ode.training.data_identity import DataIdentity
+from diffusion_ode.workdir.provenance import launches_of
+from diffusion_ode.workdir.result_files import read_json
 
 _HEAD = """\
 ---
@@ -30,7 +31,7 @@ def model_card(run: Path, restored: Restored, modules: Sequence[str] = ()) -> st
       restored: the checkpoint that is exported, with `ema` in its state.
       modules: from outside the program, without which it does not load.
     """
-    launches = _launches(run)
+    launches = [launch for launch in launches_of(run) if _is_whole(launch)]
     name = next((x["experiment"] for x in launches if x.get("experiment")), run.resolve().name)
     parts = [
         _HEAD + f"# {name}, step {restored.step}",
@@ -70,11 +71,11 @@ def _figures(run: Path, restored: Restored) -> str:
     rows = []
     for path in sorted(run.glob("evaluations/*/result.json")):
         try:
-            result = json.loads(path.read_text(encoding="utf-8"))
+            result = read_json(path)
             if result["checkpoint"]["digest"] == restored.facts["digest"]:
                 rows.append(_figure(path.parent.name, result))
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # damaged, or of another program
+        except Exception:  # damaged, or of another program
+            continue
     if not rows:
         return "This checkpoint has not been evaluated."
     head = ("evaluation", "of", "ODE", "evaluations of the network", "bound (SDE)")
@@ -136,12 +137,15 @@ def _data(name: str, fingerprint: str | None) -> str:
     return name if fingerprint is None else f"{name}, fingerprint `{fingerprint}`"
 
 
-def _launches(run: Path) -> list[dict[str, Any]]:
-    try:
-        launches = json.loads((run / "run.json").read_text(encoding="utf-8"))["launches"]
-        return [launch for launch in launches if isinstance(launch, dict)]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
+def _is_whole(launch: dict[str, Any]) -> bool:
+    """Whether all that is told of it is of its kind."""
+    match launch:
+        case {"command": str(), "seed": int() | None, "versions": dict(versions)}:
+            devices, step = launch.get("devices") or [], launch.get("step") or 0
+            words = [launch.get("experiment") or "", *versions.values()]
+            kinds = isinstance(step, int) and isinstance(devices, list)
+            return kinds and all(isinstance(word, str) for word in (*words, *devices))
+    return False
 
 
 def _table(head: Sequence[str], rows: Iterator[tuple[str, ...]] | list[tuple[str, ...]]) -> str:

@@ -3,7 +3,6 @@
 import contextlib
 import datetime
 import importlib.metadata
-import json
 import os
 import platform
 import socket
@@ -17,7 +16,7 @@ from diffusion_ode.distributed import processes
 from diffusion_ode.errors import UserError, in_words
 from diffusion_ode.workdir.code import code_facts, keep_code
 from diffusion_ode.workdir.files import held
-from diffusion_ode.workdir.result_files import write_json
+from diffusion_ode.workdir.result_files import read_json, write_json
 
 _LIBRARIES = (
     *("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "fiddle"),
@@ -64,7 +63,7 @@ class LaunchRecord:
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with held(self._path):
-            others = [e for e in _entries(self._path) if _key(e) != _key(self._facts)]
+            others = [e for e in launches_of(self._path.parent) if _key(e) != _key(self._facts)]
             write_json(self._path, {"launches": [*others, self._facts]})
 
 
@@ -102,6 +101,18 @@ def recorded(workdir: Path, **facts: Any) -> Iterator[LaunchRecord]:
     launch.end("done")
 
 
+def launches_of(workdir: Path) -> list[dict[str, Any]]:
+    """The entries of a workdir's `run.json`, of which any field may be missing or anything.
+
+    None if there is no such file, or it is damaged: provenance is not worth failing for.
+    """
+    try:
+        found = read_json(workdir / "run.json")["launches"]
+        return [launch for launch in found if isinstance(launch, dict)]
+    except Exception:
+        return []
+
+
 def log_failure(path: Path, error: Exception) -> str | None:
     """Appends the traceback to the log; why it cannot be written, if so: this itself never fails.
 
@@ -114,13 +125,6 @@ def log_failure(path: Path, error: Exception) -> str | None:
     except Exception as unwritable:
         return in_words(unwritable)
     return None
-
-
-def _entries(path: Path) -> list[dict[str, Any]]:
-    try:
-        return list(json.loads(path.read_text(encoding="utf-8"))["launches"])
-    except Exception:
-        return []  # none yet, or damaged: provenance is not worth failing a run for
 
 
 def _key(entry: Mapping[str, Any]) -> tuple:

@@ -19,7 +19,9 @@ from diffusion_ode.checkpoints.stored import Restored
 from diffusion_ode.configs import construction, documents
 from diffusion_ode.errors import UserError
 from diffusion_ode.tools.export import export, main
+from diffusion_ode.tools.model_card import model_card
 from diffusion_ode.training.origins import parse_origin
+from tests.mutations import NO_OBJECTS, WRONG_VALUES
 from tests.published_checkpoint import imported_run
 
 
@@ -207,6 +209,56 @@ def test_a_wrong_request_is_refused_and_leaves_nothing(run, tmp_path, capsys, ar
     assert len(said.splitlines()) == 1
     assert re.search(says, said)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", NO_OBJECTS)
+def test_damaged_records_keep_no_checkpoint_from_being_exported(tmp_path, content):
+    restored = Restored(3, {"ema": {}}, {}, {"call": "x"}, {"digest": "d"})
+    (tmp_path / "evaluations/7-a").mkdir(parents=True)
+    for name in ("run.json", "evaluations/7-a/result.json"):
+        (tmp_path / name).write_bytes(content)
+    card = model_card(tmp_path, restored)
+    assert "has not been evaluated" in card
+    assert "The command is not known" in card
+
+
+LAUNCH = {
+    "task": "train",
+    "experiment": "digits_vp",
+    "command": "python run.py",
+    "step": None,
+    "seed": 0,
+    "versions": {"jax": "1"},
+    "devices": ["cpu"],
+}
+RESULT = {
+    "checkpoint": {"digest": "d"},
+    "data": {"num_images": 2, "split_images": 3, "split": "test", "name": "a", "fingerprint": "f"},
+    "ode": {"bpd": 2.5, "standard_error": 0.1, "code_length": True, "nfe_mean": 20.0},
+    "bound": None,
+    "quirks": [],
+}
+
+
+def with_wrong_values(content, wrong):
+    """The content with one value replaced, for each."""
+    for key, value in content.items():
+        yield content | {key: wrong}
+        if isinstance(value, dict):
+            yield from (content | {key: inner} for inner in with_wrong_values(value, wrong))
+
+
+@pytest.mark.parametrize("wrong", WRONG_VALUES)
+def test_card_of_records_with_fields_of_another_kind_is_written(tmp_path, wrong):
+    restored = Restored(3, {"ema": {}}, {}, {"call": "x"}, {"digest": "d"})
+    (tmp_path / "evaluations/3-a").mkdir(parents=True)
+    launches = [*with_wrong_values(LAUNCH, wrong), LAUNCH]
+    (tmp_path / "run.json").write_text(json.dumps({"launches": launches}))
+    for result in [*with_wrong_values(RESULT, wrong), RESULT]:
+        (tmp_path / "evaluations/3-a/result.json").write_text(json.dumps(result))
+        card = model_card(tmp_path, restored)
+        assert "Devices: 1 × cpu. Seed: 0. Versions: jax 1." in card
+    assert "2.5000 ± 0.1000" in card
 
 
 def test_a_missing_library_is_told_with_its_command(run, tmp_path, monkeypatch):

@@ -6,7 +6,8 @@ import multiprocessing
 import pytest
 
 from diffusion_ode.errors import UserError
-from diffusion_ode.workdir.provenance import recorded
+from diffusion_ode.workdir.provenance import launches_of, recorded
+from tests.mutations import NO_OBJECTS
 
 
 def entries(workdir):
@@ -28,6 +29,15 @@ def test_launches_at_the_same_time_lose_none_of_each_others_entries(tmp_path):
         process.join()
     assert len(entries(tmp_path)) == 20
     assert {entry["outcome"] for entry in entries(tmp_path)} == {"done"}
+
+
+@pytest.mark.parametrize("content", [*NO_OBJECTS, b'{"launches": [5, null, "x"]}'])
+def test_what_is_no_record_of_launches_has_none_and_stops_none(tmp_path, content):
+    (tmp_path / "run.json").write_bytes(content)
+    assert launches_of(tmp_path) == []
+    with recorded(tmp_path, task="train") as launch:
+        launch.begin()
+    assert [entry["outcome"] for entry in entries(tmp_path)] == ["done"]
 
 
 @pytest.mark.parametrize("error", [UserError("no data"), KeyboardInterrupt()])
