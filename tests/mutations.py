@@ -1,6 +1,6 @@
 """Files changed at random, by Hypothesis: a few hundred each, and thousands with `-m long`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -20,6 +20,15 @@ WRONG_VALUES = (
     *([], ["x"], [[]], {}, {"x": []}),
 )
 """Of a field: most are none of its kind."""
+
+
+def with_wrong_values(content: dict[str, Any], wrong: Any) -> Iterator[dict[str, Any]]:
+    """The content with one value replaced, for each."""
+    for key, value in content.items():
+        yield content | {key: wrong}
+        if isinstance(value, dict):
+            yield from (content | {key: inner} for inner in with_wrong_values(value, wrong))
+
 
 _WIDTHS = (1, 2, 4, 8)
 _EXTREMES = (0, 1, 2**7, 2**8 - 1, 2**15, 2**16, 2**31, 2**32 - 1, 2**62, 2**63 - 1, 2**64 - 1)

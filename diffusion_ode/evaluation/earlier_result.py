@@ -7,6 +7,7 @@ from diffusion_ode.errors import UserError
 from diffusion_ode.workdir.result_files import read_json
 
 _PARTS = ("standard_error_parts", "solver_error", "error_images")
+_NAMES = {"images", "dequantization", "probes"}  # of the standard error's parts
 _TIMES = ("seconds", "images_per_second", "compilation_seconds")
 
 
@@ -16,11 +17,46 @@ def earlier_result(folder: Path) -> dict[str, Any] | None:
         return None
     try:
         result = read_json(folder / "result.json")
-        known = [result["data"]["num_images"], *(result[key] for key in _TIMES)]
-        known += [result["ode"][key] for key in _PARTS] if result["ode"] else []
-    except (UserError, KeyError, TypeError):
+    except UserError:
         return None
-    return result
+    match result:
+        case {
+            "data": {"num_images": int()},
+            "ode": ode,
+            "seconds": float(),
+            "images_per_second": float() | None,
+            "compilation_seconds": float(),
+        } if ode is None or _has_parts(ode):
+            return result
+    return None
+
+
+def _has_parts(ode: Any) -> bool:
+    match ode:
+        case {
+            "error_images": int(),
+            "standard_error_parts": dict(parts),
+            "solver_error": None
+            | {
+                "mean": float(),
+                "standard_error": float() | None,
+                "rms": float(),
+                "num_images": int(),
+            },
+        }:
+            return parts.keys() == _NAMES and all(map(_is_part, parts.values()))
+    return False
+
+
+def _is_part(part: Any) -> bool:
+    match part:
+        case (
+            None
+            | {"value": None, "standard_error": float() | None, "num_images": int()}
+            | {"value": float(), "standard_error": float(), "num_images": int()}
+        ):
+            return True
+    return False
 
 
 def kept_parts(earlier: dict[str, Any] | None, error_images: int) -> dict[str, Any] | None:

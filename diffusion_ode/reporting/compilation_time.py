@@ -30,7 +30,7 @@ class CompilationTime:
     def seconds(self) -> float:
         """So far, without the step under way."""
         with self._lock:
-            return sum(end - begin for begin, end in self._spans)
+            return sum((end - begin for begin, end in self._spans), 0.0)
 
     def _ended(self, event: str, duration_secs: float, **_: Any) -> None:
         if event.startswith(_COMPILING):

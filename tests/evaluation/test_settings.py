@@ -81,7 +81,7 @@ def test_settings_that_do_not_say_which_model_are_not_gone_on_with(tmp_path):
 
 
 def test_result_of_another_size_is_not_replaced(tmp_path):
-    times = dict.fromkeys(("seconds", "images_per_second", "compilation_seconds"))
+    times = {"seconds": 1.0, "images_per_second": None, "compilation_seconds": 0.0}
     result = {"data": {"num_images": 4}, "ode": None, **times}
     (tmp_path / "result.json").write_text(json.dumps(result))
     settings(tmp_path, num_images=4).check()

@@ -21,7 +21,7 @@ from diffusion_ode.errors import UserError
 from diffusion_ode.tools.export import export, main
 from diffusion_ode.tools.model_card import model_card
 from diffusion_ode.training.origins import parse_origin
-from tests.mutations import NO_OBJECTS, WRONG_VALUES
+from tests.mutations import NO_OBJECTS, WRONG_VALUES, with_wrong_values
 from tests.published_checkpoint import imported_run
 
 
@@ -238,14 +238,6 @@ RESULT = {
     "bound": None,
     "quirks": [],
 }
-
-
-def with_wrong_values(content, wrong):
-    """The content with one value replaced, for each."""
-    for key, value in content.items():
-        yield content | {key: wrong}
-        if isinstance(value, dict):
-            yield from (content | {key: inner} for inner in with_wrong_values(value, wrong))
 
 
 @pytest.mark.parametrize("wrong", WRONG_VALUES)
