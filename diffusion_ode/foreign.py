@@ -11,10 +11,13 @@ import stat
 from collections.abc import Callable, Iterator
 from io import BufferedReader
 from pathlib import Path
+from typing import Any
 
 from diffusion_ode.errors import UserError, in_words
 
 NOT_REGULAR = errno.ENODEV
+PIECE = 1 << 20
+"""Bytes that are asked for at once: memory is taken before they come."""
 
 
 @contextlib.contextmanager
@@ -67,3 +70,12 @@ def read_regular(path: Path, max_bytes: int) -> bytes:
     if len(content) > max_bytes:
         raise OSError(errno.EFBIG, f"It has more than {max_bytes} bytes", str(path))
     return content
+
+
+def read_up_to(file: Any, size: int) -> bytes:
+    """So many bytes, or all there are, in pieces: no memory for what is only claimed."""
+    pieces = []
+    while size > 0 and (piece := file.read(min(size, PIECE))):
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)

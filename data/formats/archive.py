@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, BinaryIO
 
 from data.errors import damaged, reading
-from diffusion_ode.foreign import open_regular
+from diffusion_ode.foreign import open_regular, read_up_to
 
 _TAR, _ZIP, _GZIP = "a whole tar archive", "a whole zip archive", "a whole gzip file"
 _UNREADABLE = "cannot be unpacked"
@@ -32,7 +32,6 @@ _ZIP_ENCRYPTED = 1  # Bit 0 of a member's general purpose flags.
 _ZIP_PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # zipfile bounds no other's output
 # Of the list of a zip's members, which is read whole: room for tens of thousands.
 _MAX_ZIP_LIST = 1 << 22
-_PIECE = 1 << 20  # bytes that are asked for at once: memory is taken before they come
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,15 +85,6 @@ class _Bounded(io.RawIOBase):
 
 class _TooLarge(Exception):
     """More is unpacked than the bound allows."""
-
-
-def read_up_to(file: Any, size: int) -> bytes:
-    """So many bytes, or all there are, in pieces: no memory for what is only claimed."""
-    pieces = []
-    while size > 0 and (piece := file.read(min(size, _PIECE))):
-        pieces.append(piece)
-        size -= len(piece)
-    return b"".join(pieces)
 
 
 class _Entry(tarfile.TarInfo):

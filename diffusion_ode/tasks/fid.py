@@ -16,13 +16,14 @@ from diffusion_ode.errors import UserError
 from diffusion_ode.evaluation.features import FeatureNetwork, Known, as_bytes, read_features
 from diffusion_ode.evaluation.judged_images import Split
 from diffusion_ode.evaluation.sample_quality import (
-    Statistics,
     frechet_distance,
     inception_score,
     kernel_distance,
     precision_and_recall,
 )
 from diffusion_ode.evaluation.torch_fidelity_inception import SOURCE, WEIGHTS
+from diffusion_ode.foreign import open_regular
+from diffusion_ode.foreign_arrays import read_arrays
 from diffusion_ode.home import expanded
 from diffusion_ode.ranges import Count
 from diffusion_ode.reporting.quantities import counted
@@ -32,6 +33,7 @@ from diffusion_ode.tasks.subject import Subject
 from diffusion_ode.tasks.task_result import TaskResult
 from diffusion_ode.workdir.result_files import read_json, write_json
 
+_AXES = 4  # of images
 _COMPARABLE = 50_000  # drawn images, of which papers' figures are
 
 
@@ -89,7 +91,7 @@ class Fid:
             if place is None:
                 drawn, folder = read_features(expanded(str(self.features))), run.workdir / "samples"
             else:
-                images = _drawn_images(place)
+                images = run.experiment.model.pixels.check(_drawn_images(place))
                 console.print(f"features of {counted(len(images), 'drawn image')}")
                 drawn, folder = self._computed(images, run), place.parent
             if self.reference is not None:
@@ -108,8 +110,7 @@ class Fid:
             run.begin()
             console.log_to(run.log_path)
             source = str(place or self.features)
-            name = getattr(self.network, "name", "a network")
-            by = "features of files" if self._by_files else name
+            by = "features of files" if self._by_files else _name(self.network)
             found_from = {"drawn": source, "drawn_sha256": _digest(source), "reference": against}
             found_from |= {**seen, "by": by}
             weights = None if self._by_files else getattr(self.network, "weights", None)
@@ -140,11 +141,15 @@ class Fid:
     def _computed(self, images: np.ndarray, run: Run) -> Known:
         assert self.network is not None  # else there would be files
         features = self.network.features(as_bytes(images, run.experiment.model.pixels.levels))
-        return Known(Statistics.of(features.pooled), features)
+        return Known.of(_name(self.network), features)
+
+
+def _name(network: FeatureNetwork | None) -> str:
+    return getattr(network, "name", "a network")
 
 
 def _digest(path: str) -> str:
-    with expanded(path).open("rb") as file:
+    with open_regular(expanded(path)) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -166,17 +171,19 @@ def _drawn_images(path: Path) -> np.ndarray:
     Raises:
       UserError: there are none, or some are noise.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            images, converged = file["images"], file.get("converged", np.True_)
-    except (OSError, ValueError, KeyError) as error:
+    arrays = read_arrays(path, ("images", "converged"))
+    images, converged = arrays.get("images", np.empty(0)), arrays.get("converged")
+    if converged is None:
+        converged = np.ones(len(images), bool) if images.ndim else np.True_
+    if images.ndim != _AXES or images.dtype.kind != "u" or converged.shape != images.shape[:1]:
         raise UserError(
-            f"{path} is no .npz with `images`: give what --task=sample has written."
-        ) from error
+            f"{path} is no .npz with `images` of levels [n, h, w, c]: give what --task=sample has"
+            " written."
+        )
     if not np.all(converged):
         raise UserError(
-            f"{np.sum(~converged)} of the images in {path} have not converged, so they are noise:"
-            " draw them again with a larger sample.sampler.controller.max_steps."
+            f"{np.sum(converged == 0)} of the images in {path} have not converged, so they are"
+            " noise: draw them again with a larger sample.sampler.controller.max_steps."
         )
     if len(images) < 2:
         raise UserError(f"{path} has {counted(len(images), 'image')}: draw at least two.")

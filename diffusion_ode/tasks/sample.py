@@ -1,10 +1,6 @@
 """The task that draws images."""
 
-import contextlib
-import itertools
-import zipfile
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 
@@ -21,6 +17,7 @@ from diffusion_ode.reporting.progress import Progress
 from diffusion_ode.reporting.quantities import counted, some_images
 from diffusion_ode.reporting.tensorboard_writer import TensorBoardWriter
 from diffusion_ode.tasks.interruptible import interruptible
+from diffusion_ode.tasks.kept_apart import check_folder, folder_of
 from diffusion_ode.tasks.loading import load_model
 from diffusion_ode.tasks.run import Run
 from diffusion_ode.tasks.subject import Subject
@@ -58,11 +55,14 @@ class Sample:
     def run(self, run: Run) -> TaskResult:
         """Writes `samples/STEP/samples.npz` and `grid.png`, and the grid to TensorBoard.
 
-        Images that were drawn otherwise are left where they are, and these go to `samples/STEP-2`.
+        Images that were drawn otherwise are left where they are, and these go to `samples/STEP-2`;
+        so they do beside a file that cannot be read.
 
         The arrays of the former are `images`, `nfe`, `converged` and `drawn_by`, which tells one
         sampling from another; an image that has not converged is noise.
         """
+        root = run.workdir / "samples"
+        check_folder(root)
         with interruptible(run) as console:
             loaded = load_model(run, console.print)
             model = loaded.model
@@ -89,7 +89,8 @@ class Sample:
             nfe = np.asarray([sample.nfe for sample in drawn])
             converged = np.asarray([sample.converged for sample in drawn], bool)
             drawn_by = f"{replace(self, pictures=False)} of {loaded.facts.get('digest')}"
-            folder = _folder(run.workdir / "samples", str(loaded.step), drawn_by)
+            origin = ("drawn_by", drawn_by)
+            folder = folder_of(root, str(loaded.step), "samples.npz", origin)
             if processes.is_leader():
                 with replace_atomically(folder / "samples.npz", "wb") as file:
                     np.savez_compressed(
@@ -121,21 +122,6 @@ class Sample:
             ],
             next_flags=["--task=sample", "--set=sample.num_images=1000"],
         )
-
-
-def _folder(root: Path, step: str, drawn_by: str) -> Path:
-    """The first that is free, or holds the same images."""
-    for name in itertools.chain([step], (f"{step}-{i}" for i in itertools.count(2))):
-        folder = root / name
-        if not (folder / "samples.npz").exists():
-            return folder
-        with (
-            contextlib.suppress(OSError, ValueError, KeyError, zipfile.BadZipFile),
-            np.load(folder / "samples.npz") as file,
-        ):
-            if file["drawn_by"] == drawn_by:
-                return folder
-    raise AssertionError  # numbers do not end
 
 
 def _record(model: Model) -> np.dtype:

@@ -1,8 +1,10 @@
-"""Whatever is in the files of a workdir, it is read or refused in one sentence."""
+"""Whatever is in the files of a workdir or of features, it is read or refused in one sentence."""
 
+import numpy as np
 import pytest
 
 from diffusion_ode.configs import construction, documents
+from diffusion_ode.evaluation.features import read_features
 from diffusion_ode.evaluation.per_example import PerExampleTable, read_table
 from diffusion_ode.training.history import remember
 from diffusion_ode.workdir.result_files import read_json
@@ -17,7 +19,15 @@ def noted(file):
     remember(file.parent, 7, DOCUMENT, {"version": "1"})
 
 
+RANDOM = np.random.RandomState(0).standard_normal((6, 3))
+
 READS = {
+    "features.npy": (lambda file: np.save(file, RANDOM), read_features),
+    "features.npz": (
+        lambda file: np.savez_compressed(file, features=RANDOM, logits=RANDOM),
+        read_features,
+    ),
+    "statistics.npz": (lambda file: np.savez(file, mu=np.ones(3), sigma=np.eye(3)), read_features),
     "config.json": (
         lambda file: documents.write(DOCUMENT, file),
         lambda file: construction.build(documents.read(file)),

@@ -86,9 +86,18 @@ def test_files_of_the_field_are_read(tmp_path):
         ({"mu": np.zeros(3)}, "give `features`"),
         ({"mu": np.zeros(3), "sigma": np.zeros((2, 2))}, "not of the same features"),
         ({"features": np.zeros((2, 3), int)}, "finite floats of 2 axes"),
-        ({"features": np.full((2, 3), np.nan)}, "finite floats of 2 axes"),
+        ({"features": np.full((2, 3), np.nan)}, "not finite floats"),
         ({"features": np.zeros((1, 3))}, "at least two"),
-        ({"features": np.array([{}])}, "no .npy or .npz file of numbers"),
+        ({"features": np.array([{}])}, "no whole .npy or .npz file of numbers"),
+        ({"features": np.float64(3)}, "finite floats of 2 axes"),
+        ({"features": np.zeros((0, 3))}, "finite floats of 2 axes"),
+        ({"features": np.full((2, 3), 1e300)}, "or beyond 1e"),
+        ({"features": np.zeros((2, 9000))}, "at most 8192"),
+        ({"features": np.zeros((3, 4)), "logits": np.zeros((2, 4))}, "of the same images"),
+        ({"mu": np.zeros(2), "sigma": -np.eye(2)}, "eigenvalue -1,"),
+        ({"mu": np.zeros(2), "sigma": np.array([[2.0, 1.0], [0.0, 2.0]])}, "not symmetric"),
+        ({"mu": np.full(2, 1e300), "sigma": np.eye(2)}, "or beyond 1e"),
+        ({"mu": np.zeros(2), "sigma": np.full((2, 2), np.inf)}, "not finite floats"),
     ],
 )
 def test_other_files_are_refused_in_a_sentence(tmp_path, arrays, says):
@@ -99,6 +108,12 @@ def test_other_files_are_refused_in_a_sentence(tmp_path, arrays, says):
     for name in ("text.npz", "nothing.npz"):
         with pytest.raises(UserError):
             read_features(tmp_path / name)
+
+
+def test_covariances_in_single_precision_of_few_images_are_taken(tmp_path):
+    known = Statistics.of(np.random.RandomState(0).standard_normal((5, 300)))  # of rank 4
+    np.savez(tmp_path / "few.npz", mu=np.float32(known.mean), sigma=np.float32(known.covariance))
+    assert read_features(tmp_path / "few.npz").features is None
 
 
 def test_levels_become_colours():

@@ -1,7 +1,9 @@
 """Samples judged by features, and samples that are not lost."""
 
 import hashlib
+import io
 import json
+import zipfile
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,8 +12,10 @@ from PIL import Image
 
 from diffusion_ode.errors import UserError
 from diffusion_ode.evaluation.features import Features
-from diffusion_ode.tasks.fid import Fid
+from diffusion_ode.tasks.fid import Fid, _drawn_images
+from diffusion_ode.tasks.kept_apart import folder_of
 from diffusion_ode.tasks.sample import Sample
+from tests.mutations import attack, counts
 from tests.tasks.conftest import experiment, run_in
 
 
@@ -105,3 +109,91 @@ def test_a_second_sampling_keeps_the_first(sampled):
     assert other.run(run_in(sampled, made)).written[0][1] == sampled / "samples/2-2/samples.npz"
     np.testing.assert_array_equal(np.load(sampled / "samples/2/samples.npz")["images"], images)
     assert len(first) == len((sampled / "samples/2/samples.npz").read_bytes())
+
+
+DAMAGE = (
+    lambda content: b"",
+    lambda content: content[:-30],
+    lambda content: _with_damaged_member(content, "drawn_by.npy"),
+    lambda content: b"words",
+)
+
+
+def _with_damaged_member(content, name):
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        entry = archive.getinfo(name)
+    start = entry.header_offset + 30 + len(name)
+    return content[: start + 20] + b"\xff" * 12 + content[start + 32 :]
+
+
+def test_a_sampling_beside_a_damaged_one_is_kept(sampled):
+    made, file = experiment(), sampled / "samples/2/samples.npz"
+    whole = file.read_bytes()
+    images = np.load(file)["images"]
+    for damage in DAMAGE:
+        file.write_bytes(damage(whole))
+        written = folder_of(
+            sampled / "samples", "2", "samples.npz", ("drawn_by", str(_drawn_by(whole)))
+        )
+        assert written == sampled / "samples/2-2"
+    made.sample.run(run_in(sampled, made))
+    np.testing.assert_array_equal(np.load(sampled / "samples/2-2/samples.npz")["images"], images)
+    assert file.read_bytes() == b"words"
+
+
+def _drawn_by(content):
+    return np.load(io.BytesIO(content))["drawn_by"]
+
+
+def test_a_place_that_can_hold_no_samples_is_refused_before_any_is_drawn(workdir):
+    (workdir / "samples").write_text("no folder")
+    made = experiment()
+    with pytest.raises(UserError, match="samples is a file, not a folder: move it away"):
+        made.sample.run(run_in(workdir, made))
+    assert not (workdir / "log.txt").exists()
+
+
+@counts
+def test_samples_that_are_changed_are_judged_or_refused(tmp_path, count):
+    file = tmp_path / "samples.npz"
+    arrays = {"images": np.zeros((3, 8, 8, 1), np.uint8), "converged": np.ones(3, bool)}
+    np.savez_compressed(file, **arrays)
+
+    def attempt(changed):
+        file.write_bytes(changed)
+        return _drawn_images(file)
+
+    attack(file.read_bytes(), attempt, count)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "says"),
+    [
+        ({}, "is no .npz with `images` of levels"),
+        ({"images": np.zeros((3, 4))}, "is no .npz with `images` of levels"),
+        ({"images": np.uint8(3)}, "is no .npz with `images` of levels"),
+        ({"images": np.zeros((1, 8, 8, 1), np.uint8)}, "1 image: draw at least two"),
+        (
+            {"images": np.zeros((2, 8, 8, 1), np.uint8), "converged": np.array([True, False])},
+            "^1 of the images in .* have not converged",
+        ),
+        ({"images": np.full((2, 8, 8, 1), 17, np.uint8)}, "17"),
+    ],
+)
+def test_files_that_hold_no_samples_are_refused(tmp_path, arrays, says):
+    np.savez(tmp_path / "drawn.npz", **arrays)
+    with pytest.raises(UserError, match=says):
+        Fid(Means(""), samples=str(tmp_path / "drawn.npz")).run(run_in(tmp_path, experiment()))
+    np.save(tmp_path / "drawn.npy", np.zeros((3, 8, 8, 1), np.uint8))
+    with pytest.raises(UserError, match=r"is no \.npz with `images`"):
+        _drawn_images(tmp_path / "drawn.npy")
+
+
+def test_a_network_whose_features_are_not_finite_is_named(sampled):
+    @dataclass(frozen=True)
+    class Nothing(Means):
+        def features(self, images):
+            return Features(np.full((len(images), 3), np.nan))
+
+    with pytest.raises(UserError, match=r"^means has `features` .* not finite"):
+        Fid(Nothing("")).run(run_in(sampled, experiment()))
