@@ -32,6 +32,7 @@ examples:
 
 
 _REMEDY = "find which by naming fewer, and evaluate that one anew"
+_LEAVE_OUT = "find whose metrics.jsonl it is by naming fewer, and leave that run out"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -76,7 +77,8 @@ def _report(asked: argparse.Namespace) -> list[str]:
             Drawn(row.name, [run.workdir for run in row.runs], row.figure(by) if by else None)
             for row in ranked(rows, by)
         ]
-        metric = draw(expanded(asked.figure), shown, asked.curve)
+        with refused(lambda why: f"--figure cannot show what was logged ({why}): {_LEAVE_OUT}."):
+            metric = draw(expanded(asked.figure), shown, asked.curve)
         print(f"{asked.figure}: {metric} of {len(folders)} runs", file=sys.stderr)
     return text.removesuffix("\n").split("\n")
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diffusion_ode.errors import UserError
+from diffusion_ode.foreign import open_regular, refused
 from diffusion_ode.reporting.tables import Quantity
 from diffusion_ode.suggestions import suggestion
 from diffusion_ode.workdir.files import replace_atomically
@@ -37,18 +38,28 @@ class Drawn:
 
 
 def logged(workdir: Path) -> Mapping[str, Curve]:
-    """What a training has logged, by metric; a line that is not whole counts for nothing."""
+    """What a training has logged, by metric; a line that is not whole counts for nothing.
+
+    Raises:
+      UserError: the file cannot be read.
+    """
     curves: dict[str, dict[int, float]] = {}
     path = workdir / "metrics.jsonl"
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        try:
-            values = json.loads(line)
-            step = int(values.pop("step"))
-        except (ValueError, KeyError, TypeError):
-            continue
-        for name, value in values.items():
-            if value is not None:
-                curves.setdefault(name, {})[step] = value
+    if not path.exists():
+        return curves
+    with (
+        refused(lambda why: f"{path} cannot be read ({why}): leave {workdir} out."),
+        open_regular(path) as file,
+    ):
+        for line in file:
+            try:
+                values = json.loads(line)
+                step = int(values.pop("step"))
+                numbers = {name: float(x) for name, x in values.items() if x is not None}
+            except Exception:  # anything may be in it
+                continue
+            for name, number in numbers.items():
+                curves.setdefault(name, {})[step] = number
     return curves
 
 

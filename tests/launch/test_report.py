@@ -49,6 +49,15 @@ def test_figure_is_of_all_runs(runs, capsys, suffix):
         assert path.read_bytes().startswith(b"%PDF")
 
 
+def test_figure_of_what_no_picture_holds_is_refused(runs, capsys):
+    (runs / "sp" / "metrics.jsonl").write_text(
+        "".join(f'{{"step": {10**n}, "train/bpd": 2.0}}\n' for n in (10, 400))
+    )
+    assert main([str(runs / "sp"), f"--figure={runs / 'curves.png'}"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert not (runs / "curves.png").exists()
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
