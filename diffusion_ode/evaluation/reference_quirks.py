@@ -16,6 +16,7 @@ from diffusion_ode.diffusion.dequantization import (
 from diffusion_ode.diffusion.end_terms import GaussianEnds
 from diffusion_ode.diffusion.model import Model, squared_norm
 from diffusion_ode.diffusion.prior import StandardPrior
+from diffusion_ode.diffusion.variance_exploding import VarianceExploding
 from diffusion_ode.errors import UserError
 from diffusion_ode.inference.decoding import Decoder
 from diffusion_ode.inference.draw_combination import AveragedDraws, ImportanceWeighted
@@ -187,6 +188,11 @@ class PublishedEnds:
             raise UserError(
                 "evaluate.quirks.unit_prior is the N(0, I) of the published bound, and this model"
                 " has another prior: give one or the other."
+            )
+        if isinstance(model.path, VarianceExploding):
+            raise UserError(
+                "evaluate.quirks.unit_prior is the N(0, I) of the published bound, and a"
+                " variance-exploding path ends far from it: leave it out."
             )
         x = model.pixels.encode(levels)
         gamma_1 = jnp.asarray(model.schedule.gamma_1, x.dtype)

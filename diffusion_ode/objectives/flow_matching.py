@@ -83,7 +83,8 @@ def weighted_terms(
       loss: what w multiplies; None for the diffusion term alone.
       parts: of the loss, to be watched beside it.
     """
-    if weighting.is_bound and (parts or loss is not None or draws.end_noise is not None):
+    is_bound = weighting.is_bound and loss is None
+    if is_bound and (parts or draws.end_noise is not None):
         parts = {"diffusion": diffusion, **parts}  # else its curve would be the bound's own
     weight = weighting.weight(model.path, model.schedule, draws.gamma)
     total = weight * (diffusion if loss is None else loss)
@@ -96,5 +97,5 @@ def weighted_terms(
         loss=total,
         parts=parts,
         integrand=Integrand(draws.gamma, diffusion * draws.density, weight),
-        bound=None if weighting.is_bound else diffusion,
+        bound=None if is_bound else diffusion,
     )

@@ -33,10 +33,15 @@ def introduce(console: Console, run: Run, program: TrainProgram, images: Any) ->
         console.print(f"              {note}")
     console.print(f"  code        {running_code()}")
     objective = program.objective
+    why = None
     if isinstance(objective, Weighted) and not objective.weighting.is_bound:
+        why = f"under {type(objective.weighting).__name__}"
+    elif not getattr(objective, "is_bound", True):
+        why = "with a higher order's term"
+    if why is not None:
         console.print(
-            f"  loss        under {type(objective.weighting).__name__}, so no bound: bpd is the"
-            " likelihood's diffusion term of the same draws"
+            f"  loss        {why}, so no bound: bpd is the likelihood's diffusion term of the same"
+            " draws"
         )
 
 

@@ -91,13 +91,26 @@ def test_discrete_times_weigh_every_step_by_its_own_change_of_signal_to_noise():
 
 def test_normal_times_are_logit_normal_on_the_straight_path_and_those_of_edm():
     u = (jnp.arange(20_000) + 0.5) / 20_000
-    gamma = NormalTimes(0.0, 2.0).sample((), PATHS[1], LinearSchedule(-30.0, 30.0), u).gamma
+    gamma = NormalTimes(0.0, 2.0, 1e-6).sample((), PATHS[1], LinearSchedule(-30.0, 30.0), u).gamma
     sigma = np.asarray(PATHS[1].sigma(gamma), np.float64)
     logit = np.log(sigma) - np.log1p(-sigma)
     assert (logit.mean(), logit.std()) == pytest.approx((0.0, 1.0), abs=2e-3)
-    gamma = NormalTimes(-2.4, 2.4).sample((), PATHS[2], LinearSchedule(-30.0, 30.0), u).gamma
+    gamma = NormalTimes(-2.4, 2.4, 1e-6).sample((), PATHS[2], LinearSchedule(-30.0, 30.0), u).gamma
     log_sigma = np.log(np.asarray(PATHS[2].sigma(gamma), np.float64))  # of x + σε
     assert (log_sigma.mean(), log_sigma.std()) == pytest.approx((-1.2, 1.2), abs=2e-3)
+
+
+@pytest.mark.parametrize("times", [NormalTimes(), NormalTimes(-2.4, 2.4), NormalTimes(0.0, 0.5)])
+def test_normal_times_reach_the_ends_of_published_schedules(times):
+    # On the grid of float32's uniform numbers: in a normal's tails none would lie.
+    u = (jnp.arange(2**16) + 0.5) / 2**16
+    for schedule in (LinearSchedule(-13.3, 13.3), LinearSchedule(-7.876, 5.0)):
+        drawn = times.sample((), PATHS[1], schedule, u)
+        width = schedule.gamma_1 - schedule.gamma_0
+        assert jnp.mean(1 / drawn.density) == pytest.approx(width, rel=2e-3)
+        assert jnp.max(1 / drawn.density) <= 1.001 * width / times.uniform_share
+        ends = times.sample((), PATHS[1], schedule, jnp.asarray([0.0, 1.0 - 2.0**-24]))
+        assert np.all(np.isfinite(ends.density))
 
 
 @pytest.mark.parametrize("batch", [1, 3, 7, 49, 100, 128, 1000])

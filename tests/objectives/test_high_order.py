@@ -184,4 +184,4 @@ def test_third_order_goes_through_the_objective():
     data = {name: np.asarray(values, np.float32) for name, values in MIXTURE.items()}
     draws = objective.draw(model, images, jax.random.key(0), ())
     terms = jax.jit(lambda: objective.loss(model, data, images, jnp.zeros(4), draws, None))()
-    assert np.all(terms.loss > terms.parts["diffusion"])
+    assert np.all(terms.loss > terms.bound)
