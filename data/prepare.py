@@ -4,6 +4,12 @@ python -m data.prepare cifar10 [--from PATH] [--data_dir DIR]
 python -m data.prepare image_folder --from DIR --size=32
 """
 
+# Before all other imports: a Ctrl-C may come in any of them.
+if __name__ == "__main__":
+    from diffusion_ode.leaving import leave_at_once
+
+    leave_at_once()
+
 import argparse
 import ast
 import dataclasses
@@ -32,6 +38,7 @@ from data.store import is_prepared, open_prepared
 from diffusion_ode.errors import UserError
 from diffusion_ode.exit_statuses import DONE, INTERRUPTED, REFUSED
 from diffusion_ode.home import url_of
+from diffusion_ode.leaving import leave_in_order, status_of
 from diffusion_ode.remote import fetched
 from diffusion_ode.streams import LastingStream
 
@@ -265,4 +272,5 @@ def _parser() -> argparse.ArgumentParser:
 
 if __name__ == "__main__":
     sys.stdout, sys.stderr = LastingStream(sys.stdout), LastingStream(sys.stderr)
-    sys.exit(main())
+    leave_in_order()
+    sys.exit(status_of(main))

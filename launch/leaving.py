@@ -1,30 +1,9 @@
-"""What an interruption does while there is nothing to save and nobody to tell: it ends at once.
+"""How a launch leaves: at once until it has begun, and quietly."""
 
-Libraries that are being imported would make of a KeyboardInterrupt what they like.
-"""
-
-# What `signal` wraps in enums, whose import would take longer than all that comes before it.
-import _signal as signal  # pyright: ignore[reportMissingImports]
-import os
 import sys
 
-from diffusion_ode.exit_statuses import INTERRUPTED
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-def leave_at_once() -> None:
-    """From now on an interruption is a sentence and the end."""
-    for one in _SIGNALS:
-        if signal.getsignal(one) != signal.SIG_IGN:
-            signal.signal(one, _leave)
-
-
-def leave_in_order() -> None:
-    """From now on it is a KeyboardInterrupt again."""
-    for one in _SIGNALS:
-        if signal.getsignal(one) is _leave:
-            signal.signal(one, signal.default_int_handler)
+from diffusion_ode.leaving import leave_at_once as leave_at_once
+from diffusion_ode.leaving import leave_in_order as leave_in_order
 
 
 def quiet_about_closed_loops(unraisable: "sys.UnraisableHookArgs") -> None:
@@ -33,8 +12,3 @@ def quiet_about_closed_loops(unraisable: "sys.UnraisableHookArgs") -> None:
     """
     if str(unraisable.exc_value) != "Event loop is closed":
         sys.__unraisablehook__(unraisable)
-
-
-def _leave(*_: object) -> None:
-    os.write(2, b"Interrupted; run the same command to go on.\n")
-    os._exit(INTERRUPTED)

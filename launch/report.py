@@ -5,18 +5,26 @@ not found; see `--help` for the flags.
 """
 # PYTHON_ARGCOMPLETE_OK: a shell that asks is answered, see docs/command_line.md.
 
-import argparse
+# Before all other imports: a Ctrl-C may come in any of them.
+import os
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
 if not __package__:
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    sys.path[0] = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))  # noqa: PTH120
+
+    from diffusion_ode.leaving import leave_at_once
+
+    leave_at_once()
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
 
 from diffusion_ode.errors import UserError
 from diffusion_ode.exit_statuses import REFUSED
 from diffusion_ode.foreign import refused
 from diffusion_ode.home import expanded
+from diffusion_ode.leaving import leave_in_order, status_of
 from diffusion_ode.streams import LastingStream
 from diffusion_ode.suggestions import suggestion
 from launch.parser import Parser
@@ -54,6 +62,7 @@ def _report(asked: argparse.Namespace) -> list[str]:
     from diffusion_ode.reporting.curves import Drawn, draw
     from diffusion_ode.reporting.tables import FORMATS
 
+    leave_in_order()  # a figure that is not whole is taken away
     columns = None if asked.columns is None else asked.columns.split(",")
     for name in columns or ():
         if name not in COLUMNS:
@@ -115,4 +124,4 @@ def _parser() -> Parser:
 
 if __name__ == "__main__":
     sys.stdout, sys.stderr = LastingStream(sys.stdout), LastingStream(sys.stderr)
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(status_of(lambda: main(sys.argv[1:])))

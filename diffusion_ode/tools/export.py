@@ -3,6 +3,12 @@
 python -m diffusion_ode.tools.export RUN OUT
 """
 
+# Before all other imports: a Ctrl-C may come in any of them.
+if __name__ == "__main__":
+    from diffusion_ode.leaving import leave_at_once
+
+    leave_at_once()
+
 import argparse
 import os
 import shutil
@@ -18,6 +24,7 @@ from diffusion_ode.errors import UserError
 from diffusion_ode.exit_statuses import DONE, REFUSED
 from diffusion_ode.home import expanded, refuse_remote
 from diffusion_ode.inference.diffusion_model import model_documents
+from diffusion_ode.leaving import leave_in_order, status_of
 from diffusion_ode.tasks.loading import parse_step
 from diffusion_ode.tools.model_card import model_card
 
@@ -139,4 +146,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave_in_order()
+    sys.exit(status_of(main))

@@ -3,6 +3,12 @@
 python -m diffusion_ode.tools.import_reference PATH WORKDIR
 """
 
+# Before all other imports: a Ctrl-C may come in any of them.
+if __name__ == "__main__":
+    from diffusion_ode.leaving import leave_at_once
+
+    leave_at_once()
+
 import argparse
 import shlex
 import sys
@@ -26,6 +32,7 @@ from diffusion_ode.errors import UserError
 from diffusion_ode.evaluation.reference_quirks import ReferenceQuirks
 from diffusion_ode.exit_statuses import DONE, REFUSED
 from diffusion_ode.home import refuse_remote
+from diffusion_ode.leaving import leave_in_order, status_of
 from diffusion_ode.networks.unet import UNet
 from diffusion_ode.networks.unet_sizes import UNetSizes, unet_sizes
 from diffusion_ode.objectives.flow_matching import FlowMatching
@@ -215,4 +222,5 @@ def _evaluation(imported: Imported, options: argparse.Namespace) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave_in_order()
+    sys.exit(status_of(main))

@@ -4,6 +4,12 @@ python -m diffusion_ode.tools.mirror runs/digits_vp gs://bucket/runs/digits_vp
 python -m diffusion_ode.tools.mirror gs://bucket/runs/digits_vp runs/digits_vp
 """
 
+# Before all other imports: a Ctrl-C may come in any of them.
+if __name__ == "__main__":
+    from diffusion_ode.leaving import leave_at_once
+
+    leave_at_once()
+
 import argparse
 import sys
 from collections.abc import Sequence
@@ -11,6 +17,7 @@ from collections.abc import Sequence
 from diffusion_ode.errors import UserError, in_words
 from diffusion_ode.exit_statuses import DONE, REFUSED
 from diffusion_ode.home import expanded, url_of
+from diffusion_ode.leaving import leave_in_order, status_of
 from diffusion_ode.remote import download, upload
 
 
@@ -63,4 +70,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave_in_order()
+    sys.exit(status_of(main))

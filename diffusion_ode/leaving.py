@@ -1,0 +1,45 @@
+"""What an interruption does while there is nothing to save and nobody to tell: it ends at once.
+
+Libraries that are being imported would make of a KeyboardInterrupt what they like.
+"""
+
+# What `signal` wraps in enums, whose import would take longer than all that comes before it.
+import _signal as signal  # pyright: ignore[reportMissingImports]
+import os
+import sys
+
+from diffusion_ode.exit_statuses import INTERRUPTED
+
+TYPE_CHECKING = False  # as in `diffusion_ode`
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def leave_at_once() -> None:
+    """From now on an interruption is a sentence and the end."""
+    for one in _SIGNALS:
+        if signal.getsignal(one) != signal.SIG_IGN:
+            signal.signal(one, _leave)
+
+
+def leave_in_order() -> None:
+    """From now on it is a KeyboardInterrupt again."""
+    for one in _SIGNALS:
+        if signal.getsignal(one) is _leave:
+            signal.signal(one, signal.default_int_handler)
+
+
+def status_of(main: "Callable[[], int]") -> int:
+    """What a program's main function returns; if it is interrupted, a sentence and INTERRUPTED."""
+    try:
+        return main()
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _leave(*_: object) -> None:
+    os.write(2, b"Interrupted; run the same command to go on.\n")
+    os._exit(INTERRUPTED)

@@ -1,0 +1,50 @@
+"""A Ctrl-C in a program's first moments is a sentence, as it is later."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from diffusion_ode.leaving import status_of
+
+PROGRAMS = (
+    *("diffusion_ode.tools.export", "diffusion_ode.tools.import_reference"),
+    *("diffusion_ode.tools.mirror", "data.prepare", "launch/report.py", "launch/run.py"),
+)
+INTERRUPTED_IMPORT = """
+import os, runpy, signal, sys
+
+class Interrupting:
+    def find_spec(self, name, *_):
+        if name == "argparse":
+            os.kill(os.getpid(), signal.SIGINT)
+
+program = sys.argv[1]
+sys.meta_path.insert(0, Interrupting())
+if program.endswith(".py"):
+    runpy.run_path(program, run_name="__main__")
+else:
+    runpy.run_module(program, run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_interruption_of_an_import_is_a_sentence_and_the_end(program):
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_IMPORT, program],
+        cwd=Path(__file__).parent.parent,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (75, "")
+    assert done.stderr == "Interrupted; run the same command to go on.\n"
+
+
+def test_interruption_of_a_program_that_has_begun_is_a_sentence_too(capsys):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    assert status_of(interrupted) == 75
+    assert capsys.readouterr().err == "Interrupted.\n"
+    assert status_of(lambda: 2) == 2
