@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -32,7 +32,8 @@ class Features(NamedTuple):
 class FeatureNetwork(Protocol):
     """A network that images are judged by; a class of your own is set by its dotted name.
 
-    Where it has an attribute `weights`, that is the path of a file which its figures are known by.
+    Where it has an attribute `weights`, that is the path of a file which its figures are known by;
+    see also `ChecksItself`.
     """
 
     @property
@@ -42,6 +43,15 @@ class FeatureNetwork(Protocol):
 
     def features(self, images: np.ndarray) -> Features:
         """Of images uint8 [n, h, w, 3], each in a size that the network brings to its own."""
+        ...
+
+
+@runtime_checkable
+class ChecksItself(Protocol):
+    """A network that can tell before any image is drawn what it lacks."""
+
+    def check(self) -> None:
+        """Loads nothing; raises UserError."""
         ...
 
 

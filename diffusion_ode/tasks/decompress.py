@@ -1,5 +1,6 @@
 """The task that reads a compressed file."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +14,10 @@ from diffusion_ode.reporting.progress import Progress
 from diffusion_ode.reporting.quantities import counted
 from diffusion_ode.tasks.compress import refuse_several
 from diffusion_ode.tasks.interruptible import interruptible
+from diffusion_ode.tasks.kept_apart import check_folder, folder_of
 from diffusion_ode.tasks.loading import load_model
 from diffusion_ode.tasks.run import Run
-from diffusion_ode.tasks.subject import Subject
+from diffusion_ode.tasks.subject import Subject, made_before
 from diffusion_ode.tasks.task_result import TaskResult
 from diffusion_ode.workdir.files import replace_atomically
 
@@ -33,14 +35,20 @@ class Decompress:
     file: str | None = None
 
     def check(self, experiment: Subject) -> None:
-        """Refuses to read nothing."""
-        del experiment
+        """Refuses to read nothing, and a file that is damaged, unless it is made only then."""
         if self.file is None:
             raise UserError("decompress.file is None: name a file by --set decompress.file=PATH.")
+        if not made_before(experiment, "decompress", "compress"):
+            unpack(self._read())
 
     def run(self, run: Run) -> TaskResult:
-        """Writes `decompressed/NAME/images.npz` and `grid.png`; nothing if a byte is amiss."""
+        """Writes `decompressed/NAME/images.npz` and `grid.png`; nothing if a byte is amiss.
+
+        Images of another file of that name are left where they are, and these go to `NAME-2`.
+        """
         refuse_several(run)
+        root = run.workdir / "decompressed"
+        check_folder(root)
         self.check(run.experiment)
         data = self._read()
         header, _ = unpack(data)  # a damaged one is refused before a checkpoint is read
@@ -52,9 +60,10 @@ class Decompress:
             progress.end()
             run.begin(checkpoint=loaded.step)
             console.log_to(run.log_path)
-            folder = run.workdir / "decompressed" / Path(str(self.file)).stem
+            origin = ("decoded_from", hashlib.sha256(data).hexdigest())
+            folder = folder_of(root, Path(str(self.file)).stem, "images.npz", origin)
             with replace_atomically(folder / "images.npz", "wb") as out:
-                np.savez_compressed(out, images=images)
+                np.savez_compressed(out, images=images, decoded_from=origin[1])
             written = [("images", folder / "images.npz")]
             if images.shape[-1] in (1, 3) and images.dtype == np.uint8:
                 grid = image_grid(images[:_IMAGES_IN_GRID], loaded.model.pixels.levels)

@@ -13,7 +13,7 @@ from diffusion_ode.tasks.decompress import Decompress
 from diffusion_ode.tasks.dequantizer import Dequantizer
 from diffusion_ode.tasks.fid import Fid
 from diffusion_ode.tasks.run import Task
-from diffusion_ode.tasks.subject import Data
+from diffusion_ode.tasks.subject import Data, made_before
 from diffusion_ode.training.sharding import Mesh
 
 
@@ -70,13 +70,24 @@ class Experiment:
             if isinstance(times, ChecksSchedule):
                 times.check(self.model.schedule)
             self.model.schedule.check_times(times)
-        for name in self.after_training:
+        for i, name in enumerate(self.after_training):
             if registry.find(name).name == "train":
                 raise UserError("after_training names 'train', which has just ended: leave it out.")
             if name == "compare" and getattr(self.compare, "other", None) is None:
                 raise UserError(
                     "after_training names 'compare', where --with cannot name another model: set"
                     " compare.other to another evaluation, or leave it out."
+                )
+            if name in self.after_training[:i]:
+                raise UserError(
+                    f"after_training names {name!r} twice, which would do the same again: leave one"
+                    " out."
+                )
+            given = (getattr(self.fid, field, None) for field in ("samples", "features"))
+            if name == "fid" and not any(given) and not made_before(self, "fid", "sample"):
+                raise UserError(
+                    "after_training names 'fid' without 'sample' before it, so that there are no"
+                    " samples of this training: put 'sample' before it, or set fid.features."
                 )
 
     def _other_levels(self) -> str:

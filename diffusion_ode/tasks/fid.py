@@ -13,7 +13,13 @@ import numpy as np
 from diffusion_ode.checking import check_fields
 from diffusion_ode.distributed import processes
 from diffusion_ode.errors import UserError
-from diffusion_ode.evaluation.features import FeatureNetwork, Known, as_bytes, read_features
+from diffusion_ode.evaluation.features import (
+    ChecksItself,
+    FeatureNetwork,
+    Known,
+    as_bytes,
+    read_features,
+)
 from diffusion_ode.evaluation.judged_images import Split
 from diffusion_ode.evaluation.sample_quality import (
     frechet_distance,
@@ -22,14 +28,14 @@ from diffusion_ode.evaluation.sample_quality import (
     precision_and_recall,
 )
 from diffusion_ode.evaluation.torch_fidelity_inception import SOURCE, WEIGHTS
-from diffusion_ode.foreign import open_regular
+from diffusion_ode.foreign import open_regular, refused
 from diffusion_ode.foreign_arrays import read_arrays
 from diffusion_ode.home import expanded
 from diffusion_ode.ranges import Count
 from diffusion_ode.reporting.quantities import counted
 from diffusion_ode.tasks.interruptible import interruptible
 from diffusion_ode.tasks.run import Run
-from diffusion_ode.tasks.subject import Subject
+from diffusion_ode.tasks.subject import Subject, made_before
 from diffusion_ode.tasks.task_result import TaskResult
 from diffusion_ode.workdir.result_files import read_json, write_json
 
@@ -63,8 +69,10 @@ class Fid:
     __post_init__ = check_fields
 
     def check(self, experiment: Subject) -> None:
-        """Refuses to compute features by nothing."""
-        del experiment
+        """Refuses to compute features by nothing, and files that are not there.
+
+        Samples, and features of a task of one's own, may be made only after training.
+        """
         if self.network is None and not self._by_files:
             raise UserError(
                 "The task fid needs a network or features: give --set"
@@ -72,6 +80,19 @@ class Fid:
                 " --set fid.features=FILE and --set fid.reference=FILE, .npz of `features` [n, d]"
                 " or of `mu` and `sigma`."
             )
+        files = {}
+        if not self._by_files:
+            if isinstance(self.network, ChecksItself):
+                self.network.check()
+            files["fid.network's weights"] = getattr(self.network, "weights", None)
+        if self.features is None and not made_before(experiment, "fid", "sample"):
+            files["fid.samples"] = self.samples
+        if not made_before(experiment, "fid"):
+            files |= {"fid.features": self.features, "fid.reference": self.reference}
+        for setting, file in files.items():
+            if file is not None:
+                with refused(lambda why: f"{setting} = {file} cannot be read: {why}."):  # noqa: B023
+                    open_regular(expanded(file)).close()
 
     @property
     def _by_files(self) -> bool:

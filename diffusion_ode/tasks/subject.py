@@ -63,3 +63,13 @@ class Subject(Protocol):
     def after_training(self) -> tuple[str, ...]:
         """The tasks that run when training ends."""
         ...
+
+
+def made_before(experiment: Subject, task: str, *makers: str) -> bool:
+    """Whether after training one of these, or a task of one's own, comes before the task.
+
+    Then a file that the task needs may not be there yet.
+    """
+    following = experiment.after_training
+    before = following[: following.index(task)] if task in following else ()
+    return any(name in makers or ":" in name for name in before)

@@ -111,7 +111,7 @@ def test_other_files_are_refused_in_a_sentence(tmp_path, arrays, says):
 
 
 def test_covariances_in_single_precision_of_few_images_are_taken(tmp_path):
-    known = Statistics.of(np.random.RandomState(0).standard_normal((5, 300)))  # of rank 4
+    known = Statistics.of(np.random.RandomState(0).standard_normal((5, 30)))  # of rank 4
     np.savez(tmp_path / "few.npz", mu=np.float32(known.mean), sigma=np.float32(known.covariance))
     assert read_features(tmp_path / "few.npz").features is None
 
@@ -123,6 +123,12 @@ def test_levels_become_colours():
     assert colours[:, 0, 0].tolist() == [[0] * 3, [128] * 3, [255] * 3]
     with pytest.raises(UserError, match="give precomputed features"):
         as_bytes(np.zeros((2, 4, 4, 4), np.uint8), 256)
+
+
+def test_a_network_without_torch_fidelity_says_so_before_it_is_used(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match="needs torch-fidelity: pip install torch-fidelity"):
+        TorchFidelityInception(__file__).check()
 
 
 def test_a_network_without_its_weights_says_where_they_are(tmp_path):

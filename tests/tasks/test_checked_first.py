@@ -82,17 +82,31 @@ def test_what_memory_has_no_room_for_is_refused_with_the_estimate(setting, launc
 
 
 @pytest.mark.parametrize(
-    ("task", "says"),
+    ("settings", "says"),
     [
-        ("fid", "The task fid needs a network or features: "),
-        ("decompress", "decompress.file is None: "),
-        ("compare", "after_training names 'compare', where --with cannot name another model: "),
+        ("'sample', 'fid'", "The task fid needs a network or features: "),
+        ("'fid'", "after_training names 'fid' without 'sample' before it"),
+        ("'fid', 'sample'", "after_training names 'fid' without 'sample' before it"),
+        ("'evaluate', 'evaluate'", "after_training names 'evaluate' twice"),
+        ("'decompress'", "decompress.file is None: "),
+        ("'decompress'; decompress.file=/none.ode", "decompress.file = /none.ode is no file: "),
+        ("'decompress'; decompress.file=README.md", "The file was not written by compressing: "),
+        (
+            "'fid'; fid.features=README.md; fid.reference=/none.npz",
+            "fid.reference = /none.npz cannot be read: No such file",
+        ),
+        (
+            "'sample', 'fid'; fid.network=torch_fidelity_inception('/none.pth')",
+            "There is no file /none.pth: get weights-inception",
+        ),
+        ("'compare'", "after_training names 'compare', where --with cannot name another model: "),
     ],
 )
 def test_a_task_without_its_file_is_refused_before_the_training_that_it_follows(
-    task, says, launched
+    settings, says, launched
 ):
-    status, said = launched(f"after_training=('{task}',)")
+    tasks, *others = settings.split("; ")
+    status, said = launched(f"after_training=({tasks},)", *others)
     assert status == 2
     assert said.startswith(says)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from diffusion_ode.coding.settings import CodecSettings
 from diffusion_ode.errors import UserError
 from diffusion_ode.inference.likelihood import OdeLikelihood
 from diffusion_ode.inference.variational_bound import VariationalBound
+from diffusion_ode.tasks import decompress
 from diffusion_ode.tasks.compress import Compress
 from diffusion_ode.tasks.decompress import Decompress
 from launch.run import main
@@ -43,6 +45,33 @@ def test_file_is_named_after_its_images_and_gives_them_back(home, compressed):
     assert images == home / "decompressed" / "2-test-first6" / "images.npz"
     assert np.array_equal(np.load(images)["images"], Digits().load().test[:6])
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_another_file_of_the_same_name_keeps_the_images_of_the_first(
+    workdir, compressed, tmp_path, monkeypatch
+):
+    _, file, _ = compressed
+    monkeypatch.setattr(decompress, "decompress", lambda *_: Digits().load().test[:6])
+    monkeypatch.setattr(decompress, "unpack", lambda data: (SimpleNamespace(count=6), data))
+
+    def read(folder, content):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / "5-test.ode").write_bytes(content)
+        task = Decompress(str(tmp_path / folder / "5-test.ode"))
+        return task.run(run_in(workdir, experiment())).written[0][1].parent.name
+
+    data = file.read_bytes()
+    assert [read("a", data), read("b", data + b"1"), read("a", data)] == [
+        *("5-test", "5-test-2", "5-test"),
+    ]
+
+
+def test_a_file_that_is_made_only_after_training_is_not_missed_before(workdir):
+    following = ("compress", "decompress")
+    made = dataclasses.replace(experiment(), after_training=following)
+    Decompress("nowhere.ode").check(made)
+    with pytest.raises(UserError, match=r"nowhere\.ode is no file"):
+        Decompress("nowhere.ode").check(dataclasses.replace(made, after_training=following[1:]))
 
 
 def test_figures_tell_the_size_of_the_file_and_what_it_is_compared_with(compressed):

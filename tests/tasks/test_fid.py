@@ -23,7 +23,7 @@ from tests.tasks.conftest import experiment, run_in
 class Means:
     """Three features and two classes by the mean of each image's rows."""
 
-    weights: str
+    weights: str = __file__
     name: str = "means"
 
     def features(self, images):
@@ -91,7 +91,7 @@ def test_without_network_or_features_it_says_where_they_are(tmp_path):
     with pytest.raises(UserError, match=r"weights-inception.*https://github.*fid\.reference=FILE"):
         Fid().run(run_in(tmp_path, experiment()))
     with pytest.raises(UserError, match=r"has no such samples: draw some with `.*--task=sample"):
-        Fid(Means("")).run(run_in(tmp_path, experiment()))
+        Fid(Means()).run(run_in(tmp_path, experiment()))
     assert not list(tmp_path.iterdir())
 
 
@@ -183,7 +183,7 @@ def test_samples_that_are_changed_are_judged_or_refused(tmp_path, count):
 def test_files_that_hold_no_samples_are_refused(tmp_path, arrays, says):
     np.savez(tmp_path / "drawn.npz", **arrays)
     with pytest.raises(UserError, match=says):
-        Fid(Means(""), samples=str(tmp_path / "drawn.npz")).run(run_in(tmp_path, experiment()))
+        Fid(Means(), samples=str(tmp_path / "drawn.npz")).run(run_in(tmp_path, experiment()))
     np.save(tmp_path / "drawn.npy", np.zeros((3, 8, 8, 1), np.uint8))
     with pytest.raises(UserError, match=r"is no \.npz with `images`"):
         _drawn_images(tmp_path / "drawn.npy")
@@ -196,4 +196,4 @@ def test_a_network_whose_features_are_not_finite_is_named(sampled):
             return Features(np.full((len(images), 3), np.nan))
 
     with pytest.raises(UserError, match=r"^means has `features` .* not finite"):
-        Fid(Nothing("")).run(run_in(sampled, experiment()))
+        Fid(Nothing()).run(run_in(sampled, experiment()))
