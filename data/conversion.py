@@ -161,7 +161,7 @@ class _Writer:
     def _read_progress(self) -> dict[str, Any]:
         """What an interrupted conversion of the same files has written, else a fresh start."""
         sources = [list(source) for source in self._conversion.sources]
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
             progress = json.loads((self._folder / PROGRESS_FILE).read_text())
             if progress["sources"] == sources and all(split in progress for split in SPLITS):
                 return progress

@@ -26,9 +26,10 @@ class TrackedRun:
         self.id: str | None = None
         self._sent: dict[str, int] = {}
         self._before: dict[str, int] = {}
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        with contextlib.suppress(Exception):  # it may be missing or damaged
             known = json.loads(path.read_text(encoding="utf-8"))
-            self.id, self._sent = str(known["id"]), dict(known["sent"])
+            sent = {kind: int(step) for kind, step in known["sent"].items()}
+            self.id, self._sent = str(known["id"]), sent
 
     def resume_at(self, step: int | None) -> None:
         """Goes on with the same run, or forgets it for another one if None."""

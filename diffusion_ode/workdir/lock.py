@@ -93,7 +93,7 @@ def _refusal(workdir: Path, content: bytes, remedy: str) -> str:
             f"process {holder['pid']} on {holder['host']} (`{holder['command']}`, "
             f"started {holder['started']})"
         )
-    except (ValueError, KeyError, TypeError):
+    except Exception:
         # The holder is between taking the lock and writing its name.
         who = "another process"
     return f"{workdir} is in use by {who}: wait for it, stop it, or {remedy}."

@@ -96,7 +96,7 @@ def _read(path: Path) -> str | None:
 
 
 def _said(content: str | None) -> dict[str, Any]:
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, RecursionError):
         if isinstance(said := json.loads(content or ""), dict):
             return said
     return {}  # it is just being written
