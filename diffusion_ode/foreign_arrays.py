@@ -11,7 +11,7 @@ import struct
 import zipfile
 from collections.abc import Collection
 from pathlib import Path
-from typing import IO, BinaryIO, NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 
@@ -58,7 +58,7 @@ class Header(NamedTuple):
         return math.prod(self.kind.shape) * self.kind.dtype.itemsize
 
 
-def read_header(file: BinaryIO) -> Header:
+def read_header(file: IO[bytes]) -> Header:
     """The header of the .npy that begins here; ValueError if none does."""
     begin = read_up_to(file, len(_MAGIC) + 2)
     packed = _LENGTHS.get((begin[-2], begin[-1])) if begin.startswith(_MAGIC) else None
