@@ -1,9 +1,6 @@
-"""How a launch leaves: at once until it has begun, and quietly."""
+"""How a launch leaves quietly."""
 
 import sys
-
-from diffusion_ode.leaving import leave_at_once as leave_at_once
-from diffusion_ode.leaving import leave_in_order as leave_in_order
 
 
 def quiet_about_closed_loops(unraisable: "sys.UnraisableHookArgs") -> None:

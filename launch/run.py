@@ -15,7 +15,7 @@ if not __package__:
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))  # noqa: PTH120
     sys.path.append(os.getcwd())  # noqa: PTH109
 
-    from launch.leaving import leave_at_once
+    from diffusion_ode.leaving import leave_at_once
 
     leave_at_once()
 
@@ -27,10 +27,11 @@ from collections.abc import Sequence
 from diffusion_ode.distributed import joining
 from diffusion_ode.errors import UserError, shortened
 from diffusion_ode.exit_statuses import FAILED, INTERRUPTED, REFUSED
+from diffusion_ode.leaving import leave_in_order
 from diffusion_ode.streams import LastingStream
 from launch import flags
 from launch.compilation_cache import keep_compilations
-from launch.leaving import leave_in_order, quiet_about_closed_loops
+from launch.leaving import quiet_about_closed_loops
 from launch.screen import show
 
 

@@ -5,20 +5,22 @@ only what is missing; see `--help` for the flags.
 """
 # PYTHON_ARGCOMPLETE_OK: a shell that asks is answered, see docs/command_line.md.
 
-import argparse
+# Before all other imports: a Ctrl-C may come in any of them.
 import os
-import shlex
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
 if not __package__:
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)
-    sys.path.append(str(Path.cwd()))  # experiments from outside the repository
+    sys.path[0] = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))  # noqa: PTH120
+    sys.path.append(os.getcwd())  # noqa: PTH109; experiments from outside the repository
 
-    from launch.leaving import leave_at_once
+    from diffusion_ode.leaving import leave_at_once
 
     leave_at_once()
+
+import argparse
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
 
 from diffusion_ode.errors import UserError
 from diffusion_ode.exit_statuses import DONE, FAILED, INTERRUPTED, REFUSED
