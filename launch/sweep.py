@@ -11,7 +11,8 @@ import sys
 
 if not __package__:
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))  # noqa: PTH120
-    sys.path.append(os.getcwd())  # noqa: PTH109; experiments from outside the repository
+    # Experiments from outside the repository are found from where the user stands.
+    sys.path.append(os.getcwd())  # noqa: PTH109
 
     from diffusion_ode.leaving import leave_at_once
 
