@@ -12,8 +12,18 @@ from launch import local_jobs
 from launch.local_jobs import Job, check_at_once, run_jobs
 from launch.progress_of_runs import reason
 
+_HEARD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Ends well on SIGTERM, as a run that saves does.
 _SAVES = "trap 'echo saved; exit 75' TERM; echo begun; while :; do sleep 0.05; done"
+
+
+@pytest.fixture(autouse=True)
+def heard():
+    """Signals that a shell's background jobs ignore are heard."""
+    before = {one: signal.signal(one, signal.default_int_handler) for one in _HEARD}
+    yield
+    for one, handler in before.items():
+        signal.signal(one, handler)
 
 
 @pytest.fixture
