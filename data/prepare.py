@@ -211,10 +211,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise UserError(f"{options.name} is as published: leave --size and --set out.")
         print(describe(prepare(options.name, options.path, options.data_dir)))
     except UserError as error:
-        said = str(error)
-        for word in ("set", "and"):
-            said = said.replace(f"{word} {_FIELDS}", f"{'and ' * (word == 'and')}--set ")
-        print(said.replace(_FIELDS, ""), file=sys.stderr)
+        said = str(error).replace(f"and {_FIELDS}", "and --set ")
+        said = said.replace(f"set {_FIELDS}", "--set ").replace(_FIELDS, "")
+        print(said, file=sys.stderr)
         return REFUSED
     except OSError as error:
         print(f"{error}: check that path, then type the same command again.", file=sys.stderr)

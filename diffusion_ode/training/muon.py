@@ -11,17 +11,7 @@ from jaxtyping import Array, Float
 from diffusion_ode.checking import check_fields
 from diffusion_ode.diffusion.learned_schedule import SCHEDULE
 from diffusion_ode.ranges import Fraction, NonNegative, Positive
-from diffusion_ode.training.optimizer import (
-    AdamW,
-    LearningRate,
-    Moment,
-    NotBiases,
-    ScaleByLearningRate,
-    Schedule,
-    Transformation,
-    WarmedUp,
-)
-from diffusion_ode.training.traced_numbers import unchecked
+from diffusion_ode.training.optimizer import AdamW, Decayed, LearningRate, Schedule, WarmedUp
 from diffusion_ode.typing import Parameters
 
 _MUON, _ADAM = "muon", "adam"
@@ -33,7 +23,7 @@ _SMALLEST_NORM = 1e-8
 
 
 @dataclass(frozen=True)
-class Muon(Transformation):
+class Muon(Decayed):
     """Muon for kernels, Adam for all else; both with decoupled weight decay, but not of biases.
 
     A kernel is a matrix with a row for each value that goes into an output. Nesterov's momentum
@@ -66,32 +56,13 @@ class Muon(Transformation):
 
     __post_init__ = check_fields
 
-    def init(self, params):
-        return self._chain().init(params)
-
-    def update(self, updates, state, params=None, **extra):
-        return self._chain().update(updates, state, params, **extra)
-
-    def rate(self, moment: Moment) -> Array:
-        return self._scale.rate(moment)
-
-    @property
-    def _scale(self) -> ScaleByLearningRate:
-        return unchecked(ScaleByLearningRate(0.0), learning_rate=self.learning_rate)
-
-    def _chain(self) -> optax.GradientTransformationExtraArgs:
-        clip = () if self.clip_norm is None else (optax.clip_by_global_norm(self.clip_norm),)
+    def direction(self):
         adam = optax.scale_by_adam(b1=self.b1, b2=self.b2, eps=self.eps)
         momentum = optax.chain(
             optax.trace(self.momentum, nesterov=True),
             optax.stateless_with_tree_map(lambda kernel, _: self.rms * spread(jnp.asarray(kernel))),
         )
-        return optax.chain(
-            *clip,
-            optax.partition({_MUON: momentum, _ADAM: adam}, self._labels),
-            optax.add_decayed_weights(self.weight_decay, mask=NotBiases()),
-            self._scale,
-        )
+        return optax.partition({_MUON: momentum, _ADAM: adam}, self._labels)
 
     def _labels(self, params: Parameters):
         """Which of the two takes a leaf."""

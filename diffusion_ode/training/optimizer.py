@@ -175,8 +175,47 @@ class ScaleByLearningRate(Transformation):
         return jnp.asarray(self.learning_rate(moment.step - moment.first_step))
 
 
+class Decayed(Transformation):
+    """A direction, then weight decay that is decoupled from it, and the learning rate.
+
+    Attributes:
+      learning_rate, weight_decay: of both; biases do not decay.
+      clip_norm: gradients of a larger norm are made this long first; None: as they are.
+    """
+
+    learning_rate: NonNegative | LearningRate | Schedule
+    weight_decay: NonNegative
+    clip_norm: Positive | None
+
+    def direction(self) -> optax.GradientTransformation:
+        """From gradients to updates at a learning rate of 1, without the decay."""
+        raise NotImplementedError
+
+    def init(self, params):
+        return self._chain().init(params)
+
+    def update(self, updates, state, params=None, **extra):
+        return self._chain().update(updates, state, params, **extra)
+
+    def rate(self, moment: Moment) -> Array:
+        return self._scale.rate(moment)
+
+    @property
+    def _scale(self) -> ScaleByLearningRate:
+        return unchecked(ScaleByLearningRate(0.0), learning_rate=self.learning_rate)
+
+    def _chain(self) -> optax.GradientTransformationExtraArgs:
+        clip = () if self.clip_norm is None else (optax.clip_by_global_norm(self.clip_norm),)
+        return optax.chain(
+            *clip,
+            self.direction(),
+            optax.add_decayed_weights(self.weight_decay, mask=NotBiases()),
+            self._scale,
+        )
+
+
 @dataclass(frozen=True)
-class AdamW(Transformation):
+class AdamW(Decayed):
     """Adam with decoupled weight decay on everything but biases.
 
     Args:
@@ -197,27 +236,8 @@ class AdamW(Transformation):
 
     __post_init__ = check_fields
 
-    def init(self, params):
-        return self._chain().init(params)
-
-    def update(self, updates, state, params=None, **extra):
-        return self._chain().update(updates, state, params, **extra)
-
-    def rate(self, moment: Moment) -> Array:
-        return self._scale.rate(moment)
-
-    @property
-    def _scale(self) -> ScaleByLearningRate:
-        return unchecked(ScaleByLearningRate(0.0), learning_rate=self.learning_rate)
-
-    def _chain(self) -> optax.GradientTransformationExtraArgs:
-        clip = () if self.clip_norm is None else (optax.clip_by_global_norm(self.clip_norm),)
-        return optax.chain(
-            *clip,
-            optax.scale_by_adam(b1=self.b1, b2=self.b2, eps=self.eps),
-            optax.add_decayed_weights(self.weight_decay, mask=NotBiases()),
-            self._scale,
-        )
+    def direction(self):
+        return optax.scale_by_adam(b1=self.b1, b2=self.b2, eps=self.eps)
 
 
 @dataclass(frozen=True)
