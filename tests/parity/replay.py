@@ -242,7 +242,7 @@ def _objective(recording: Recording, second_order: bool) -> Iterator[Comparison]
             found = SECOND_ORDER_WEIGHT * terms.parts["second_order"]
             yield relative(f"{prefix}/loss_diff2", found, case["loss_diff2"])
             continue
-        diffusion = terms.parts["diffusion"] if order == "second" else terms.loss
+        diffusion = terms.bound if order == "second" else terms.loss
         yield relative(f"{prefix}/loss_diff", diffusion, case["loss_diff"])
         yield from _ends(prefix, model, recording, case)
 
