@@ -19,7 +19,7 @@ from diffusion_ode.exit_statuses import DONE, FAILED, INTERRUPTED
 from diffusion_ode.home import refuse_remote, refuse_remote_workdir
 from diffusion_ode.tasks import registry as tasks
 from diffusion_ode.tasks.fault import piece_at_fault
-from diffusion_ode.tasks.run import ChecksFirst, Run
+from diffusion_ode.tasks.run import ChecksFirst, ChecksReading, Run
 from diffusion_ode.training.beginning import makes_another_run
 from diffusion_ode.workdir.provenance import log_failure, recorded
 from experiments.config.building import build
@@ -69,6 +69,10 @@ def perform(run: Run, task: str) -> int:
             if isinstance(to_do, ChecksFirst):
                 to_do.check(run.experiment)
         processes.check_same("The request", json.dumps([task, *_request(run)]))
+        for name in following:
+            to_do = tasks.configured(tasks.find(name), run.experiment)
+            if isinstance(to_do, ChecksReading):
+                to_do.check_reading(run)
     except UserError:
         raise
     except Exception as error:

@@ -33,6 +33,15 @@ def check_lanes(name: str, model: Model, lanes: int) -> None:
     _check_output(model)
 
 
+def check_divided(name: str, lanes: int) -> None:
+    """Refuses lanes that the devices of this process, which share them, do not divide."""
+    devices = jax.local_device_count()
+    if lanes % devices:
+        raise UserError(
+            f"{name} = {lanes} is not a multiple of the {devices} devices: choose a multiple."
+        )
+
+
 def check_images(name: str, model: Model, count: int) -> None:
     """Refuses so many images if the machine has no memory for them together.
 

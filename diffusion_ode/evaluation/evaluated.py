@@ -58,17 +58,25 @@ class Evaluated:
 
 
 def finished(workdir: Path) -> list[Path]:
-    """The folders of all evaluations that have ended, the last one first."""
-    results = sorted(
-        (workdir / "evaluations").glob("*/result.json"), key=lambda path: -path.stat().st_mtime
-    )
-    if not results:
+    """The folders of all evaluations that have ended, the last one first.
+
+    Raises:
+      UserError: there are none.
+    """
+    found = list_finished(workdir)
+    if not found:
         there = "has no finished evaluation" if workdir.is_dir() else "is not a folder"
         raise UserError(
             f"{workdir} {there}: name the workdir of a training, and run --task=evaluate there"
             " first."
         )
-    return [path.parent for path in results]
+    return found
+
+
+def list_finished(workdir: Path) -> list[Path]:
+    """The same, of which there may be none."""
+    results = (workdir / "evaluations").glob("*/result.json")
+    return [path.parent for path in sorted(results, key=lambda path: -path.stat().st_mtime)]
 
 
 def of_name(found: list[Path], name: str) -> Path:

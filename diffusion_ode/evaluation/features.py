@@ -153,17 +153,21 @@ def _check_covariance(path: Path, covariance: np.ndarray) -> None:
         )
 
 
+def check_channels(channels: int) -> None:
+    """Refuses images of neither one nor three channels."""
+    if channels not in (1, _CHANNELS):
+        raise UserError(
+            f"Images of {channels} channels are not judged by a network for colours: give"
+            " precomputed features by --set fid.features=FILE and fid.reference=FILE."
+        )
+
+
 def as_bytes(levels: np.ndarray, count: int) -> np.ndarray:
     """Levels [n, h, w, c] of so many → uint8 [n, h, w, 3]; grey ones in all three channels.
 
     Raises:
       UserError: there are neither one nor three channels.
     """
-    channels = levels.shape[-1]
-    if channels not in (1, _CHANNELS):
-        raise UserError(
-            f"Images of {channels} channels are not judged by a network for colours: give"
-            " precomputed features by --set fid.features=FILE and fid.reference=FILE."
-        )
+    check_channels(levels.shape[-1])
     bright = np.rint(levels.astype(np.float64) * (_BRIGHTEST / (count - 1))).astype(np.uint8)
     return np.broadcast_to(bright, (*bright.shape[:-1], _CHANNELS))

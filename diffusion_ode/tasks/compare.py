@@ -4,14 +4,18 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from diffusion_ode.checking import shown
 from diffusion_ode.distributed import processes
 from diffusion_ode.errors import UserError
 from diffusion_ode.evaluation.comparison import compare
 from diffusion_ode.evaluation.comparison_in_words import in_words
-from diffusion_ode.evaluation.evaluated import Evaluated, finished, kind_of, of_name
+from diffusion_ode.evaluation.evaluated import Evaluated, finished, kind_of, list_finished, of_name
 from diffusion_ode.foreign import refused
 from diffusion_ode.home import expanded
+from diffusion_ode.tasks.evaluate import Evaluate
+from diffusion_ode.tasks.kept_apart import check_folder
 from diffusion_ode.tasks.run import Run
+from diffusion_ode.tasks.subject import made_before
 from diffusion_ode.tasks.task_result import TaskResult
 from diffusion_ode.workdir.result_files import write_json
 
@@ -50,6 +54,25 @@ class Compare:
         written = [("comparison", run.workdir / "comparisons" / name)]
         return TaskResult(rows, written)
 
+    def check_reading(self, run: Run) -> None:
+        """Refuses names that no evaluation has now, and none will have before this task's turn."""
+        check_folder(run.workdir / "comparisons")
+        if made_before(run.experiment, "compare"):  # by a task of one's own, under any name
+            return
+        there = list_finished(run.workdir)
+        judge, coming = getattr(run.experiment, "evaluate", None), None
+        if made_before(run.experiment, "compare", "evaluate") and isinstance(judge, Evaluate):
+            coming = judge.name_of(judge.find_images(run))
+        for setting in ("evaluation", "other"):
+            name = getattr(self, setting)
+            if name is not None and (coming is None or not _is_of(name, coming)):
+                Evaluated.read(_of(there, name, setting, coming))
+        if self.evaluation is None and len({*map(kind_of, there), coming} - {None}) < 2:
+            raise UserError(
+                f"after_training names 'compare', for which {run.workdir} will have no evaluation"
+                f" beside {self.other}: leave it out, or make another before it."
+            )
+
     def _evaluations(self, run: Run) -> tuple[Evaluated, Evaluated]:
         """This workdir's, and the one that it is compared with."""
         other, wanted = run.options.get("with"), self.evaluation
@@ -71,6 +94,25 @@ class Compare:
             mine = here[0] if wanted is None else of_name(here, wanted)
             theirs = of_name(there, self.other or kind_of(mine))
         return Evaluated.read(mine), Evaluated.read(theirs)
+
+
+def _is_of(name: str, kind: str) -> bool:
+    """Whether a name is that of an evaluation, perhaps with a step before it."""
+    step, _, rest = name.partition("-")
+    return name == kind or (step.isdecimal() and rest == kind)
+
+
+def _of(found: list[Path], name: str, setting: str, coming: str | None) -> Path:
+    """The folder of a name that is there already."""
+    for folder in found:
+        if name in (folder.name, kind_of(folder)):
+            return folder
+    names = [folder.name for folder in found] + ([f"{coming} of this launch"] if coming else [])
+    raise UserError(
+        f"compare.{setting} = {shown(name)} is no evaluation that there will be, which"
+        f" {'are ' + ', '.join(names) if names else 'are none'}: name one of them, or"
+        " put the task that makes it before 'compare' in after_training."
+    )
 
 
 def _beside(theirs: Path, found: list[Path]) -> Path:

@@ -32,7 +32,8 @@ from diffusion_ode.reporting.progress import Progress
 from diffusion_ode.reporting.quantities import data_size, with_error
 from diffusion_ode.tasks.evaluate import Evaluate
 from diffusion_ode.tasks.interruptible import interruptible
-from diffusion_ode.tasks.loading import load_images, load_model
+from diffusion_ode.tasks.kept_apart import check_folder
+from diffusion_ode.tasks.loading import find_images, load_images, load_model
 from diffusion_ode.tasks.run import Run
 from diffusion_ode.tasks.subject import Subject
 from diffusion_ode.tasks.task_result import TaskResult
@@ -40,7 +41,7 @@ from diffusion_ode.typing import Parameters
 from diffusion_ode.workdir.files import replace_atomically
 from diffusion_ode.workdir.result_files import write_json
 
-SUFFIX = ".ode"
+FOLDER, SUFFIX = "compressed", ".ode"
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,13 @@ class Compress:
         judge = getattr(experiment, "evaluate", None)
         if self.likelihoods and isinstance(judge, Evaluate):
             judge.check(experiment)
+
+    def check_reading(self, run: Run) -> None:
+        """Refuses several processes, images that are not there, and a workdir without room."""
+        refuse_several(run)
+        check_folder(run.workdir / FOLDER)
+        if self.split == "validation":  # the others training has
+            find_images(run, self.split, self.num_images)
 
     def run(self, run: Run) -> TaskResult:
         """Writes `compressed/STEP-SPLIT.ode` once it has been decoded again, and its figures.
@@ -100,7 +108,7 @@ class Compress:
             figures = _sizes(file.data, file.coded, images.levels) | likelihoods
             pictures = picture_codes(images.levels)
             most = "" if len(images) == images.split_size else f"-first{len(images)}"
-            path = run.workdir / "compressed" / f"{loaded.step}-{self.split}{most}{SUFFIX}"
+            path = run.workdir / FOLDER / f"{loaded.step}-{self.split}{most}{SUFFIX}"
             with replace_atomically(path, "wb") as out:
                 out.write(file.data)
             write_json(

@@ -12,12 +12,12 @@ from diffusion_ode.home import expanded
 from diffusion_ode.reporting.image_grid import image_grid, write_picture
 from diffusion_ode.reporting.progress import Progress
 from diffusion_ode.reporting.quantities import counted
-from diffusion_ode.tasks.compress import refuse_several
+from diffusion_ode.tasks.compress import FOLDER, SUFFIX, refuse_several
 from diffusion_ode.tasks.interruptible import interruptible
 from diffusion_ode.tasks.kept_apart import check_folder, folder_of
 from diffusion_ode.tasks.loading import load_model
 from diffusion_ode.tasks.run import Run
-from diffusion_ode.tasks.subject import Subject, made_before
+from diffusion_ode.tasks.subject import Subject, made_before, made_in
 from diffusion_ode.tasks.task_result import TaskResult
 from diffusion_ode.workdir.files import replace_atomically
 
@@ -35,10 +35,19 @@ class Decompress:
     file: str | None = None
 
     def check(self, experiment: Subject) -> None:
-        """Refuses to read nothing, and a file that is damaged, unless it is made only then."""
+        """Refuses to read nothing."""
         if self.file is None:
             raise UserError("decompress.file is None: name a file by --set decompress.file=PATH.")
-        if not made_before(experiment, "decompress", "compress"):
+
+    def check_reading(self, run: Run) -> None:
+        """Refuses a file that is damaged, or not there, unless a task before this one makes it."""
+        refuse_several(run)
+        check_folder(run.workdir / "decompressed")
+        if made_before(run.experiment, "decompress"):
+            return
+        made = made_before(run.experiment, "decompress", "compress")
+        file, folder = expanded(str(self.file)), run.workdir / FOLDER
+        if not (made and made_in(folder, file, rf"\d+-\w+(-first\d+)?\{SUFFIX}")):
             unpack(self._read())
 
     def run(self, run: Run) -> TaskResult:
@@ -46,10 +55,9 @@ class Decompress:
 
         Images of another file of that name are left where they are, and these go to `NAME-2`.
         """
-        refuse_several(run)
-        root = run.workdir / "decompressed"
-        check_folder(root)
         self.check(run.experiment)
+        self.check_reading(run)
+        root = run.workdir / "decompressed"
         data = self._read()
         header, _ = unpack(data)  # a damaged one is refused before a checkpoint is read
         count = header.count

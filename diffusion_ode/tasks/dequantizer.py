@@ -12,17 +12,20 @@ import jax.numpy as jnp
 
 from diffusion_ode.checkpoints.stored import StoredCheckpoints
 from diffusion_ode.configs import construction
+from diffusion_ode.costs.lanes import check_draws_fit
 from diffusion_ode.diffusion.conditional_flow import ConditionalFlow, placed_by_flow
-from diffusion_ode.diffusion.model import Model
+from diffusion_ode.diffusion.model import Model, abstract_parameters
 from diffusion_ode.errors import UserError
 from diffusion_ode.home import expanded
 from diffusion_ode.objectives.dequantized_bound import DequantizedBound
 from diffusion_ode.tasks.loading import load_model
 from diffusion_ode.tasks.run import Run
+from diffusion_ode.tasks.subject import Subject
 from diffusion_ode.tasks.task_result import TaskResult
 from diffusion_ode.tasks.train import Train
 from diffusion_ode.training.optimizer import AdamW, WarmedUpThenCosine
-from diffusion_ode.training.step import ExponentialAverage
+from diffusion_ode.training.state import initial_state
+from diffusion_ode.training.step import ExponentialAverage, make_train_step
 
 FOLDER = "dequantizer"
 
@@ -53,15 +56,40 @@ class Dequantizer:
     flow: ConditionalFlow = field(default_factory=ConditionalFlow)
     train: Train = field(default_factory=_short_training)
 
+    def __post_init__(self):
+        for name, nothing in (("pictures_every", None), ("validation_images", 0)):
+            if (given := getattr(self.train, name)) != nothing:
+                raise UserError(
+                    f"dequantizer.train.{name} = {given}, but a dequantisation alone neither draws"
+                    f" nor judges images: set it to {nothing}."
+                )
+
+    def check(self, experiment: Subject) -> None:
+        """Refuses a batch without memory or devices for it; traces a step, and compiles nothing."""
+        train, model = self.train, experiment.model
+        images = train.batch_size // train.accumulation
+        check_draws_fit("dequantizer.train.batch_size", model, images, 1)
+        experiment.mesh.build().check_batch(train.batch_size, train.accumulation)
+
+        def step(parameters, batch):
+            density = model.bound(parameters)
+            objective, of_flow = DequantizedBound(density, parameters), self._of_flow(density)
+            state = initial_state(of_flow, objective, train.optimizer, jax.random.key(0))
+            pieces = (of_flow, objective, train.optimizer, train.average)
+            of_run = {"num_steps": train.num_steps, "accumulation": train.accumulation}
+            return make_train_step(*pieces, **of_run)(state, batch)
+
+        image = jax.ShapeDtypeStruct((train.batch_size, *model.pixels.shape), jnp.uint8)
+        flag = jax.ShapeDtypeStruct((train.batch_size,), jnp.float32)
+        jax.eval_shape(step, abstract_parameters(model), {"image": image, "flag": flag})
+
     def run(self, run: Run) -> TaskResult:
         """Trains in `WORKDIR/dequantizer`, from wherever that stands to the end."""
         loaded = load_model(run, print)
         density = loaded.model
-        flow: Any = self.flow  # which has not all of a network, and `FlowModel` asks for no more
-        of = (density.path, density.schedule, density.parameterization, flow, density.pixels)
         experiment: Any = dataclasses.replace(
             run.experiment,  # pyright: ignore[reportArgumentType]
-            model=FlowModel(*of),
+            model=self._of_flow(density),
         )
         objective = DequantizedBound(density, jax.device_get(loaded.parameters))
         inner = dataclasses.replace(
@@ -71,6 +99,11 @@ class Dequantizer:
         learned = f"learned_dequantization('{run.workdir}')"
         flags = ["--task=evaluate", f"--set=evaluate.ode.dequantization={learned}"]
         return dataclasses.replace(result, next_flags=flags)
+
+    def _of_flow(self, density: Model) -> "FlowModel":
+        flow: Any = self.flow  # which has not all of a network, and `FlowModel` asks for no more
+        of = (density.path, density.schedule, density.parameterization, flow, density.pixels)
+        return FlowModel(*of)
 
 
 @dataclass(frozen=True)

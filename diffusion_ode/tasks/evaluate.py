@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from diffusion_ode.checking import check_fields, shown
-from diffusion_ode.costs.lanes import check_draws_fit, check_lanes
+from diffusion_ode.costs.lanes import check_divided, check_draws_fit, check_lanes
 from diffusion_ode.distributed import processes
 from diffusion_ode.errors import UserError
 from diffusion_ode.evaluation import result as figures
@@ -31,7 +31,8 @@ from diffusion_ode.ranges import Count, CountFromZero, Seed
 from diffusion_ode.reporting.compilation_time import CompilationTime
 from diffusion_ode.reporting.console import Console
 from diffusion_ode.tasks.interruptible import interruptible
-from diffusion_ode.tasks.loading import load_images, load_model
+from diffusion_ode.tasks.kept_apart import check_folder
+from diffusion_ode.tasks.loading import find_images, load_images, load_model
 from diffusion_ode.tasks.run import Run
 from diffusion_ode.tasks.subject import Source, Subject
 from diffusion_ode.tasks.task_result import TaskResult
@@ -100,7 +101,7 @@ class Evaluate:
             )
             if self.ode is not None:
                 loaded.lanes_sharding(self.ode.lanes)  # refused now, not when all is compiled
-            folder = run.workdir / "evaluations" / f"{loaded.step}-{self._name(images)}"
+            folder = run.workdir / "evaluations" / f"{loaded.step}-{self.name_of(images)}"
             settings = EvaluationSettings(folder, run.experiment, run.document, loaded, images)
             with workdir_lock(folder, run.command_line, ANOTHER_NAME):
                 processes.by_leader(settings.check)
@@ -148,13 +149,24 @@ class Evaluate:
         ode, bound = self.passes()
         if ode is not None:
             check_lanes("evaluate.ode.lanes", model, ode.ode.lanes)
+            check_divided("evaluate.ode.lanes", ode.ode.lanes)
             name, draws = "evaluate.num_importance", self.num_importance
             check_draws_fit(name, model, draws, STARTED_TOGETHER)
             ode.ode.check(model)
         if bound is not None:
             bound.bound.check(model)
 
-    def _name(self, images: JudgedImages) -> str:
+    def check_reading(self, run: Run) -> None:
+        """Refuses images that are not there, or not the model's."""
+        check_folder(run.workdir / "evaluations")
+        if self.data is not None or self.split == "validation":  # the others training has
+            self.find_images(run)
+
+    def find_images(self, run: Run) -> JudgedImages:
+        """Those that will be judged."""
+        return find_images(run, self.split, self.num_images, source=self.data)
+
+    def name_of(self, images: JudgedImages) -> str:
         """The folder's, without the step: what differs from the default is in it."""
         if self.name is not None:
             return self.name

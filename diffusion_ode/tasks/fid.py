@@ -18,6 +18,7 @@ from diffusion_ode.evaluation.features import (
     FeatureNetwork,
     Known,
     as_bytes,
+    check_channels,
     read_features,
 )
 from diffusion_ode.evaluation.judged_images import Split
@@ -34,8 +35,9 @@ from diffusion_ode.home import expanded
 from diffusion_ode.ranges import Count
 from diffusion_ode.reporting.quantities import counted
 from diffusion_ode.tasks.interruptible import interruptible
+from diffusion_ode.tasks.loading import find_images
 from diffusion_ode.tasks.run import Run
-from diffusion_ode.tasks.subject import Subject, made_before
+from diffusion_ode.tasks.subject import Subject, made_before, made_in
 from diffusion_ode.tasks.task_result import TaskResult
 from diffusion_ode.workdir.result_files import read_json, write_json
 
@@ -69,10 +71,7 @@ class Fid:
     __post_init__ = check_fields
 
     def check(self, experiment: Subject) -> None:
-        """Refuses to compute features by nothing, and files that are not there.
-
-        Samples, and features of a task of one's own, may be made only after training.
-        """
+        """Refuses to compute features by nothing, or of images that have none."""
         if self.network is None and not self._by_files:
             raise UserError(
                 "The task fid needs a network or features: give --set"
@@ -80,19 +79,40 @@ class Fid:
                 " --set fid.features=FILE and --set fid.reference=FILE, .npz of `features` [n, d]"
                 " or of `mu` and `sigma`."
             )
-        files = {}
         if not self._by_files:
+            check_channels(experiment.model.pixels.shape[-1])
             if isinstance(self.network, ChecksItself):
                 self.network.check()
-            files["fid.network's weights"] = getattr(self.network, "weights", None)
-        if self.features is None and not made_before(experiment, "fid", "sample"):
-            files["fid.samples"] = self.samples
-        if not made_before(experiment, "fid"):
-            files |= {"fid.features": self.features, "fid.reference": self.reference}
-        for setting, file in files.items():
+
+    def check_reading(self, run: Run) -> None:
+        """Refuses files and images that are not there, or not what they are to be.
+
+        Samples, and features of a task of one's own, may be made only after training.
+        """
+        if processes.count() > 1:
+            raise UserError("The task fid runs in one process: give --num_processes=1.")
+        weights = None if self._by_files else getattr(self.network, "weights", None)
+        if weights is not None:
+            with refused(lambda why: f"fid.network's weights = {weights} cannot be read: {why}."):
+                open_regular(expanded(weights)).close()
+        if self.reference is None and self.split == "validation":  # the others are there
+            find_images(run, self.split, self.num_real)
+        if made_before(run.experiment, "fid"):
+            return
+        for file in (self.features, self.reference):
             if file is not None:
-                with refused(lambda why: f"{setting} = {file} cannot be read: {why}."):  # noqa: B023
-                    open_regular(expanded(file)).close()
+                read_features(expanded(file))
+        if self.features is None:
+            self._check_samples(run)
+
+    def _check_samples(self, run: Run) -> None:
+        made = made_before(run.experiment, "fid", "sample")
+        names = r"\d+(-\d+)?/samples\.npz"
+        ours = self.samples is None or made_in(
+            run.workdir / "samples", expanded(self.samples), names
+        )
+        if not (made and ours):
+            run.experiment.model.pixels.check(_drawn_images(self._samples(run)))
 
     @property
     def _by_files(self) -> bool:
@@ -104,9 +124,8 @@ class Fid:
         Figures that were found from something else are left where they are, and these go to
         `fid-2.json`.
         """
-        if processes.count() > 1:
-            raise UserError("The task fid runs in one process: give --num_processes=1.")
         self.check(run.experiment)
+        self.check_reading(run)
         place = None if self.features is not None else self._samples(run)
         with interruptible(run) as console:
             if place is None:
@@ -119,14 +138,13 @@ class Fid:
                 real, against = read_features(expanded(self.reference)), self.reference
                 seen = {"reference_sha256": _digest(against)}
             else:
-                data = run.load_data()
-                images = data.split(self.split)[: self.num_real]
-                seen = {"data_fingerprint": data.fingerprint}
+                images = find_images(run, self.split, self.num_real)
+                seen = {"data_fingerprint": images.identity.fingerprint}
                 against = (
                     f"{counted(len(images), f'{self.split} image')} of {run.experiment.data.name}"
                 )
                 console.print(f"features of {against}")
-                real = self._computed(images, run)
+                real = self._computed(images.levels, run)
             figures = _figures(drawn, real)
             run.begin()
             console.log_to(run.log_path)

@@ -68,20 +68,31 @@ def load_images(
       UserError: there are none, the run's are not those of the checkpoint, or they are taken for
         held-out ones and it was trained on them.
     """
-    given = run.load_data(source)
-    identity = DataIdentity(given.manifest.name, given.fingerprint)
+    images = find_images(run, split, num_images, source=source)
     if source is None:
-        check_data(loaded.facts, identity, f"checkpoint {loaded.step}", say)
-    levels = given.split(split)
-    if not len(levels):
-        own = ", or train with some held out by --set data.held_out=…" if source is None else ""
-        raise UserError(f"{identity.name} has no {split} images: give another split{own}.")
+        check_data(loaded.facts, images.identity, f"checkpoint {loaded.step}", say)
     if source is None and split != "test":
         remedy = "leave data.held_out at {then}, as it was trained, or judge the test images."
         held_out, what = run.experiment.data.held_out, f"The model of step {loaded.step}"
         check_held_out(loaded.document, held_out, what, split, remedy)
+    return images
+
+
+def find_images(
+    run: Run, split: Split, num_images: int | None, *, source: Source | None = None
+) -> JudgedImages:
+    """The same, for whichever model the run will have trained.
+
+    Raises:
+      UserError: there are none, or they are no images of the experiment's model.
+    """
+    given = run.load_data(source)
+    identity, levels = DataIdentity(given.manifest.name, given.fingerprint), given.split(split)
+    if not len(levels):
+        own = ", or train with some held out by --set data.held_out=…" if source is None else ""
+        raise UserError(f"{identity.name} has no {split} images: give another split{own}.")
     first = levels[:num_images]
-    loaded.model.pixels.check(first)
+    run.experiment.model.pixels.check(first)
     return JudgedImages(first, identity, split, len(levels))
 
 

@@ -169,6 +169,18 @@ class ChecksFirst(Protocol):
 
 
 @runtime_checkable
+class ChecksReading(Protocol):
+    """A task that can tell before a training, after which it is to run, what it would not find."""
+
+    def check_reading(self, run: Run) -> None:
+        """Together: looks at the files and images that it is to read; raises UserError.
+
+        What is made only by a task before it, as `subject.made_before` tells, may still be missing.
+        """
+        ...
+
+
+@runtime_checkable
 class Task(Protocol):
     """Something a run can do; a frozen dataclass whose fields are its settings."""
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from diffusion_ode.checking import check_fields
-from diffusion_ode.costs.lanes import check_images, check_lanes
+from diffusion_ode.costs.lanes import check_divided, check_images, check_lanes
 from diffusion_ode.diffusion.model import Model
 from diffusion_ode.distributed import processes
 from diffusion_ode.inference.sampling import ChecksModel, OdeSampler, Sampler, drawn_in_order
@@ -49,8 +49,13 @@ class Sample:
         """Refuses what does not fit into memory, and a sampler that cannot draw of the model."""
         check_images("sample.num_images", experiment.model, self.num_images)
         check_lanes("sample.sampler.lanes", experiment.model, self.sampler.lanes)
+        check_divided("sample.sampler.lanes", self.sampler.lanes)
         if isinstance(self.sampler, ChecksModel):
             self.sampler.check(experiment.model)
+
+    def check_reading(self, run: Run) -> None:
+        """Refuses a workdir that can hold no samples."""
+        check_folder(run.workdir / "samples")
 
     def run(self, run: Run) -> TaskResult:
         """Writes `samples/STEP/samples.npz` and `grid.png`, and the grid to TensorBoard.
@@ -61,8 +66,8 @@ class Sample:
         The arrays of the former are `images`, `nfe`, `converged` and `drawn_by`, which tells one
         sampling from another; an image that has not converged is noise.
         """
+        self.check_reading(run)
         root = run.workdir / "samples"
-        check_folder(root)
         with interruptible(run) as console:
             loaded = load_model(run, console.print)
             model = loaded.model

@@ -1,5 +1,6 @@
 """What a task works on: the part of an experiment that is no task's own settings."""
 
+import re
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -63,6 +64,13 @@ class Subject(Protocol):
     def after_training(self) -> tuple[str, ...]:
         """The tasks that run when training ends."""
         ...
+
+
+def made_in(folder: Path, file: Path, names: str) -> bool:
+    """Whether a task makes such a file: in this folder of its own, its name matches `names`."""
+    file, folder = file.absolute().resolve(), folder.absolute().resolve()
+    inside = file.relative_to(folder).as_posix() if file.is_relative_to(folder) else ""
+    return re.fullmatch(names, inside) is not None
 
 
 def made_before(experiment: Subject, task: str, *makers: str) -> bool:

@@ -1,10 +1,12 @@
 """Pieces of which one method fails, each of a kind that no training step asks."""
 
+from data.sources.digits import Digits
 from diffusion_ode.diffusion.dequantization import TruncatedNormalDequantization
 from diffusion_ode.diffusion.end_terms import GaussianEnds
 from diffusion_ode.diffusion.integration_variable import LogSnrVariable
 from diffusion_ode.diffusion.parameterization import VelocityPrediction
 from diffusion_ode.diffusion.time_sampling import UniformTimes
+from diffusion_ode.errors import UserError
 from diffusion_ode.inference.decoding import NearestLevel
 from diffusion_ode.solvers.adams import Adams
 from diffusion_ode.solvers.arrays import traced_fields
@@ -35,3 +37,10 @@ class FlatDecoder(NearestLevel):
 
     def __call__(self, model, z, key):
         return super().__call__(model, z, key)[..., 0]
+
+
+class NoDigits(Digits):
+    """It looks like them, and has none."""
+
+    def load(self, data_dir=None):
+        raise UserError("The digits are lost.")

@@ -91,9 +91,40 @@ def test_what_memory_has_no_room_for_is_refused_with_the_estimate(setting, launc
         ("'decompress'", "decompress.file is None: "),
         ("'decompress'; decompress.file=/none.ode", "decompress.file = /none.ode is no file: "),
         ("'decompress'; decompress.file=README.md", "The file was not written by compressing: "),
+        ("'fid'; fid.features=README.md; fid.reference=README.md", "README.md is no whole .npy or"),
         (
-            "'fid'; fid.features=README.md; fid.reference=/none.npz",
-            "fid.reference = /none.npz cannot be read: No such file",
+            "'sample', 'fid'; fid.network=tests.tasks.test_fid:Means(); fid.samples=/none",
+            "/none is",
+        ),
+        (
+            "'compress', 'decompress'; decompress.file=/none.ode",
+            "decompress.file = /none.ode is no",
+        ),
+        (
+            "'evaluate'; evaluate.split=validation; data.held_out=0",
+            "digits has no validation images: give another split, or train with some held out",
+        ),
+        ("'evaluate'; evaluate.data=tests.tasks.broken_pieces:NoDigits()", "The digits are lost."),
+        (
+            "'compress'; compress.split=validation; compress.likelihoods=False; data.held_out=0",
+            "digits has no validation images: give another split, or train with some held out",
+        ),
+        ("'compare'; compare.other=nosuch", "compare.other = 'nosuch' is no evaluation that there"),
+        (
+            "'evaluate', 'compare'; compare.other=nosuch",
+            "compare.other = 'nosuch' is no evaluation that there will be, which are truncated_n",
+        ),
+        (
+            "'evaluate', 'compare'; compare.other=truncated_normal-k1",
+            "after_training names 'compare', for which ",
+        ),
+        (
+            "'dequantizer'; dequantizer.train.batch_size=2000000000",
+            "dequantizer.train.batch_size = 2000000000 takes at least ",
+        ),
+        (
+            "'dequantizer'; dequantizer.train.validation_images=9",
+            "dequantizer.train.validation_images = 9, but a dequantisation alone neither draws nor",
         ),
         (
             "'sample', 'fid'; fid.network=torch_fidelity_inception('/none.pth')",
@@ -132,3 +163,5 @@ def test_models_and_samplers_of_each_kind_pass(name, settings):
     experiment = build(override(config, [*TINY, *settings]))
     for task in (experiment.train, experiment.evaluate, experiment.sample):
         task.check(experiment)
+    if name != "digits_vdm_by_pixel":
+        experiment.dequantizer.check(experiment)

@@ -1,5 +1,6 @@
 """Comparing two evaluations: only of one kind, on the same images, and saying on which."""
 
+import dataclasses
 import json
 import os
 
@@ -88,6 +89,32 @@ def test_other_models_folder_that_is_not_there_is_called_so(tmp_path):
     here = evaluated(tmp_path / "here", {0: 2.0, 1: 3.0})
     with pytest.raises(UserError, match="/nowhere is not a folder: name the workdir of a training"):
         compared(here, tmp_path / "nowhere")
+
+
+def test_names_are_looked_for_before_the_training_that_comes_first(tmp_path):
+    here = evaluated(tmp_path, {0: 2.0, 1: 3.0}, name="7-tight")
+
+    def check(*following, evaluation=None, other):
+        made = experiment(name="loose", split="validation")
+        held_out = dataclasses.replace(made.data, held_out=20)
+        task = Compare(evaluation, other)
+        made = dataclasses.replace(
+            made, data=held_out, compare=task, after_training=(*following, "compare")
+        )
+        task.check_reading(run_in(here, made))
+
+    check("evaluate", other="tight")
+    check("evaluate", other="loose", evaluation="7-tight")
+    check("evaluate", other="2-loose")
+    check("diffusion_ode.tasks.sample:Sample", other="nosuch")
+    for names in ({"other": "tight"}, {"other": "loose"}, {"other": "7-loose"}):
+        with pytest.raises(UserError):
+            check(**names)
+    with pytest.raises(UserError, match=r"compare.evaluation = '8-tight' is no .* 7-tight, loose"):
+        check("evaluate", other="loose", evaluation="8-tight")
+    (here / "evaluations/7-tight/result.json").write_text("[]")
+    with pytest.raises(UserError, match="is no result: evaluate anew"):
+        check("evaluate", other="tight")
 
 
 def test_interval_is_students(tmp_path):

@@ -67,11 +67,20 @@ def test_another_file_of_the_same_name_keeps_the_images_of_the_first(
 
 
 def test_a_file_that_is_made_only_after_training_is_not_missed_before(workdir):
-    following = ("compress", "decompress")
-    made = dataclasses.replace(experiment(), after_training=following)
-    Decompress("nowhere.ode").check(made)
-    with pytest.raises(UserError, match=r"nowhere\.ode is no file"):
-        Decompress("nowhere.ode").check(dataclasses.replace(made, after_training=following[1:]))
+    def check(file, *following):
+        made = dataclasses.replace(experiment(), after_training=following)
+        Decompress(str(file)).check_reading(run_in(workdir, made))
+
+    coming = workdir / "compressed/7-test-first3.ode"
+    check(coming, "compress", "decompress")
+    check("nowhere.ode", "diffusion_ode.tasks.sample:Sample", "decompress")
+    for file, *following in (
+        (coming, "decompress"),
+        (coming.with_name("7-other.ode2"), "compress", "decompress"),
+        (workdir / "7-test.ode", "compress", "decompress"),
+    ):
+        with pytest.raises(UserError, match="is no file"):
+            check(file, *following)
 
 
 def test_figures_tell_the_size_of_the_file_and_what_it_is_compared_with(compressed):
