@@ -272,7 +272,10 @@ ROWS: dict[str, Callable[[Trials], Row]] = {
     "fields": fields,
     "files": tests_of(
         "a hostile file is refused, within bounds on memory and time",
-        *(f"tests/{room}/test_bounds.py" for room in ("data", "checkpoints")),
+        *(
+            f"tests/{room}/test_bounds.py"
+            for room in ("data", "checkpoints", "evaluation", "reporting")
+        ),
         *(f"tests/{room}/test_mutations.py" for room in _MUTATED),
     ),
 }

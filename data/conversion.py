@@ -5,10 +5,10 @@ and renames the folder when all of it is: killed at any moment, it leaves either
 or the whole, and goes on when started again.
 """
 
-import contextlib
 import dataclasses
 import errno
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterable, Mapping
@@ -25,9 +25,12 @@ from data.recipe import Block
 from data.report import Report, say
 from data.source import ImageData, Manifest, Source, SplitFacts
 from data.store import MANIFEST_FILE, is_prepared, open_prepared
-from diffusion_ode.errors import UserError
+from diffusion_ode.checking import shown
+from diffusion_ode.errors import UserError, in_words
+from diffusion_ode.foreign import read_regular
 
 PROGRESS_FILE = "progress.json"
+MAX_PROGRESS_BYTES = 1 << 24  # as the manifest, for a source of a thousand files
 SPLITS = ("train", "test")
 
 # What a full disk, a folder that may not be written and a file in a folder's place raise.
@@ -161,21 +164,37 @@ class _Writer:
     def _read_progress(self) -> dict[str, Any]:
         """What an interrupted conversion of the same files has written, else a fresh start."""
         sources = [list(source) for source in self._conversion.sources]
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
-            progress = json.loads((self._folder / PROGRESS_FILE).read_text())
-            if progress["sources"] == sources and all(split in progress for split in SPLITS):
+        file = self._folder / PROGRESS_FILE
+        try:
+            progress = json.loads(read_regular(file, MAX_PROGRESS_BYTES))
+            if progress["sources"] == sources:
+                for split in SPLITS:
+                    self._check_progress(split, **progress[split])
                 return progress
+        except FileNotFoundError:
+            pass
+        except Exception as error:  # anything may be in it
+            self._report(f"{file} is damaged ({in_words(error)}): the conversion begins anew")
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir(parents=True)
         start = {split: {"blocks": 0, "images": 0} for split in SPLITS}
         return {"sources": sources, **start}
+
+    def _check_progress(self, split: str, *, blocks: Any, images: Any) -> None:
+        """Raises ValueError if they are no counts, or of more images than the split's file has."""
+        if not all(type(count) is int and count >= 0 for count in (blocks, images)):
+            raise ValueError(f"{split} has {shown(blocks)} blocks and {shown(images)} images")
+        path = self._folder / f"{split}.npy"
+        size = path.stat().st_size if path.exists() else 0
+        if images * math.prod(self._conversion.shape) > size:
+            raise ValueError(f"{images} {split} images, but {path.name} has {size} bytes")
 
     def _write_split(
         self, split: str, progress: dict[str, Any], blocks: Iterable[Block]
     ) -> SplitFacts:
         done = progress[split]
         path = self._folder / f"{split}.npy"
-        bytes_per_image = int(np.prod(self._conversion.shape))
+        bytes_per_image = math.prod(self._conversion.shape)
         with path.open("r+b" if path.exists() else "w+b") as file:
             start = _write_header(file, (0, *self._conversion.shape))
             if done["blocks"]:

@@ -79,3 +79,14 @@ def read_up_to(file: Any, size: int) -> bytes:
         pieces.append(piece)
         size -= len(piece)
     return b"".join(pieces)
+
+
+def lines_of(file: Any, longest: int) -> Iterator[bytes]:
+    """The lines of a file, one after the other; nothing, b"", of one of more bytes than that."""
+    while line := file.readline(longest + 1):
+        if len(line) <= longest:
+            yield line
+            continue
+        while line and not line.endswith(b"\n"):
+            line = file.readline(longest)
+        yield b""

@@ -1,12 +1,16 @@
 """How far a run has come, as its workdir tells without anything being run."""
 
+import os
 import signal
 from pathlib import Path
 
 from diffusion_ode.configs import documents
 from diffusion_ode.exit_statuses import INTERRUPTED
+from diffusion_ode.foreign import open_regular
 from diffusion_ode.workdir.provenance import launches_of
 from launch.grid import Point
+
+_LAST_WORDS = 1 << 16  # bytes
 
 
 def is_done(point: Point, workdir: Path) -> bool:
@@ -29,7 +33,10 @@ def reason(status: int, log: Path) -> str:
     if status < 0:
         return f"killed by {signal.Signals(-status).name}; what it said is in {log}"
     try:
-        lines = [line.strip() for line in log.read_text(errors="replace").splitlines()]
+        with open_regular(log) as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _LAST_WORDS))
+            text = str(file.read(_LAST_WORDS), "utf-8", "replace")
+        lines = [line.strip() for line in text.splitlines()]
     except OSError:
         lines = []
     said = next((line for line in reversed(lines) if line), f"nothing said in {log}")

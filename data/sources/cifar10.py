@@ -16,6 +16,7 @@ from data.recipe import Block, PublishedFile, Reading, Recipe
 from data.source import ImageData
 from data.sources.tfrecords import has_tfrecords, read_tfrecords
 from data.store import open_published
+from diffusion_ode.foreign import read_regular
 
 # Either archive unpacks to about 185 MB.
 MAX_UNPACKED_BYTES = 1 << 28
@@ -67,7 +68,9 @@ def _read_folder(path: Path) -> Reading:
         if (path / name).is_dir():
             return _read_folder(path / name)
     files = tuple(path / member.name for member in folder_members(path) if _is_batch(member.name))
-    return _reading(files, path, lambda: {file.name: file.read_bytes() for file in files})
+    return _reading(
+        files, path, lambda: {file.name: read_regular(file, MAX_UNPACKED_BYTES) for file in files}
+    )
 
 
 def _is_batch(name: str) -> bool:

@@ -23,6 +23,7 @@ from data.source import ImageData
 from data.store import is_prepared
 from diffusion_ode.checking import check_fields
 from diffusion_ode.errors import UserError
+from diffusion_ode.foreign import read_regular
 from diffusion_ode.home import url_of
 from diffusion_ode.ranges import Count, Seed, Within
 from diffusion_ode.remote import fetched
@@ -148,7 +149,7 @@ class ImageFolder:
         known = _digest(facts, [(s.st_dev, s.st_ino, s.st_size, s.st_ctime_ns) for s in stats])
         note = data_dir / ".listings" / known
         with contextlib.suppress(OSError):
-            return note.read_text()
+            return str(read_regular(note, 1 << 10), "utf-8", "replace")
         with ThreadPoolExecutor() as threads:
             version = _digest(facts, list(threads.map(file_checksum, splits.all)))
         with contextlib.suppress(OSError):  # data that others have prepared may be read-only

@@ -24,7 +24,7 @@ from diffusion_ode.checkpoints.stored import Restored, Step, StoredCheckpoints
 from diffusion_ode.configs import documents
 from diffusion_ode.configs.construction import Document
 from diffusion_ode.errors import UserError
-from diffusion_ode.foreign import open_regular, refused
+from diffusion_ode.foreign import open_regular, read_regular, refused
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -146,7 +146,7 @@ def write_exported(folder: Path, restored: Restored) -> None:
 
 
 def _checksum(folder: Path) -> str:
-    return hashlib.sha256((folder / CONFIG).read_bytes()).hexdigest()
+    return hashlib.sha256(read_regular(folder / CONFIG, documents.MAX_BYTES)).hexdigest()
 
 
 def _safetensors(part: str = "") -> Any:

@@ -1,5 +1,6 @@
 """An evaluation that was interrupted goes on, but never under other settings."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from diffusion_ode.errors import UserError
 from diffusion_ode.evaluation.earlier_result import earlier_result
 from diffusion_ode.evaluation.judged_images import JudgedImages
 from diffusion_ode.evaluation.loaded_model import LoadedModel
+from diffusion_ode.foreign import PIECE, lines_of
 from diffusion_ode.reporting.quantities import counted
 
 ANOTHER_NAME = "give this one a name of its own by --set evaluate.name=…"
@@ -79,7 +81,10 @@ class EvaluationSettings:
     def _has_rows(self) -> bool:
         """Whether a row was found under the settings that are kept."""
         table = self._path.with_name("per_example.csv")
-        return table.exists() and table.read_bytes().count(b"\n") > 1
+        if not table.exists():
+            return False
+        with table.open("rb") as file:
+            return any(itertools.islice(lines_of(file, PIECE), 1, None))
 
     def write(self) -> None:
         """Keeps them for whoever goes on with it."""

@@ -1,15 +1,18 @@
 """The file `metrics.csv`: a row for each logged step, a column for each name."""
 
 import csv
-from collections.abc import Iterable, Mapping
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from diffusion_ode.foreign import lines_of, open_regular, refused
 from diffusion_ode.workdir.files import replace_atomically
 
 _STEP = "step"
+_MAX_LINE = 1 << 17  # bytes: Python's reader takes no longer field
 
 
 @dataclass
@@ -27,17 +30,19 @@ class CsvWriter:
         self._columns = []
 
     def resume_at(self, step: int | None) -> None:
-        rows = self._rows()
-        kept = [row for row in rows if step is not None and float(row[_STEP]) <= step]
-        if kept != rows:
-            self._rewrite(kept)
+        def stays(row: Mapping[str, str]) -> bool:
+            return bool(row) and step is not None and float(row[_STEP]) <= step
+
+        self._columns = self._header()
+        if not all(map(stays, self._rows())):
+            self._rewrite(filter(stays, self._rows()))
 
     def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
         row = {_STEP: str(step), **{name: repr(value) for name, value in scalars.items()}}
         if not self._columns or not row.keys() <= set(self._columns):
-            rows = self._rows()
+            self._columns = self._header()
             self._columns += [name for name in row if name not in self._columns]
-            self._rewrite([*rows, row])
+            self._rewrite(itertools.chain(filter(None, self._rows()), [row]))
             return
         with self._path.open("a", encoding="utf-8", newline="") as file:
             csv.DictWriter(file, self._columns, lineterminator="\n").writerow(row)
@@ -47,16 +52,31 @@ class CsvWriter:
 
     def close(self) -> None: ...
 
-    def _rows(self) -> list[dict[str, str]]:
-        """The whole rows of the file, whose columns are known then; half a row is none."""
+    def _header(self) -> list[str]:
+        return list(csv.DictReader(self._lines()).fieldnames or [])
+
+    def _rows(self) -> Iterator[dict[str, str]]:
+        """The rows of the file, one after the other; an empty one in place of one not whole."""
+        torn = []
+        reader = csv.DictReader(self._lines(torn.append))
+        for row in reader:
+            whole = None not in row and None not in row.values()
+            yield row if whole and row.get(_STEP, "").isdecimal() else {}
+        yield from ({} for _ in torn)
+
+    def _lines(self, torn: Callable[[bytes], None] = lambda line: None) -> Iterator[str]:
+        """The whole lines; the others are told."""
         if not self._path.exists():
-            return []
-        with self._path.open(encoding="utf-8", newline="") as file:
-            lines = [line for line in file if line.endswith("\n")]
-        reader = csv.DictReader(lines)
-        rows = [row for row in reader if None not in row.values() and row[_STEP].isdigit()]
-        self._columns = list(reader.fieldnames or [])
-        return rows
+            return
+        with (
+            refused(lambda why: f"{self._path} cannot be read ({why}): move it away."),
+            open_regular(self._path) as file,
+        ):
+            for line in lines_of(file, _MAX_LINE):
+                if line.endswith(b"\n"):
+                    yield str(line, "utf-8", "replace")
+                else:
+                    torn(line)
 
     def _rewrite(self, rows: Iterable[Mapping[str, str]]) -> None:
         with replace_atomically(self._path) as file:

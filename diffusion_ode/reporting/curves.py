@@ -8,11 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diffusion_ode.errors import UserError
-from diffusion_ode.foreign import open_regular, refused
+from diffusion_ode.foreign import lines_of, open_regular, refused
+from diffusion_ode.reporting.jsonl_writer import FILE, MAX_LINE
 from diffusion_ode.reporting.tables import Quantity
 from diffusion_ode.suggestions import suggestion
 from diffusion_ode.workdir.files import replace_atomically
 
+MAX_VALUES = 1 << 22
+"""Of a file, in 600 MB; a million steps that log twenty values every hundred make a fifth."""
+_MAX_NAMES, _LONGEST_NAME, _LAST_STEP = 10_000, 200, 1 << 53
 PREFERRED = ("validation/bpd", "train/bpd")
 _WIDTH, _ROW, _HEIGHT = 4.6, 0.32, 3.2  # inches: of a panel, of a row of the second, at least
 _DPI = 200
@@ -41,25 +45,30 @@ def logged(workdir: Path) -> Mapping[str, Curve]:
     """What a training has logged, by metric; a line that is not whole counts for nothing.
 
     Raises:
-      UserError: the file cannot be read.
+      UserError: the file cannot be read, or has more values than anything has logged.
     """
     curves: dict[str, dict[int, float]] = {}
-    path = workdir / "metrics.jsonl"
+    path, count = workdir / FILE, 0
     if not path.exists():
         return curves
     with (
         refused(lambda why: f"{path} cannot be read ({why}): leave {workdir} out."),
         open_regular(path) as file,
     ):
-        for line in file:
+        for line in lines_of(file, MAX_LINE):
             try:
                 values = json.loads(line)
                 step = int(values.pop("step"))
                 numbers = {name: float(x) for name, x in values.items() if x is not None}
             except Exception:  # anything may be in it
                 continue
+            if not 0 <= step <= _LAST_STEP or max(map(len, numbers), default=0) > _LONGEST_NAME:
+                continue
             for name, number in numbers.items():
                 curves.setdefault(name, {})[step] = number
+            count += len(numbers)
+            if count > MAX_VALUES or len(curves) > _MAX_NAMES:
+                raise ValueError(f"more than {MAX_VALUES} values, or {_MAX_NAMES} metrics")
     return curves
 
 

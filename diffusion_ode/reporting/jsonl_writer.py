@@ -2,14 +2,18 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
 import numpy as np
 
+from diffusion_ode.foreign import lines_of, open_regular, refused
 from diffusion_ode.workdir.files import replace_atomically
+
+FILE = "metrics.jsonl"
+MAX_LINE = 1 << 20  # bytes: some ten thousand values
 
 
 @dataclass
@@ -24,7 +28,7 @@ class JsonlWriter:
     _file: TextIO | None = field(default=None, init=False, repr=False, compare=False)
 
     def open(self, workdir: Path) -> None:
-        self._path = workdir / "metrics.jsonl"
+        self._path = workdir / FILE
 
     def resume_at(self, step: int | None) -> None:
         self._rewrite(-math.inf if step is None else step)
@@ -51,17 +55,20 @@ class JsonlWriter:
         self.close()
         if not self._path.exists():
             return
-        with self._path.open(errors="replace") as file:
-            lines = file.readlines()
-        kept = [line for line in lines if _step(line) <= last_step]
-        if kept != lines:
-            with replace_atomically(self._path) as file:
-                file.writelines(kept)
+        with refused(lambda why: f"{self._path} cannot be read ({why}): move it away."):
+            if all(_step(line) <= last_step for line in self._lines()):
+                return
+            with replace_atomically(self._path, "wb") as file:
+                file.writelines(line for line in self._lines() if _step(line) <= last_step)
+
+    def _lines(self) -> Iterator[bytes]:
+        with open_regular(self._path) as file:
+            yield from lines_of(file, MAX_LINE)
 
 
-def _step(line: str) -> float:
+def _step(line: bytes) -> float:
     """The line's step; NaN, which is neither below nor above any step, if it is no whole line."""
     try:
-        return float(json.loads(line)["step"]) if line.endswith("\n") else math.nan
+        return float(json.loads(line)["step"]) if line.endswith(b"\n") else math.nan
     except Exception:
         return math.nan

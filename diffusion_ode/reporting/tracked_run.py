@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from diffusion_ode.errors import UserError
+from diffusion_ode.foreign import read_regular
 from diffusion_ode.workdir.result_files import write_json
+
+MAX_BYTES = 1 << 20  # a number for each kind of value
 
 
 class TrackedRun:
@@ -27,7 +30,7 @@ class TrackedRun:
         self._sent: dict[str, int] = {}
         self._before: dict[str, int] = {}
         with contextlib.suppress(Exception):  # it may be missing or damaged
-            known = json.loads(path.read_text(encoding="utf-8"))
+            known = json.loads(read_regular(path, MAX_BYTES))
             sent = {kind: int(step) for kind, step in known["sent"].items()}
             self.id, self._sent = str(known["id"]), sent
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from diffusion_ode.distributed import processes
 from diffusion_ode.errors import UserError
+from diffusion_ode.foreign import read_regular
 from diffusion_ode.workdir.files import Held, held
 
 LOCK_NAME = ".lock"
@@ -68,7 +69,7 @@ def _locked(workdir: Path, command: str | None, remedy: str) -> Iterator[str]:
 
 def _check_seen(path: Path, content: str) -> None:
     """There may be an old one, of a process that was killed."""
-    if not path.exists() or path.read_text() != content:
+    if not path.exists() or read_regular(path, len(content) << 3) != content.encode():
         raise UserError(
             f"{path.parent}, as seen from {socket.gethostname()}, is not the folder that process 0"
             " has locked: give all processes one --workdir, in a file system that they share."

@@ -17,6 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from diffusion_ode.foreign import read_regular
+
+MAX_BYTES = 1 << 16  # a few names and numbers
 REFRESHED_EVERY = 5.0  # seconds
 SILENT_FOR = 60.0  # seconds after which nobody has it any more
 _BETWEEN_LOOKS = 0.5
@@ -83,7 +86,7 @@ def _take_away(path: Path, stale: str | None) -> None:
     aside = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
     with contextlib.suppress(FileNotFoundError):
         path.rename(aside)
-        if (content := aside.read_text()) != stale:
+        if (content := _read(aside)) != stale and content is not None:
             with contextlib.suppress(FileExistsError), path.open("x") as file:
                 file.write(content)
         aside.unlink(missing_ok=True)
@@ -91,7 +94,7 @@ def _take_away(path: Path, stale: str | None) -> None:
 
 def _read(path: Path) -> str | None:
     with contextlib.suppress(OSError, ValueError):
-        return path.read_text()
+        return str(read_regular(path, MAX_BYTES), "utf-8")
     return None
 
 

@@ -1,5 +1,6 @@
 """A conversion killed at any moment leaves nothing half, and goes on when started again."""
 
+import json
 import os
 import signal
 import subprocess
@@ -75,6 +76,34 @@ def test_conversion_of_other_files_starts_afresh(tmp_path):
     decoded = []
     convert(conversion(numbered_blocks(5, decoded), sources=(("b", "sha256:1"),)), tmp_path)
     assert decoded == [0, 1, 2, 3, 4]
+
+
+DAMAGED_PROGRESS = {
+    "not json": lambda noted: "{",
+    "nested": lambda noted: "[" * 100_000,
+    "no object": lambda noted: "[]",
+    "no split": lambda noted: json.dumps({**noted, "train": None}),
+    "text": lambda noted: json.dumps({**noted, "train": {"blocks": "3", "images": 6}}),
+    "boolean": lambda noted: json.dumps({**noted, "train": {"blocks": True, "images": 6}}),
+    "fraction": lambda noted: json.dumps({**noted, "train": {"blocks": 3, "images": 6.5}}),
+    "negative": lambda noted: json.dumps({**noted, "train": {"blocks": 3, "images": -6}}),
+    "huge": lambda noted: json.dumps({**noted, "test": {"blocks": 3, "images": 10**300}}),
+    "more than there is": lambda noted: json.dumps({**noted, "test": {"blocks": 1, "images": 1}}),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED_PROGRESS)
+def test_a_damaged_note_of_progress_is_one_sentence_and_a_fresh_start(damage, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        convert(conversion(numbered_blocks(5, [], fail_at=3)), tmp_path)
+    note = tmp_path / ".toy.partial/progress.json"
+    note.write_text(DAMAGED_PROGRESS[damage](json.loads(note.read_text())))
+    decoded, said = [], []
+    convert(conversion(numbered_blocks(5, decoded)), tmp_path, said.append)
+    assert decoded == [0, 1, 2, 3, 4]
+    assert [line for line in said if "progress.json is damaged" in line] == said[:1]
+    assert len(said[0]) < 600 and "\n" not in said[0]
+    assert len(Toy().load(tmp_path).train) == 15
 
 
 def test_values_and_shapes_outside_the_rules_leave_nothing(tmp_path):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from tensorboardX.proto import event_pb2, plugin_hparams_pb2
 
+from diffusion_ode.reporting.csv_writer import CsvWriter
 from diffusion_ode.reporting.jsonl_writer import JsonlWriter
 from diffusion_ode.reporting.metric_writers import MetricWriters
 from diffusion_ode.reporting.tensorboard_writer import TensorBoardWriter
@@ -75,6 +76,19 @@ def test_a_resume_forgets_what_came_after_it(tmp_path, step, kept):
     resumed.write_scalars(30, {"a": 3})
     assert steps_in(path) == [*kept, 30]
     assert [f.name for f in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_half_a_row_from_a_kill_is_dropped(tmp_path, resume):
+    path = tmp_path / "metrics.csv"
+    path.write_text("step,a,b\n10,1.0,\n20,2.0,7.5\n30,2")
+    writer = opened(CsvWriter(), tmp_path)
+    if resume:
+        writer.resume_at(20)
+    writer.write_scalars(30, {"a": 3.0})
+    assert path.read_text() == "step,a,b\n10,1.0,\n20,2.0,7.5\n30,3.0,\n"
+    writer.write_scalars(40, {"c": 4.0})
+    assert path.read_text().splitlines()[::4] == ["step,a,b,c", "40,,,4.0"]
 
 
 @pytest.mark.parametrize("resume", [True, False])
