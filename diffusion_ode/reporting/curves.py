@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from diffusion_ode.checking import shown
 from diffusion_ode.errors import UserError
 from diffusion_ode.foreign import lines_of, open_regular, refused
 from diffusion_ode.reporting.jsonl_writer import FILE, MAX_LINE
@@ -63,7 +64,7 @@ def logged(workdir: Path) -> Mapping[str, Curve]:
             except Exception:  # anything may be in it
                 continue
             if not 0 <= step <= _LAST_STEP or max(map(len, numbers), default=0) > _LONGEST_NAME:
-                continue
+                raise ValueError(f"the step {shown(step)}, or a name of {_LONGEST_NAME} letters")
             for name, number in numbers.items():
                 curves.setdefault(name, {})[step] = number
             count += len(numbers)

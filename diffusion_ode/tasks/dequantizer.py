@@ -76,8 +76,9 @@ class Dequantizer:
             objective, of_flow = DequantizedBound(density, parameters), self._of_flow(density)
             state = initial_state(of_flow, objective, train.optimizer, jax.random.key(0))
             pieces = (of_flow, objective, train.optimizer, train.average)
-            of_run = {"num_steps": train.num_steps, "accumulation": train.accumulation}
-            return make_train_step(*pieces, **of_run)(state, batch)
+            parts = train.accumulation
+            made = make_train_step(*pieces, num_steps=train.num_steps, accumulation=parts)
+            return made(state, batch)
 
         image = jax.ShapeDtypeStruct((train.batch_size, *model.pixels.shape), jnp.uint8)
         flag = jax.ShapeDtypeStruct((train.batch_size,), jnp.float32)

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -32,7 +32,7 @@ from diffusion_ode.evaluation.torch_fidelity_inception import SOURCE, WEIGHTS
 from diffusion_ode.foreign import open_regular, refused
 from diffusion_ode.foreign_arrays import read_arrays
 from diffusion_ode.home import expanded
-from diffusion_ode.ranges import Count
+from diffusion_ode.ranges import Within
 from diffusion_ode.reporting.quantities import counted
 from diffusion_ode.tasks.interruptible import interruptible
 from diffusion_ode.tasks.loading import find_images
@@ -41,6 +41,7 @@ from diffusion_ode.tasks.subject import Subject, made_before, made_in
 from diffusion_ode.tasks.task_result import TaskResult
 from diffusion_ode.workdir.result_files import read_json, write_json
 
+_Several = Annotated[int, Within(2, 2**31 - 1)]  # one image has no covariance
 _AXES = 4  # of images
 _COMPARABLE = 50_000  # drawn images, of which papers' figures are
 
@@ -66,7 +67,7 @@ class Fid:
     reference: str | None = None
     samples: str | None = None
     split: Split = "train"
-    num_real: Count | None = None
+    num_real: _Several | None = None
 
     __post_init__ = check_fields
 
@@ -83,6 +84,12 @@ class Fid:
             check_channels(experiment.model.pixels.shape[-1])
             if isinstance(self.network, ChecksItself):
                 self.network.check()
+        drawn = getattr(getattr(experiment, "sample", None), "num_images", 2)
+        if self.features is None and drawn < 2 and made_before(experiment, "fid", "sample"):
+            raise UserError(
+                f"The task fid judges how samples spread, and sample.num_images = {drawn}: draw at"
+                " least two; papers take 50,000."
+            )
 
     def check_reading(self, run: Run) -> None:
         """Refuses files and images that are not there, or not what they are to be.
@@ -192,7 +199,7 @@ def _digest(path: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _file(folder: Path, found_from: Mapping[str, str]) -> Path:
+def _file(folder: Path, found_from: Mapping[str, Any]) -> Path:
     """The first that is free, or holds figures found from the same."""
     for suffix in itertools.chain([""], (f"-{i}" for i in itertools.count(2))):
         file = folder / f"fid{suffix}.json"

@@ -54,7 +54,7 @@ def test_values_and_names_beyond_what_anything_logs_are_refused_within_the_bound
     values = ",".join(f'"a{i}":1.5' for i in range(each))
     lines = (f'{{"step":{k},{values}}}\n'.encode() for k in range(MAX_VALUES // each + 1))
     names = (json.dumps({"step": 1, f"{k}": 1.0}).encode() + b"\n" for k in range(10_001))
-    longer = [b'{"step": 1, "' + b"a" * 1000 + b'": 1.0}\n', b'{"step": 1e300, "a": 1.0}\n']
+    longer = [b'{"step": 1, "' + b"a" * 1000 + b'": 1.0}\n']
     reads = {
         name: f"logged(Path({folder(tmp_path, name, content)}))"
         for name, content in (("values", lines), ("names", names), ("longer", longer))
@@ -64,7 +64,6 @@ def test_values_and_names_beyond_what_anything_logs_are_refused_within_the_bound
     reads["pipe"] = f"logged(Path({str(tmp_path / 'pipe')!r}))"
     reads["pipe resumed"] = f"resumed(JsonlWriter(), {str(tmp_path / 'pipe')!r}, 5)"
     found = attempts(IMPORTS, reads, megabytes=600, seconds=60)
-    assert found.pop("longer") == "read {}"
     assert all(said.startswith("refused: ") for said in found.values()), found
     assert "no regular file" in found["pipe"] and "no regular file" in found["pipe resumed"]
     assert f"more than {MAX_VALUES} values" in found["values"]

@@ -101,6 +101,10 @@ def test_what_memory_has_no_room_for_is_refused_with_the_estimate(setting, launc
             "decompress.file = /none.ode is no",
         ),
         (
+            "'sample', 'fid'; fid.network=tests.tasks.test_fid:Means(); sample.num_images=1",
+            "The task fid judges how samples spread, and sample.num_images = 1",
+        ),
+        (
             "'evaluate'; evaluate.split=validation; data.held_out=0",
             "digits has no validation images: give another split, or train with some held out",
         ),
