@@ -56,14 +56,21 @@ class System(NamedTuple):
 
 
 # The optimiser that all of them are known to train with.
-_ADAMW = "train.optimizer=adamw(learning_rate=warmed_up_then_cosine(peak=4e-3, warmup_steps=150))"
+_ADAMW = "train.optimizer=adamw(learning_rate=warmed_up_then_cosine({}))".format
 DATA = {
-    "digits": Data(300, (_ADAMW, "model.network.blocks=1", "evaluate.num_images=100")),
+    "digits": Data(
+        300,
+        (
+            _ADAMW("peak=4e-3, warmup_steps=150"),
+            "model.network.blocks=1",
+            "evaluate.num_images=100",
+        ),
+    ),
     # Without the Gaussian base of photos_16_vp: none of the systems that are compared has one.
     "photos_16": Data(
         200,
         (
-            *("model.base=None", "model.network.adds_input=True"),
+            *(_ADAMW("peak=2e-3"), "model.base=None", "model.network.adds_input=True"),
             *("model.network.blocks=1", "model.network.features=32", "evaluate.num_images=48"),
         ),
     ),

@@ -126,7 +126,7 @@ def small(source: fdl.Config, *, features: int, num_steps: int) -> fdl.Config:
     config.train.batch_size = 32
     config.train.checkpoint_every = 250
     config.train.log_every = 25
-    config.train.optimizer = settling(peak=2e-3)
+    config.train.optimizer = settling(peak=1e-2)
     config.train.average = fdl.Config(ExponentialAverage, decay=0.999, warmup=True)
     config.evaluate.num_images = 500
     return config
@@ -146,15 +146,16 @@ def with_gaussian_base(config: fdl.Config) -> fdl.Config:
 
 
 def settling(peak: float) -> fdl.Config:
-    """AdamW whose learning rate falls from `peak` to zero within the run."""
-    from diffusion_ode.training.optimizer import AdamW, WarmedUpThenCosine
+    """Muon whose learning rate falls from `peak` to zero within the run."""
+    from diffusion_ode.training.muon import Muon
+    from diffusion_ode.training.optimizer import WarmedUpThenCosine
 
-    return fdl.Config(AdamW, learning_rate=fdl.Config(WarmedUpThenCosine, peak=peak))
+    return fdl.Config(Muon, learning_rate=fdl.Config(WarmedUpThenCosine, peak=peak))
 
 
 def gently() -> fdl.Config:
     """For going on with a run of `small`, so that what was learnt is not shaken up again."""
-    return settling(peak=5e-4)  # a quarter of its own
+    return settling(peak=2.5e-3)  # a quarter of its own
 
 
 def solved_carefully(config: fdl.Config) -> fdl.Config:
