@@ -1,4 +1,4 @@
-"""Fashion-MNIST: 28×28 grey pictures of clothes, 256 levels; an hour or so on two cores."""
+"""Fashion-MNIST: 28×28 grey pictures of clothes, 256 levels; an hour on two cores."""
 
 import fiddle as fdl
 
@@ -13,7 +13,7 @@ def fashion_mnist_vp() -> fdl.Config:
     """
     from data.sources.fashion_mnist import FashionMnist
 
-    return small(fdl.Config(FashionMnist), features=32, num_steps=2000)
+    return small(fdl.Config(FashionMnist), features=64, num_steps=1500)
 
 
 variants("fashion_mnist_vp", num_steps=500, optimizer=gently)
