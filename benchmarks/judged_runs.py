@@ -1,12 +1,13 @@
 """Runs that a benchmark trains and judges by the launcher, each an ordinary workdir, made once."""
 
+import argparse
 import json
 import math
 import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +17,15 @@ from diffusion_ode.evaluation.evaluated import Evaluated, finished
 
 FIGURES = ("ode", "bound")
 _SECONDS = "processor_seconds.json"
+
+
+def parser(description: str | None, what: str, names: Collection[str]) -> argparse.ArgumentParser:
+    """Takes a folder of runs, the seeds, and which of `names` to make, by `--WHAT`."""
+    taken = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
+    taken.add_argument("folder", type=Path)
+    taken.add_argument("--seeds", default="0,1,2")
+    taken.add_argument(f"--{what}", default=",".join(names), help=f"of {', '.join(names)}")
+    return taken
 
 
 def is_made(workdir: Path) -> bool:

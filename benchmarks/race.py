@@ -11,7 +11,6 @@ same test images under the same noise, by the averaged parameters. A run that is
 in the folder, so that a second call makes only what is missing; `DATA.md` is the table.
 """
 
-import argparse
 import json
 import os
 import statistics
@@ -21,7 +20,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from benchmarks.judged_runs import interval, mean
+from benchmarks.judged_runs import interval, mean, parser
 from benchmarks.measuring import machine, markdown_table
 from benchmarks.programs import experiment_of
 from diffusion_ode import units
@@ -79,12 +78,9 @@ _DRAWS = 8
 
 def main() -> None:
     """Makes what is missing, and the table anew after every run."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--data", choices=tuple(DATA), default="digits")
-    parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--runners", default=",".join(RUNNERS), help=f"of {', '.join(RUNNERS)}")
-    arguments = parser.parse_args()
+    taken = parser(__doc__, "runners", RUNNERS)
+    taken.add_argument("--data", choices=tuple(DATA), default="digits")
+    arguments = taken.parse_args()
     keep_compilations()  # JAX is imported already, and is told
     jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
     arguments.folder.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,6 @@ from i-DODE on the variance-preserving path are paired, image by image and seed 
 intervals are Student's over the seeds' means, and over the images where there is one seed.
 """
 
-import argparse
 import json
 import math
 import statistics
@@ -27,6 +26,7 @@ from benchmarks.judged_runs import (
     is_made,
     make,
     mean,
+    parser,
     processor_seconds,
 )
 from benchmarks.measuring import machine, markdown_table
@@ -134,12 +134,9 @@ def photos_16_score_ode_3(config: fdl.Config) -> fdl.Config:
 
 def main() -> None:
     """Makes what is missing, and the table anew after every run."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--data", choices=tuple(DATA), default="digits")
-    parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--systems", default=",".join(SYSTEMS), help=f"of {', '.join(SYSTEMS)}")
-    arguments = parser.parse_args()
+    taken = parser(__doc__, "systems", SYSTEMS)
+    taken.add_argument("--data", choices=tuple(DATA), default="digits")
+    arguments = taken.parse_args()
     seeds, names = arguments.seeds.split(","), arguments.systems.split(",")
     for seed in seeds:
         for name in names:

@@ -9,12 +9,11 @@ missing. A difference is one of the means over the test images, per seed; its er
 seeds, and the interval is Student's.
 """
 
-import argparse
 import statistics
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.judged_runs import FIGURES, bits, interval, make, mean
+from benchmarks.judged_runs import FIGURES, bits, interval, make, mean, parser
 from benchmarks.measuring import machine, markdown_table
 
 
@@ -39,11 +38,7 @@ _PRETRAINED = "vp"
 
 def main() -> None:
     """Makes what is missing, then prints the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--runs", default=",".join(RUNS), help=f"of {', '.join(RUNS)}")
-    arguments = parser.parse_args()
+    arguments = parser(__doc__, "runs", RUNS).parse_args()
     seeds, names = arguments.seeds.split(","), arguments.runs.split(",")
     for seed in seeds:
         for name in names:
