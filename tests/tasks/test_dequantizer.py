@@ -17,7 +17,9 @@ WITH_MORE = ("--set=model.base=gaussian_base()", "--set=model.prior=fitted_prior
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    "of", [("--exp=digits_vp",), ("--exp=digits_vdm", *WITH_MORE)], ids=["network", "more"]
+    "of",
+    [("--exp=digits_vp",), ("--exp=digits_vdm", *WITH_MORE), ("--exp=digits_vdm_by_pixel",)],
+    ids=["network", "more", "by pixel"],
 )
 def test_it_is_learned_and_an_evaluation_takes_it_as_it_then_is(of, tmp_path, capsys):
     tiny = "--set=model.network=tests.small_network:SmallNetwork()"
