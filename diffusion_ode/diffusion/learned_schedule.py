@@ -48,6 +48,11 @@ class LearnedSchedule(NoiseSchedule):
     has_shape: ClassVar[bool] = True
     """Whether f is learned; else it is t."""
 
+    @property
+    def fixed_ends(self) -> str:
+        """The setting under which the same is learned, if anything, but for the ends."""
+        return "model.schedule.learn_ends=False"
+
     def init(self, key: Key, image: tuple[int, ...] = (1, 1, 1)) -> Parameters:
         """Fresh parameters: `ends`, if they are learned, and `shape`, if f is no straight line.
 
@@ -91,7 +96,7 @@ class LearnedSchedule(NoiseSchedule):
             raise UserError(
                 f"model.schedule = {name} learns its ends by the variational bound, to which"
                 f" train.objective = {type(objective).__name__} adds another term: give"
-                " model.schedule.learn_ends=False, or train.objective=flow_matching()."
+                f" {self.fixed_ends}, or train.objective=flow_matching()."
             )
         if not self.has_shape:
             return
@@ -173,6 +178,18 @@ class LearnedScalarSchedule(LearnedSchedule):
     """
 
     has_shape: ClassVar[bool] = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.learn_ends:
+            raise UserError(
+                "learned_scalar_schedule(learn_ends=False) has nothing to learn: give"
+                f" {self.fixed_ends}, which is the same, or learned_monotone_schedule()."
+            )
+
+    @property
+    def fixed_ends(self):
+        return f"model.schedule=linear_schedule(gamma_0={self.gamma_0}, gamma_1={self.gamma_1})"
 
     def init_shape(self, key):
         return {}

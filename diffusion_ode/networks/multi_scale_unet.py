@@ -32,6 +32,7 @@ from diffusion_ode.networks.rematerialization import KeepAll, Rematerialization
 from diffusion_ode.networks.resampling import MeanAndNearest, Resampling
 from diffusion_ode.networks.residual_block import NORM_GROUPS
 from diffusion_ode.ranges import Blocks, Exponent, Fraction, Width, Within
+from diffusion_ode.suggestions import all_of, either
 from diffusion_ode.typing import Images, PerImage
 
 
@@ -230,4 +231,12 @@ class MultiScaleUNet(nn.Module):
                 f"Images of {size[0]}×{size[1]} cannot be halved {halvings} times, as the"
                 f" {halvings + 1} multipliers ask for: give fewer of them, such as"
                 f" --set model.network.multipliers={self.multipliers[:2]}."
+            )
+        heights = tuple(size[0] // 2**level for level in range(halvings + 1))
+        nowhere = [height for height in self.attention_at if height not in heights]
+        if nowhere:
+            raise UserError(
+                f"attention_at = {self.attention_at} names {all_of(map(str, nowhere))}, which none"
+                f" of the levels has: choose among their heights, {either(map(str, heights))}, or"
+                " give () for attention in the middle alone."
             )

@@ -10,6 +10,7 @@ import jax
 
 from diffusion_ode.checking import check_fields, shown
 from diffusion_ode.costs.lanes import check_divided, check_draws_fit, check_lanes
+from diffusion_ode.diffusion.dequantization import UniformDequantization
 from diffusion_ode.distributed import processes
 from diffusion_ode.errors import UserError
 from diffusion_ode.evaluation import result as figures
@@ -89,6 +90,15 @@ class Evaluate:
             raise UserError(
                 "evaluate.quirks.single_probe is True, but it is a quirk of training: set"
                 " train.objective.residual=single_probe() instead."
+            )
+        uniform = self.ode is not None and isinstance(
+            self.ode.dequantization, UniformDequantization
+        )
+        if self.quirks.unscaled_uniform and not uniform:
+            raise UserError(
+                "evaluate.quirks.unscaled_uniform is True, but it says where the ODE of uniform"
+                " dequantisation starts: set evaluate.ode.dequantization=uniform_dequantization()"
+                " too, or leave it out."
             )
 
     def run(self, run: Run) -> TaskResult:

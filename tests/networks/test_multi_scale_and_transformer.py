@@ -225,8 +225,12 @@ def test_parameters_are_divided_along_fsdp(network):
         (lambda: MultiScaleUNet(blocks=0), "blocks = 0"),
         (lambda: MultiScaleUNet(multipliers=()), r"multipliers = \(\) leaves no level"),
         (lambda: MultiScaleUNet(dropout=1.0), "dropout = 1.0"),
-        (lambda: shapes_of(MultiScaleUNet(head_width=48)), "head_width = 48"),
+        (lambda: shapes_of(MultiScaleUNet(attention_at=(8,), head_width=48)), "head_width = 48"),
         (lambda: shapes_of(MultiScaleUNet(), (1, 6, 8, 3)), "6×8 cannot be halved 3 times"),
+        (
+            lambda: shapes_of(MultiScaleUNet(multipliers=(1, 2), attention_at=(16, 4, 2))),
+            r"attention_at = \(16, 4, 2\) names 16 and 2, .* their heights, 8 or 4, or give \(\)",
+        ),
         (lambda: DiT(width=30, heads=3), "width = 30 is not a multiple of 12"),
         (lambda: shapes_of(DiT(patch=3)), "patch = 3 does not divide images of 8×8"),
     ],

@@ -54,12 +54,22 @@ def test_a_learned_schedule_goes_all_the_way_and_resumes_bit_for_bit(tmp_path):
             "train.objective=second_order_flow_matching(times=uniform_times())",
             "SecondOrderFlowMatching adds another term: give model.schedule.learn_ends=False",
         ),
+        (
+            "model.schedule=learned_scalar_schedule();"
+            " train.objective=second_order_flow_matching()",
+            "another term: give model.schedule=linear_schedule(gamma_0=-13.3, gamma_1=5.0), or",
+        ),
+        (
+            "model.schedule=learned_scalar_schedule(gamma_0=-7.876, learn_ends=False)",
+            "nothing to learn: give model.schedule=linear_schedule(gamma_0=-7.876, gamma_1=5.0),",
+        ),
     ],
 )
 def test_what_it_cannot_be_learned_by_is_refused_in_one_sentence(
     tmp_path, capsys, setting, sentence
 ):
-    assert main([f"--workdir={tmp_path}", *LEARNED, "--describe", f"--set={setting}"]) == 2
+    settings = [f"--set={each.strip()}" for each in setting.split(";")]
+    assert main([f"--workdir={tmp_path}", *LEARNED, "--describe", *settings]) == 2
     said = " ".join(capsys.readouterr().err.split())
     assert sentence in said and "Traceback" not in said
     assert not (tmp_path / "checkpoints").exists()

@@ -7,10 +7,14 @@ import json
 import numpy as np
 import pytest
 
+from diffusion_ode.diffusion.dequantization import UniformDequantization
 from diffusion_ode.errors import UserError
 from diffusion_ode.evaluation.in_words import in_words
 from diffusion_ode.evaluation.ode_pass import OdePass
-from diffusion_ode.evaluation.reference_quirks import ReferenceQuirks
+from diffusion_ode.evaluation.reference_quirks import (
+    ReferenceQuirks,
+    UnscaledUniformDequantization,
+)
 from diffusion_ode.evaluation.result import code_length
 from diffusion_ode.inference.likelihood import OdeLikelihood
 from diffusion_ode.reporting.quantities import some_images
@@ -20,6 +24,7 @@ from diffusion_ode.solvers.hutchinson_trace import HutchinsonTrace
 from diffusion_ode.solvers.pi_controller import PIController
 from diffusion_ode.solvers.probes import Orthogonal
 from diffusion_ode.tasks.compare import Compare
+from diffusion_ode.tasks.evaluate import Evaluate
 from diffusion_ode.workdir.lock import workdir_lock
 from tests.tasks.conftest import LOOSE, experiment, run_in
 
@@ -288,6 +293,25 @@ def test_figures_with_quirks_are_called_no_code_lengths(workdir):
     made = experiment(quirks=quirks, error_images=0)
     outcome = made.evaluate.run(run_in(workdir, made))
     assert any(what == "NO CODE LENGTHS" and "unit_prior" in how for what, how in outcome.rows)
+
+
+@pytest.mark.parametrize(
+    ("quirk", "settings", "words"),
+    [
+        ("single_probe", {}, "set train.objective.residual=single_probe"),
+        ("unscaled_uniform", {}, "set evaluate.ode.dequantization=uniform_dequantization"),
+        ("unscaled_uniform", {"ode": None}, "or leave it out"),
+    ],
+)
+def test_a_quirk_that_changes_nothing_is_refused(quirk, settings, words):
+    with pytest.raises(UserError, match=f"evaluate.quirks.{quirk} is True, but .*{words}"):
+        Evaluate(quirks=ReferenceQuirks(**{quirk: True}), **settings)
+
+
+def test_the_quirk_of_uniform_dequantisation_goes_with_it():
+    quirks = ReferenceQuirks(unscaled_uniform=True)
+    ode, _ = Evaluate(quirks=quirks, ode=OdeLikelihood(UniformDequantization())).passes()
+    assert ode is not None and type(ode.ode.dequantization) is UnscaledUniformDequantization
 
 
 def test_comparison_is_paired_and_knows_a_model_from_itself(evaluated, trained_workdir, workdir):
