@@ -15,17 +15,20 @@ from diffusion_ode.diffusion.learned_schedule import (
 from diffusion_ode.diffusion.model import Model
 from diffusion_ode.diffusion.parameterization import NoisePrediction
 from diffusion_ode.diffusion.pixels import Pixels
-from diffusion_ode.diffusion.time_sampling import UniformTimes
-from diffusion_ode.diffusion.variance_preserving import VariancePreserving
+from diffusion_ode.diffusion.schedule import LinearSchedule
+from diffusion_ode.diffusion.time_sampling import ImportanceSampledTimes, UniformTimes
 from diffusion_ode.inference.variational_bound import VariationalBound
 from diffusion_ode.objectives.flow_matching import FlowMatching
+from diffusion_ode.training.optimizer import AdamW
 from diffusion_ode.training.schedule_gradient import schedule_gradient, with_times
+from diffusion_ode.training.state import state_around
+from diffusion_ode.training.step import ExponentialAverage, make_train_step
+from tests.gaussian_oracle import PATHS, name_of
 from tests.small_network import SmallNetwork
 
 TIME = jnp.linspace(0.0, 1.0, 33)
 SHAPE, LEVELS, COUNT = (2, 2, 1), 4, 512
 IMAGES = jnp.asarray(np.random.default_rng(0).integers(0, LEVELS, (COUNT, *SHAPE)), jnp.int32)
-OBJECTIVE = FlowMatching(UniformTimes())
 
 
 def bent(parameters, by=3.0):
@@ -37,10 +40,9 @@ def bent(parameters, by=3.0):
     return {**parameters, "shape": {**shape, "l2": steep, "l3": by * jnp.ones_like(shape["l3"])}}
 
 
-def model_of(schedule):
-    return Model(
-        VariancePreserving(), schedule, NoisePrediction(), SmallNetwork(2), Pixels(SHAPE, LEVELS)
-    )
+def model_of(schedule, path=PATHS[0], network=None):
+    network = SmallNetwork(2) if network is None else network
+    return Model(path, schedule, NoisePrediction(), network, Pixels(SHAPE, LEVELS))
 
 
 @pytest.mark.parametrize("schedule", [LearnedScalarSchedule(-6.0), LearnedMonotoneSchedule(-6.0)])
@@ -92,16 +94,17 @@ def test_the_bound_does_not_depend_on_the_interior():
     np.testing.assert_allclose(bound(curved), bound(straight), rtol=1e-5)
 
 
-def gradient_and_moments(model):
+def gradient_and_moments(model, times):
     """The gradient of the schedule's parameters, and the means that it should be of."""
+    objective = FlowMatching(times)
 
     def draw(eta):
         parameters = {**network, SCHEDULE: eta}
-        return OBJECTIVE.draw(model.bound(parameters), IMAGES, jax.random.key(2), ())
+        return objective.draw(model.bound(parameters), IMAGES, jax.random.key(2), ())
 
     def terms_of(parameters, draws):
         bound = model.bound(parameters)
-        return OBJECTIVE.loss(bound, parameters, IMAGES, jnp.zeros(COUNT), draws, None)
+        return objective.loss(bound, parameters, IMAGES, jnp.zeros(COUNT), draws, None)
 
     def loss(parameters, part, key):
         del key
@@ -136,19 +139,81 @@ def finite_difference(function, tree, path, step=2e-2):
     return (moved(step) - moved(-step)) / (2.0 * step)
 
 
+def check_gradients(model, times, powers):
+    """Of every number of the schedule: the difference of E[(L/N)^power]."""
+    gradient, eta, moment = gradient_and_moments(model, times)
+    leaves = jax.tree_util.tree_leaves_with_path(gradient)
+    assert {jax.tree_util.keystr(at) for at, _ in leaves} == set(powers)
+    for at, leaf in leaves:
+        path = jax.tree_util.keystr(at)
+        expected = finite_difference(lambda e, p=powers[path]: moment(e, p), eta, path)
+        assert abs(expected) > 1e-4, "or a gradient of nothing would do"
+        assert float(jnp.sum(leaf)) == pytest.approx(expected, rel=2e-3, abs=2e-5), path
+
+
+ENDS = {"['ends']['w']": 1, "['ends']['b']": 1}
+
+
 @pytest.mark.parametrize("by_variance", [True, False], ids=["by variance", "plain"])
 def test_gradients_of_ends_and_interior_are_finite_differences(by_variance):
     """The ends' of the bound, the interior's of E[(L/N)²] or of the bound."""
     schedule = LearnedMonotoneSchedule(-4.0, 4.0, by_variance=by_variance, features=4)
-    gradient, eta, moment = gradient_and_moments(model_of(schedule))
-    powers = {"['ends']['w']": 1, "['ends']['b']": 1}
-    shape = ("['shape']['l1']", "['shape']['l2']['bias']", "['shape']['l2']['kernel']")
-    powers |= dict.fromkeys(shape, 2 if by_variance else 1)
-    for at, leaf in jax.tree_util.tree_leaves_with_path(gradient):
-        path = jax.tree_util.keystr(at)
-        if path in powers:
-            expected = finite_difference(lambda e, p=powers[path]: moment(e, p), eta, path)
-            assert float(jnp.sum(leaf)) == pytest.approx(expected, rel=2e-2, abs=2e-4), path
+    shape = ("['l1']", "['l2']['bias']", "['l2']['kernel']", "['l3']")
+    powers = {f"['shape']{name}": 2 if by_variance else 1 for name in shape}
+    check_gradients(model_of(schedule), UniformTimes(), ENDS | powers)
+
+
+@pytest.mark.parametrize("path", [*PATHS[:2], PATHS[3]], ids=name_of)
+def test_gradients_of_ends_under_importance_times_are_finite_differences(path):
+    """The times and their density follow the ends, by each path's own inverse of ∫α² dγ."""
+    model = model_of(LearnedScalarSchedule(-4.0, 4.0), path)
+    check_gradients(model, ImportanceSampledTimes(), ENDS)
+
+
+@dataclasses.dataclass(frozen=True)
+class LinearDenoiser:
+    """The best linear one for these images on the variance-preserving path; nothing to learn."""
+
+    def init(self, key, *args):
+        return {"params": {}}
+
+    def apply(self, variables, z, time, flag, sigma, *, deterministic=True, rngs=None):
+        sigma = sigma.reshape(-1, 1, 1, 1)
+        return sigma * z / ((1.0 - sigma**2) * IMAGE_VARIANCE + sigma**2)
+
+
+IMAGE_VARIANCE = float(np.var(Pixels(SHAPE, LEVELS).encode(IMAGES)))
+
+
+def test_training_lowers_the_variance_and_leaves_the_bound():
+    """By steps as they are taken, from the linear schedule on, whose loss varies most of all."""
+    schedule = LearnedMonotoneSchedule(-6.0, 5.0, learn_ends=False, features=64)
+    model, objective = model_of(schedule, network=LinearDenoiser()), FlowMatching(UniformTimes())
+    optimizer, number = AdamW(learning_rate=3e-2, weight_decay=0.0), 150
+    step = make_train_step(model, objective, optimizer, ExponentialAverage(), num_steps=number)
+    batch = {"image": IMAGES, "flag": jnp.zeros(COUNT)}
+
+    @jax.jit
+    def trained(state):
+        return jax.lax.fori_loop(0, number, lambda _, state: step(state, batch)[0], state)
+
+    @jax.jit
+    def mean_and_variance(parameters):
+        bound, many = model.bound(parameters), jnp.tile(IMAGES, (64, 1, 1, 1))
+        draws = objective.draw(bound, many, jax.random.key(3), ())
+        loss = objective.loss(bound, parameters, many, jnp.zeros(len(many)), draws, None).loss
+        return jnp.mean(loss), jnp.var(loss)
+
+    begun = state_around(model.init(jax.random.key(0)), objective, optimizer)
+    linear = LinearSchedule(-6.0, 5.0)
+    drawn = schedule.of(begun.parameters[SCHEDULE]).gamma(TIME)
+    np.testing.assert_allclose(drawn, linear.gamma(TIME), atol=0.1)
+    (mean, variance), (mean_after, after) = (
+        map(float, mean_and_variance(parameters))
+        for parameters in (begun.parameters, trained(begun).parameters)
+    )
+    assert mean_after == pytest.approx(mean, rel=0.02)
+    assert after < 0.7 * variance
 
 
 def test_the_bound_of_a_whole_alphabet_sums_to_at_most_one_under_a_trained_schedule():
