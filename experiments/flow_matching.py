@@ -6,8 +6,16 @@ from experiments.registry import Departure, experiment
 from experiments.systems import SOLVED_OTHERWISE, published
 
 FLOW_MATCHING = "Lipman et al. 2023, arXiv:2210.02747"
+# ScoreODE draws its own so, too.
+TIMES_OTHERWISE = {
+    "train.objective.times": Departure(
+        "uniform, each drawn by itself",
+        "spread evenly over a batch, as VDM's: the gradient has the same mean and less noise",
+    ),
+}
 _DEPARTURES = {
     **SOLVED_OTHERWISE,
+    **TIMES_OTHERWISE,
     "model.schedule": Departure("σ from σ_min to 1", "γ is finite at both ends: σ_min, 1 − σ_min"),
 }
 

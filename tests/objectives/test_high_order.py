@@ -177,11 +177,44 @@ def test_third_order_by_a_single_probe_and_noise_without_end_are_refused_in_a_se
         exact_model(PATHS[2], PARAMETERIZATIONS[0], gamma_1=float("inf"))
 
 
-def test_third_order_goes_through_the_objective():
-    objective = SecondOrderFlowMatching(weight=1.0, residual=HighOrderDirectional(third_order=1.0))
-    model = exact_model(PATHS[2], PARAMETERIZATIONS[1], SHAPE)
-    images = jnp.asarray(np.random.default_rng(1).normal(size=(4, *SHAPE)), jnp.float32)
-    data = {name: np.asarray(values, np.float32) for name, values in MIXTURE.items()}
-    draws = objective.draw(model, images, jax.random.key(0), ())
-    terms = jax.jit(lambda: objective.loss(model, data, images, jnp.zeros(4), draws, None))()
-    assert np.all(terms.loss > terms.bound)
+def test_the_objective_adds_all_orders_under_their_weights():
+    """Image by image, by whole Jacobians and Hessians; for noise prediction a = k = 1."""
+    residual = HighOrderDirectional(trace=1.3, frobenius=0.6, third_order=2.0)
+    objective = SecondOrderFlowMatching(weight=0.7, residual=residual)
+    model, count = exact_model(PATHS[2], PARAMETERIZATIONS[1], SHAPE), 4
+    with jax.enable_x64(True):
+        data = jax.tree.map(jnp.asarray, MIXTURE)
+        images = jnp.asarray(np.random.default_rng(1).normal(size=(count, *SHAPE)))
+        draws = objective.draw(model, images, jax.random.key(0), ())
+        draws = jax.tree.map(lambda part: part.astype(jnp.float64), draws)
+        terms = jax.jit(
+            lambda: objective.loss(model, data, images, jnp.zeros(count), draws, None)
+        )()
+        draws, terms = jax.tree.map(np.asarray, (draws, terms))
+        assert np.all(np.abs(draws.probes[0]) == 1.0) and np.ptp(draws.probes[0], axis=0).any()
+
+        @jax.jit
+        @jax.vmap
+        def derivatives(z, gamma):
+            def network(z):
+                one = jnp.zeros(1)
+                return model.predict(data, z.reshape(1, *SHAPE), gamma + one, one).ravel()
+
+            slope = jax.jacfwd(network)
+            return network(z), slope(z), jax.jacfwd(slope)(z)
+
+        sigma = np.exp(0.5 * draws.gamma)
+        noise, probe = (np.reshape(a, (count, N)) for a in (draws.noise, draws.probes[0]))
+        z = images.reshape(count, N) + sigma[:, None] * noise
+        found = map(np.asarray, derivatives(z, draws.gamma))
+    for i, (output, jacobian, hessian) in enumerate(zip(*found, strict=True)):
+        v, e = probe[i], output - noise[i]
+        known, along = v - sigma[i] * jacobian @ v, v @ e
+        second = along * e - known
+        third = sigma[i] ** 2 * np.einsum("i,ijk,j->k", v, hessian, v)
+        third += along**2 * e - (v @ known) * e - 2.0 * along * known
+        higher = 1.3 * (v @ second) ** 2 + 0.6 * second @ second + 2.0 / N * third @ third
+        weight = 0.5 / float(draws.density[i])
+        got = terms.bound[i], terms.parts["second_order"][i], terms.loss[i]
+        expected = weight * np.array([e @ e, higher / N, e @ e + 0.7 * higher / N])
+        np.testing.assert_allclose(got, expected, rtol=1e-9)
