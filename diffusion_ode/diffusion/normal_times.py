@@ -71,10 +71,14 @@ class NormalTimes(TimeSampler):
             above = distribution(middle) < u
             return jnp.where(above, middle, ends[0]), jnp.where(above, ends[1], middle)
 
+        def density(gamma):
+            standard = (gamma - self.mean) / self.deviation
+            bell = jnp.exp(-0.5 * jnp.square(standard)) / self.deviation
+            return uniform / (end - start) + normal * bell / math.sqrt(2.0 * math.pi)
+
         ends = jnp.full_like(u, start), jnp.full_like(u, end)
         gamma = jax.lax.stop_gradient(jax.lax.fori_loop(0, _HALVINGS, halve, ends)[0])
-        standard = (gamma - self.mean) / self.deviation
-        bell = jnp.exp(-0.5 * jnp.square(standard)) / (math.sqrt(2.0 * math.pi) * self.deviation)
-        density = uniform / (end - start) + normal * bell
-        gamma += (u - distribution(gamma)) / density  # for the slope in u
-        return Times(jnp.clip(gamma, start, end), density)
+        # For the slopes in u and in the ends, which learned ones have.
+        gamma += (u - distribution(gamma)) / jax.lax.stop_gradient(density(gamma))
+        gamma = jnp.clip(gamma, start, end)
+        return Times(gamma, density(gamma))

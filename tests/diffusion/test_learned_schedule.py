@@ -13,10 +13,17 @@ from diffusion_ode.diffusion.learned_schedule import (
     LearnedScalarSchedule,
 )
 from diffusion_ode.diffusion.model import Model
+from diffusion_ode.diffusion.normal_times import NormalTimes
 from diffusion_ode.diffusion.parameterization import NoisePrediction
 from diffusion_ode.diffusion.pixels import Pixels
 from diffusion_ode.diffusion.schedule import LinearSchedule
-from diffusion_ode.diffusion.time_sampling import ImportanceSampledTimes, UniformTimes
+from diffusion_ode.diffusion.time_sampling import (
+    AdaptiveState,
+    AdaptiveTimes,
+    DiscreteTimes,
+    ImportanceSampledTimes,
+    UniformTimes,
+)
 from diffusion_ode.inference.variational_bound import VariationalBound
 from diffusion_ode.objectives.flow_matching import FlowMatching
 from diffusion_ode.training.optimizer import AdamW
@@ -94,13 +101,13 @@ def test_the_bound_does_not_depend_on_the_interior():
     np.testing.assert_allclose(bound(curved), bound(straight), rtol=1e-5)
 
 
-def gradient_and_moments(model, times):
+def gradient_and_moments(model, times, state=()):
     """The gradient of the schedule's parameters, and the means that it should be of."""
     objective = FlowMatching(times)
 
     def draw(eta):
         parameters = {**network, SCHEDULE: eta}
-        return objective.draw(model.bound(parameters), IMAGES, jax.random.key(2), ())
+        return objective.draw(model.bound(parameters), IMAGES, jax.random.key(2), state)
 
     def terms_of(parameters, draws):
         bound = model.bound(parameters)
@@ -139,9 +146,9 @@ def finite_difference(function, tree, path, step=2e-2):
     return (moved(step) - moved(-step)) / (2.0 * step)
 
 
-def check_gradients(model, times, powers):
+def check_gradients(model, times, powers, state=()):
     """Of every number of the schedule: the difference of E[(L/N)^power]."""
-    gradient, eta, moment = gradient_and_moments(model, times)
+    gradient, eta, moment = gradient_and_moments(model, times, state)
     leaves = jax.tree_util.tree_leaves_with_path(gradient)
     assert {jax.tree_util.keystr(at) for at, _ in leaves} == set(powers)
     for at, leaf in leaves:
@@ -152,22 +159,34 @@ def check_gradients(model, times, powers):
 
 
 ENDS = {"['ends']['w']": 1, "['ends']['b']": 1}
+UNEVEN = AdaptiveState(jnp.asarray([1.0, 9.0, 4.0, 25.0]), jnp.ones(4))
 
 
-@pytest.mark.parametrize("by_variance", [True, False], ids=["by variance", "plain"])
-def test_gradients_of_ends_and_interior_are_finite_differences(by_variance):
-    """The ends' of the bound, the interior's of E[(L/N)²] or of the bound."""
-    schedule = LearnedMonotoneSchedule(-4.0, 4.0, by_variance=by_variance, features=4)
+@pytest.mark.parametrize(
+    ("times", "power"), [(UniformTimes(), 2), (UniformTimes(), 1), (DiscreteTimes(8), 1)], ids=str
+)
+def test_gradients_of_ends_and_interior_are_finite_differences(times, power):
+    """The ends' of the bound, the interior's of E[(L/N)²] or of the bound, such as of T steps."""
+    schedule = LearnedMonotoneSchedule(-4.0, 4.0, by_variance=power == 2, features=4)
     shape = ("['l1']", "['l2']['bias']", "['l2']['kernel']", "['l3']")
-    powers = {f"['shape']{name}": 2 if by_variance else 1 for name in shape}
-    check_gradients(model_of(schedule), UniformTimes(), ENDS | powers)
+    powers = {f"['shape']{name}": power for name in shape}
+    check_gradients(model_of(schedule), times, ENDS | powers)
 
 
-@pytest.mark.parametrize("path", [*PATHS[:2], PATHS[3]], ids=name_of)
-def test_gradients_of_ends_under_importance_times_are_finite_differences(path):
+@pytest.mark.parametrize(
+    ("path", "times", "state"),
+    [
+        (PATHS[0], ImportanceSampledTimes(), ()),
+        (PATHS[1], ImportanceSampledTimes(), ()),
+        (PATHS[3], ImportanceSampledTimes(), ()),
+        (PATHS[0], NormalTimes(-1.0, 2.0), ()),
+        (PATHS[0], AdaptiveTimes(bins=4), UNEVEN),
+    ],
+    ids=name_of,
+)
+def test_gradients_of_ends_under_times_of_their_own_are_finite_differences(path, times, state):
     """The times and their density follow the ends, by each path's own inverse of ∫α² dγ."""
-    model = model_of(LearnedScalarSchedule(-4.0, 4.0), path)
-    check_gradients(model, ImportanceSampledTimes(), ENDS)
+    check_gradients(model_of(LearnedScalarSchedule(-4.0, 4.0), path), times, ENDS, state)
 
 
 @dataclasses.dataclass(frozen=True)
