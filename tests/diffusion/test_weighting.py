@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from diffusion_ode.diffusion.cosine_schedule import CosineSchedule
+from diffusion_ode.diffusion.model import Model
 from diffusion_ode.diffusion.parameterization import (
     DataPrediction,
     NoisePrediction,
     VelocityPrediction,
 )
+from diffusion_ode.diffusion.schedule import LinearSchedule
 from diffusion_ode.diffusion.time_sampling import (
     AdaptiveTimes,
     ImportanceSampledTimes,
@@ -29,7 +31,17 @@ from diffusion_ode.diffusion.weighting import (
 )
 from diffusion_ode.errors import UserError
 from diffusion_ode.objectives.flow_matching import FlowMatching
-from tests.gaussian_oracle import draw_data, exact_model, gaussian, in_float32
+from tests.gaussian_oracle import (
+    PARAMETERIZATIONS,
+    PATHS,
+    RealPixels,
+    draw_data,
+    exact_model,
+    gaussian,
+    in_float32,
+    name_of,
+)
+from tests.small_network import SmallNetwork
 
 PATH, COSINE, GAMMA = VariancePreserving(), CosineSchedule(-9.0, 5.0), np.linspace(-8.0, 4.0, 25)
 LAMBDA = -GAMMA
@@ -91,6 +103,29 @@ def test_every_sampler_estimates_the_weighted_integral_of_gaussian_data(weightin
             error = np.std(found) / np.sqrt(len(levels))
             assert abs(np.mean(found) - expected) < 4.0 * error
             assert error < 0.06 * expected
+
+
+@pytest.mark.parametrize("path", PATHS, ids=name_of)
+def test_an_unweighted_error_is_that_of_what_it_names_whatever_the_network_predicts(path):
+    """Image by image, ‖ε − ε̂‖², ‖x − x̂‖² or ‖F − F̂‖² by hand, at times uniform in t."""
+    schedule, shape, count = LinearSchedule(-4.0, 4.0), (2, 2, 1), 8
+    with jax.enable_x64(True):
+        x = jnp.asarray(np.random.default_rng(2).normal(size=(count, *shape)))
+        for own in PARAMETERIZATIONS:
+            model = Model(path, schedule, own, SmallNetwork(2), RealPixels(shape, 2))
+            parameters = jax.jit(model.init)(jax.random.key(0))
+            draws = FlowMatching(UniformTimes()).draw(model, x, jax.random.key(1), ())
+            gamma, at = draws.gamma, draws.gamma[:, None, None, None]
+            z = path.alpha(at) * x + path.sigma(at) * draws.noise
+            noise = model.noise(model.predict(parameters, z, gamma, jnp.zeros(count)), z, gamma)
+            guess = (z - path.sigma(at) * noise) / path.alpha(at)
+            for of in PARAMETERIZATIONS:
+                objective = FlowMatching(UniformTimes(), UnweightedError(of))
+                terms = objective.loss(model, parameters, x, jnp.zeros(count), draws, None)
+                found = of.target(path, at, guess, noise)
+                error = of.target(path, at, x, draws.noise) - found
+                expected = np.sum(np.square(error), axis=(1, 2, 3))
+                np.testing.assert_allclose(terms.loss, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
