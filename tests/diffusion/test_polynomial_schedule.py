@@ -283,9 +283,10 @@ def small_model():
     return model, {**parameters, SCHEDULE: {**parameters[SCHEDULE], "shape": shape}}
 
 
-def test_gradients_of_ends_and_coefficients_are_finite_differences_of_the_bound():
+@pytest.mark.parametrize("times", [UniformTimes(), ImportanceSampledTimes()], ids=name_of)
+def test_gradients_of_ends_and_coefficients_are_finite_differences_of_the_bound(times):
     model, parameters = small_model()
-    objective = FlowMatching(UniformTimes())
+    objective = FlowMatching(times)
 
     def draw(eta):
         bound = model.bound({**parameters, SCHEDULE: eta})
