@@ -27,6 +27,10 @@ from experiments.config.conversion import to_document
 from launch.flags import Request
 from launch.summary import show_summary
 
+_FILES = (".lock", "config.json", "history.json", "run.json", "log.txt")
+_FOLDERS = ("checkpoints", "code", "tensorboard", "evaluations", "samples", "comparisons")
+_FOLDERS += ("compressed", "decompressed", "dequantizer")
+
 
 def prepare(name: str, config: fdl.Config, request: Request, arguments: Sequence[str]) -> Run:
     """What the task will be given; makes nothing yet.
@@ -40,6 +44,7 @@ def prepare(name: str, config: fdl.Config, request: Request, arguments: Sequence
     remedy = "name a folder of this machine; what is prepared may come from there"
     refuse_remote(request.data_dir, "--data_dir=", remedy)
     check_writable(workdir)
+    _check_kinds(workdir)
     return Run(
         experiment=experiment,
         document=to_document(config),
@@ -193,6 +198,14 @@ def check_writable(workdir: Path) -> None:
         raise UserError(f"{nearest} is a file, not a folder: choose another --workdir.")
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise UserError(f"You may not write in {nearest}: choose another --workdir.")
+
+
+def _check_kinds(workdir: Path) -> None:
+    """Refuses a workdir in which something else has the name of a file or folder of a run's."""
+    for names, noun, is_one in ((_FILES, "file", Path.is_file), (_FOLDERS, "folder", Path.is_dir)):
+        for path in (workdir / name for name in names):
+            if path.exists() and not is_one(path):
+                raise UserError(f"{path} is no {noun}, which it is in a run's workdir: move it.")
 
 
 def _script() -> str:

@@ -13,7 +13,6 @@ from diffusion_ode.evaluation.evaluated import Evaluated, finished, kind_of, lis
 from diffusion_ode.foreign import refused
 from diffusion_ode.home import expanded
 from diffusion_ode.tasks.evaluate import Evaluate
-from diffusion_ode.tasks.kept_apart import check_folder
 from diffusion_ode.tasks.run import Run
 from diffusion_ode.tasks.subject import made_before
 from diffusion_ode.tasks.task_result import TaskResult
@@ -56,7 +55,6 @@ class Compare:
 
     def check_reading(self, run: Run) -> None:
         """Refuses names that no evaluation has now, and none will have before this task's turn."""
-        check_folder(run.workdir / "comparisons")
         if made_before(run.experiment, "compare"):  # by a task of one's own, under any name
             return
         there = list_finished(run.workdir)

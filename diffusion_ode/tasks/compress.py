@@ -32,7 +32,6 @@ from diffusion_ode.reporting.progress import Progress
 from diffusion_ode.reporting.quantities import data_size, with_error
 from diffusion_ode.tasks.evaluate import Evaluate
 from diffusion_ode.tasks.interruptible import interruptible
-from diffusion_ode.tasks.kept_apart import check_folder
 from diffusion_ode.tasks.loading import find_images, load_images, load_model
 from diffusion_ode.tasks.run import Run
 from diffusion_ode.tasks.subject import Subject
@@ -72,9 +71,8 @@ class Compress:
             judge.check(experiment)
 
     def check_reading(self, run: Run) -> None:
-        """Refuses several processes, images that are not there, and a workdir without room."""
+        """Refuses several processes, and images that are not there."""
         refuse_several(run)
-        check_folder(run.workdir / FOLDER)
         if self.split == "validation":  # the others training has
             find_images(run, self.split, self.num_images)
 

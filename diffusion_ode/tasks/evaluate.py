@@ -32,7 +32,6 @@ from diffusion_ode.ranges import Count, CountFromZero, Seed
 from diffusion_ode.reporting.compilation_time import CompilationTime
 from diffusion_ode.reporting.console import Console
 from diffusion_ode.tasks.interruptible import interruptible
-from diffusion_ode.tasks.kept_apart import check_folder
 from diffusion_ode.tasks.loading import find_images, load_images, load_model
 from diffusion_ode.tasks.run import Run
 from diffusion_ode.tasks.subject import Source, Subject
@@ -168,7 +167,6 @@ class Evaluate:
 
     def check_reading(self, run: Run) -> None:
         """Refuses images that are not there, or not the model's."""
-        check_folder(run.workdir / "evaluations")
         if self.data is not None or self.split == "validation":  # the others training has
             self.find_images(run)
 

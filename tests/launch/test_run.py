@@ -273,14 +273,26 @@ def test_every_end_has_its_status_and_no_traceback(launch, outside, end, status,
         assert "Traceback" in (outside / "runs/tiny/log.txt").read_text()
 
 
+@pytest.mark.parametrize("name", [".lock", "log.txt", "run.json", "checkpoints", "samples"])
+def test_a_workdir_where_something_else_has_a_name_of_ours_is_refused(refusal, outside, name):
+    place = outside / "runs/tiny" / name
+    place.parent.mkdir(parents=True)
+    makers = (os.mkfifo, Path.mkdir) if "." in name else (os.mkfifo, Path.touch)
+    for make in makers:
+        make(place)
+        assert f"runs/tiny/{name} is no " in refusal("--exp=outside:tiny")
+        place.rmdir() if place.is_dir() else place.unlink()
+
+
 @pytest.mark.parametrize(("end", "lines"), [("failed", 4), ("full", 1)])
 def test_a_failure_is_a_sentence_first_where_the_log_cannot_be_written(launch, outside, end, lines):
-    (outside / "runs/tiny/log.txt").mkdir(parents=True)
+    (outside / "runs/tiny").mkdir(parents=True)
+    (outside / "runs/tiny/log.txt").symlink_to(outside / "nowhere/log.txt")
     done = launch("--exp=outside:tiny", f"--set=train.end={end}")
     assert done.returncode == 1
     first, *rest = done.stderr.splitlines()
     assert first.startswith("train failed: ")
-    assert ("log.txt cannot be written (Is a directory)." in first) == bool(rest)
+    assert ("log.txt cannot be written (No such file or directory)." in first) == bool(rest)
     assert len(rest) >= lines - 1
     assert end != "full" or not rest
 
