@@ -1,6 +1,7 @@
 """Running a task, and after training the tasks that follow it."""
 
 import dataclasses
+import errno
 import json
 import logging
 import os
@@ -27,6 +28,7 @@ from experiments.config.conversion import to_document
 from launch.flags import Request
 from launch.summary import show_summary
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _FILES = (".lock", "config.json", "history.json", "run.json", "log.txt")
 _FOLDERS = ("checkpoints", "code", "tensorboard", "evaluations", "samples", "comparisons")
 _FOLDERS += ("compressed", "decompressed", "dequantizer")
@@ -117,7 +119,8 @@ def _failed(run: Run, task: str, error: Exception) -> int:
     elsewhere = processes.ended_elsewhere()
     log = _failure_log(run)
     unwritable = log_failure(log, error)
-    explained = isinstance(error, SaveFailed)  # whose own sentence says all
+    full = isinstance(error, OSError) and error.errno in _FULL
+    explained = full or isinstance(error, SaveFailed)  # whose own sentence says all
     where = f"; the traceback is in {log}"
     if unwritable:
         where = f"; the traceback follows, as {log} cannot be written ({unwritable})"
@@ -127,7 +130,9 @@ def _failed(run: Run, task: str, error: Exception) -> int:
         piece = piece_at_fault(error, run.experiment, task)
         at = f" at {piece}" if piece else ""
         who = f"{task} failed{at}" + (f" in process {processes.index()}" if _several() else "")
-        remedy = "; if another process has ended, run all of them again" if _several() else ""
+        remedy = "; free space or mend the disk, then run the same command again" if full else ""
+        if _several():
+            remedy += "; if another process has ended, run all of them again"
         print(f"{who}: {reason}{where}{remedy}.", file=sys.stderr)
         if unwritable and not explained:
             traceback.print_exception(error)

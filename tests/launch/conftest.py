@@ -49,6 +49,8 @@ STAND_INS = textwrap.dedent('''
                 from diffusion_ode.checkpoints.errors import SaveFailed
 
                 raise SaveFailed("checkpoint 3 could not be written (No space left): make room")
+            if self.end == "disk":
+                raise OSError(28, "No space left on device")
             if self.end == "refused late":
                 raise UserError("num_steps is 1: give 2.")
             if self.end == "failed":

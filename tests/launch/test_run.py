@@ -284,7 +284,7 @@ def test_a_workdir_where_something_else_has_a_name_of_ours_is_refused(refusal, o
         place.rmdir() if place.is_dir() else place.unlink()
 
 
-@pytest.mark.parametrize(("end", "lines"), [("failed", 4), ("full", 1)])
+@pytest.mark.parametrize(("end", "lines"), [("failed", 4), ("full", 1), ("disk", 1)])
 def test_a_failure_is_a_sentence_first_where_the_log_cannot_be_written(launch, outside, end, lines):
     (outside / "runs/tiny").mkdir(parents=True)
     (outside / "runs/tiny/log.txt").symlink_to(outside / "nowhere/log.txt")
@@ -294,7 +294,8 @@ def test_a_failure_is_a_sentence_first_where_the_log_cannot_be_written(launch, o
     assert first.startswith("train failed: ")
     assert ("log.txt cannot be written (No such file or directory)." in first) == bool(rest)
     assert len(rest) >= lines - 1
-    assert end != "full" or not rest
+    assert end == "failed" or not rest
+    assert ("free space or mend the disk" in first) == (end == "disk")
 
 
 def test_what_libraries_log_is_not_on_the_screen(script):
