@@ -14,6 +14,7 @@ import contextlib
 import functools
 import io
 import itertools
+import logging
 import os
 import random
 import re
@@ -296,7 +297,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     flags = parser.parse_args()
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup the runs would ignore it, too
-    keep_compilations()  # as a launch does, whose JAX is not imported yet
+    # As a launch does; its JAX is not imported yet.
+    logging.getLogger().addHandler(logging.NullHandler())
+    keep_compilations()
     jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
     rows = []
     with tempfile.TemporaryDirectory() as folder:

@@ -37,7 +37,7 @@ from data.sources.image_folder import ImageFolder
 from data.store import is_prepared, open_prepared
 from diffusion_ode.errors import UserError
 from diffusion_ode.exit_statuses import DONE, INTERRUPTED, REFUSED
-from diffusion_ode.home import url_of
+from diffusion_ode.home import path_argument, url_of
 from diffusion_ode.leaving import leave_in_order, status_of
 from diffusion_ode.remote import fetched
 from diffusion_ode.streams import LastingStream
@@ -246,7 +246,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--from",
         dest="path",
-        type=Path,
+        type=path_argument,
         metavar="PATH",
         help="the publisher's file or folder, instead of a download; or your own; gs://… too",
     )
@@ -262,7 +262,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--data_dir",
-        type=Path,
+        type=path_argument,
         metavar="DIR",
         help=f"where to; default ${ENVIRONMENT_VARIABLE}, else {DEFAULT_DATA_DIR}",
     )

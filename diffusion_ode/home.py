@@ -1,5 +1,6 @@
 """Paths as users give them: with `~`, which a container's user may not have, or in a bucket."""
 
+import argparse
 import re
 from pathlib import Path
 
@@ -46,6 +47,16 @@ def refuse_remote_workdir(path: Path) -> None:
         "give a folder of this machine, and copy it by `python -m diffusion_ode.tools.mirror DIR"
         " URL`; --init_from and data.source.path may be there",
     )
+
+
+def path_argument(text: str) -> Path:
+    """The path of a flag, for argparse; an empty one, as of a variable that is not set, is none.
+
+    It would be the folder where one stands.
+    """
+    if not text:
+        raise argparse.ArgumentTypeError("an empty path: name a folder or file, or leave it out")
+    return Path(text)
 
 
 def expanded(path: str | Path) -> Path:

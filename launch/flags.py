@@ -8,6 +8,7 @@ from pathlib import Path
 from diffusion_ode.distributed.joining import WAIT_FOR_PEERS, Peers
 from diffusion_ode.errors import UserError
 from diffusion_ode.exit_statuses import ABORTED, DONE, FAILED, INTERRUPTED, REFUSED
+from diffusion_ode.home import path_argument
 from diffusion_ode.ranges import is_count
 from diffusion_ode.tasks import registry as tasks
 from launch.parser import Parser
@@ -154,10 +155,10 @@ def _parser() -> Parser:
         for flag, text in entry.flags.items():
             how.add_argument(f"--{flag}", metavar="VALUE", help=f"{entry.name}: {text}")
     where = parser.add_argument_group("where")
-    where.add_argument("--workdir", type=Path, metavar="DIR", help="default runs/NAME")
+    where.add_argument("--workdir", type=path_argument, metavar="DIR", help="default runs/NAME")
     where.add_argument(
         "--data_dir",
-        type=Path,
+        type=path_argument,
         metavar="DIR",
         help="default $DIFFUSION_ODE_DATA or ~/.cache/diffusion_ode",
     )

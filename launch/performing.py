@@ -76,7 +76,7 @@ def perform(run: Run, task: str) -> int:
             if isinstance(to_do, ChecksFirst):
                 to_do.check(run.experiment)
         processes.check_same("The request", json.dumps([task, *_request(run)]))
-        for name in following:
+        for name in (task, *following) if following else ():
             to_do = tasks.configured(tasks.find(name), run.experiment)
             if isinstance(to_do, ChecksReading):
                 to_do.check_reading(run)

@@ -18,12 +18,11 @@ if not __package__:
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from diffusion_ode.errors import UserError
 from diffusion_ode.exit_statuses import REFUSED
 from diffusion_ode.foreign import refused
-from diffusion_ode.home import expanded
+from diffusion_ode.home import expanded, path_argument
 from diffusion_ode.leaving import leave_in_order, status_of
 from diffusion_ode.streams import LastingStream
 from diffusion_ode.suggestions import suggestion
@@ -100,13 +99,20 @@ def _parser() -> Parser:
         epilog=EPILOG,
     )
     parser.add_argument(
-        "workdirs", nargs="+", type=Path, metavar="WORKDIR", help="of a run, or a folder of several"
+        "workdirs",
+        nargs="+",
+        type=path_argument,
+        metavar="WORKDIR",
+        help="of a run, or a folder of several",
     )
     parser.add_argument(
         "--format", default="terminal", help="terminal (default), markdown, latex or csv"
     )
     parser.add_argument(
-        "--baseline", type=Path, metavar="WORKDIR", help="differences to it, paired by image"
+        "--baseline",
+        type=path_argument,
+        metavar="WORKDIR",
+        help="differences to it, paired by image",
     )
     parser.add_argument(
         "--evaluation", metavar="NAME", help="of which; may have *; default: what most have"
@@ -115,7 +121,9 @@ def _parser() -> Parser:
         "--apart", action="store_true", help="a table for each set of images, no refusal"
     )
     parser.add_argument("--columns", metavar="A,B,…", help="run,settings,ode,… in that order")
-    parser.add_argument("--figure", type=Path, metavar="FILE", help="curves as .png or .pdf")
+    parser.add_argument(
+        "--figure", type=path_argument, metavar="FILE", help="curves as .png or .pdf"
+    )
     parser.add_argument(
         "--curve", metavar="METRIC", help="of metrics.jsonl; default validation/bpd or train/bpd"
     )

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from diffusion_ode.errors import UserError
 from diffusion_ode.exit_statuses import DONE, FAILED, INTERRUPTED, REFUSED
-from diffusion_ode.home import refuse_remote_workdir
+from diffusion_ode.home import path_argument, refuse_remote_workdir
 from diffusion_ode.streams import LastingStream
 from launch.parser import Parser
 
@@ -227,9 +227,14 @@ def _parser() -> Parser:
         help="queue by sbatch with this flag, e.g. time=8:00:00; repeatable",
     )
     parser.add_argument(
-        "--workdir", type=Path, metavar="DIR", help="of all workdirs; default runs/NAME_sweep"
+        "--workdir",
+        type=path_argument,
+        metavar="DIR",
+        help="of all workdirs; default runs/NAME_sweep",
     )
-    parser.add_argument("--data_dir", type=Path, metavar="DIR", help="as launch/run.py has")
+    parser.add_argument(
+        "--data_dir", type=path_argument, metavar="DIR", help="as launch/run.py has"
+    )
     parser.add_argument("--init_from", metavar="RUN", help="as launch/run.py has")
     parser.add_argument("--continue_with_changes", action="store_true", help="as launch/run.py has")
     return parser

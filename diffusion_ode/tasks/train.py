@@ -9,12 +9,13 @@ import numpy as np
 
 from diffusion_ode.checking import check_fields
 from diffusion_ode.checkpoints.checkpoints import Checkpoints
-from diffusion_ode.checkpoints.stored import StoredCheckpoints
+from diffusion_ode.checkpoints.stored import BY_TEST, StoredCheckpoints
 from diffusion_ode.configs import documents
 from diffusion_ode.costs.lanes import check_images, check_lanes
 from diffusion_ode.costs.utilisation import utilisation
 from diffusion_ode.distributed import processes
 from diffusion_ode.distributed.interruption import Interruption
+from diffusion_ode.errors import UserError
 from diffusion_ode.inference.sampling import ChecksModel, OdeSampler, Sampler, drawn_in_order
 from diffusion_ode.inference.variational_bound import VariationalBound
 from diffusion_ode.objectives.flow_matching import FlowMatching
@@ -29,6 +30,7 @@ from diffusion_ode.reporting.progress import Progress, duration
 from diffusion_ode.reporting.tensorboard_writer import TensorBoardWriter
 from diffusion_ode.solvers.fixed_steps import FixedSteps
 from diffusion_ode.solvers.heun import Heun
+from diffusion_ode.tasks.loading import find_images
 from diffusion_ode.tasks.run import Run
 from diffusion_ode.tasks.subject import Subject
 from diffusion_ode.tasks.task_result import TaskResult
@@ -133,6 +135,21 @@ class Train:
             check_lanes("train.picture_sampler.lanes", model, sampler.lanes)
             if isinstance(sampler, ChecksModel):
                 sampler.check(model)
+
+    def check_reading(self, run: Run) -> None:
+        """Refuses a --checkpoint, of the tasks that follow, which there will not be then."""
+        if run.checkpoint is None:
+            return
+        judged = {"best": VALIDATION, BY_TEST: "test"}.get(run.checkpoint)
+        there = judged == self.validate_on if judged else run.checkpoint == str(self.num_steps)
+        if not there or (judged and not self.validation_images):
+            raise UserError(
+                f"--checkpoint={run.checkpoint} is of the tasks after the training, which"
+                f" {'judges no such images' if judged else 'need not leave it'}: leave it out, and"
+                " give it to a task by itself, such as --task=evaluate."
+            )
+        if judged == VALIDATION:
+            find_images(run, VALIDATION, 1)
 
     def run(self, run: Run) -> TaskResult:
         """Trains in the run's workdir, from wherever that stands to the end."""

@@ -22,7 +22,7 @@ from diffusion_ode.configs import allowed
 from diffusion_ode.configs.construction import Document
 from diffusion_ode.errors import UserError
 from diffusion_ode.exit_statuses import DONE, REFUSED
-from diffusion_ode.home import expanded, refuse_remote
+from diffusion_ode.home import expanded, path_argument, refuse_remote
 from diffusion_ode.inference.diffusion_model import model_documents
 from diffusion_ode.leaving import leave_in_order, status_of
 from diffusion_ode.tasks.loading import parse_step
@@ -128,8 +128,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Write a run's averaged parameters as a folder to pass on: safetensors, config,"
         " model card and a script that loads it.",
     )
-    parser.add_argument("run", metavar="RUN", type=Path, help="the workdir of a training")
-    parser.add_argument("out", metavar="OUT", type=Path, help="the folder to make")
+    parser.add_argument("run", metavar="RUN", type=path_argument, help="the workdir of a training")
+    parser.add_argument("out", metavar="OUT", type=path_argument, help="the folder to make")
     parser.add_argument("--checkpoint", metavar="STEP", help="a step or best; default the newest")
     options = parser.parse_args(arguments)
     try:

@@ -31,7 +31,7 @@ from diffusion_ode.diffusion.variance_preserving import VariancePreserving
 from diffusion_ode.errors import UserError
 from diffusion_ode.evaluation.reference_quirks import ReferenceQuirks
 from diffusion_ode.exit_statuses import DONE, REFUSED
-from diffusion_ode.home import refuse_remote
+from diffusion_ode.home import path_argument, refuse_remote
 from diffusion_ode.leaving import leave_in_order, status_of
 from diffusion_ode.networks.unet import UNet
 from diffusion_ode.networks.unet_sizes import UNetSizes, unet_sizes
@@ -162,8 +162,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m diffusion_ode.tools.import_reference",
         description="Make a workdir of ours from a published checkpoint.",
     )
-    parser.add_argument("path", metavar="PATH", type=Path, help="a ckpt-N.flax, or its folder")
-    parser.add_argument("workdir", metavar="WORKDIR", type=Path, help="the workdir to make")
+    parser.add_argument(
+        "path", metavar="PATH", type=path_argument, help="a ckpt-N.flax, or its folder"
+    )
+    parser.add_argument(
+        "workdir", metavar="WORKDIR", type=path_argument, help="the workdir to make"
+    )
     parser.add_argument("--path", dest="process", choices=PATHS, default="vp")
     parser.add_argument("--prediction", choices=PREDICTIONS, default="")
     parser.add_argument(

@@ -142,6 +142,7 @@ def test_help_fits_a_screen_and_shows_examples(launch):
         (("--exp=digits_vp", f"--checkpoint={'9' * 5000}"), "neither a step nor best"),
         (("--exp=digits_vp", f"--init_from=runs@{'9' * 5000}"), "does not end in a step"),
         (("--exp=digits_vp", f"--workdir={'a' * 300}"), "is no path of this machine"),
+        (("--exp=digits_vp", "--workdir="), "an empty path: name a folder"),
         (("--exp=digits_vp", "--set=train.writers={[]:1}"), "it takes a tuple of MetricWriter"),
         (
             ("--exp=digits_vp", f"--coordinator=a:{'9' * 5000}", "--num_processes=2"),

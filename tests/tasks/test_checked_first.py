@@ -26,10 +26,10 @@ BROKEN = {
 
 @pytest.fixture
 def launched(tmp_path, capsys):
-    def launch(*settings):
+    def launch(*settings, flags=()):
         workdir = tmp_path / "run"
-        flags = [f"--set={setting}" for setting in (*TINY, *settings)]
-        status = main(["--exp=digits_vp", f"--workdir={workdir}", *flags])
+        set_ = [f"--set={setting}" for setting in (*TINY, *settings)]
+        status = main(["--exp=digits_vp", f"--workdir={workdir}", *set_, *flags])
         assert not (workdir / "checkpoints").exists()
         said = capsys.readouterr().err
         assert len(said.splitlines()) == 1
@@ -142,6 +142,21 @@ def test_a_task_without_its_file_is_refused_before_the_training_that_it_follows(
 ):
     tasks, *others = settings.split("; ")
     status, said = launched(f"after_training=({tasks},)", *others)
+    assert status == 2
+    assert said.startswith(says)
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "settings", "says"),
+    [
+        ("7", ("train.num_steps=8",), "--checkpoint=7 is of the tasks after the training, which"),
+        ("best", ("train.validation_images=0",), "--checkpoint=best is of the tasks after"),
+        ("best_on_test", (), "--checkpoint=best_on_test is of the tasks after the training, which"),
+        ("best", ("data.held_out=0",), "digits has no validation images"),
+    ],
+)
+def test_a_checkpoint_that_there_will_not_be_is_refused(checkpoint, settings, says, launched):
+    status, said = launched(*settings, flags=(f"--checkpoint={checkpoint}",))
     assert status == 2
     assert said.startswith(says)
 
