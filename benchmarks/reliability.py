@@ -36,6 +36,7 @@ from diffusion_ode.checkpoints.records import read_records
 from diffusion_ode.exit_statuses import FAILED, INTERRUPTED, REFUSED
 from launch import run
 from launch.compilation_cache import keep_compilations
+from launch.leaving import quiet_about_closed_loops
 from tests.experiments.test_ranges import FIELDS, NONSENSE, accepted_wrongly
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -47,6 +48,7 @@ SETTINGS = (
     *("evaluate.bound.draws=2", "evaluate.error_images=0", "sample.num_images=4"),
 )
 _TRACEBACK = "Traceback (most recent call last)"
+_TOLD = 3000  # letters of what a trial said that did not hold
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _STEPPING = 0.2  # about the share of a short run's time that its steps take
 
@@ -80,6 +82,12 @@ class Trials:
             if time.monotonic() > end:
                 return
             yield number
+
+    def held(self, good: bool, trial: str, output: str) -> bool:
+        """Whether it is good; of a trial that is not, what it was and said is told."""
+        if not good:
+            print(f"not held: {trial}\n{output[-_TOLD:]}", file=sys.stderr, flush=True)
+        return good
 
     def launch(self, workdir: Path, *flags: str, limit: int | None = None) -> subprocess.Popen:
         """The launcher in a process of its own; `limit` bounds the bytes of a file it writes."""
@@ -153,8 +161,9 @@ def kills(trials: Trials) -> Row:
         at[moment if process.poll() is None else "ended"] += 1
         process.kill()
         process.communicate()
-        status, _ = trials.goes_on(workdir)
-        bits += status == 0 and trials.is_as_undisturbed(workdir)
+        status, output = trials.goes_on(workdir)
+        same = status == 0 and trials.is_as_undisturbed(workdir)
+        bits += trials.held(same, f"killed while {moment}", output)
         tried += 1
         shutil.rmtree(workdir, ignore_errors=True)
     where = ", ".join(f"{number} {moment}" for moment, number in at.items())
@@ -179,7 +188,9 @@ def signals(trials: Trials) -> Row:
                 break
         process.send_signal(sent)
         output, _ = process.communicate(timeout=300)
-        held += process.returncode == INTERRUPTED and _TRACEBACK not in "".join(seen) + output
+        output = "".join(seen) + output
+        good = process.returncode == INTERRUPTED and _TRACEBACK not in output
+        held += trials.held(good, f"{sent.name} at {sign!r}: {process.returncode}", output)
         tried += 1
     promise = "a signal ends a run with status 75 and no traceback"
     return Row(promise, tried, held, "while " + ", ".join(phases))
@@ -196,7 +207,8 @@ def damages(trials: Trials) -> Row:
         _damage(file, kinds[number % len(kinds)], trials.chance)
         status, output = trials.goes_on(workdir)
         whole = status == 0 and trials.is_as_undisturbed(workdir)
-        held += whole and _TRACEBACK not in output
+        trial = f"{kinds[number % len(kinds)]} of {file}: {status}, {whole}"
+        held += trials.held(whole and _TRACEBACK not in output, trial, output)
         noticed += f"checkpoint {STEPS} in " in output and "is damaged" in output
         tried += 1
         shutil.rmtree(workdir)
@@ -216,7 +228,8 @@ def full_disks(trials: Trials) -> Row:
         # Where not even a log can be written the traceback follows the sentence.
         said = status in (0, FAILED, REFUSED) and _TRACEBACK not in output.partition(" failed: ")[0]
         again, _ = trials.goes_on(workdir)
-        held += said and again == 0 and trials.is_as_undisturbed(workdir)
+        good = said and again == 0 and trials.is_as_undisturbed(workdir)
+        held += trials.held(good, f"{limit} bytes: {status}, then {again}", output)
         tried += 1
         shutil.rmtree(workdir)
     return Row("a full disk is one sentence, and with room the run goes on", tried, held)
@@ -299,6 +312,7 @@ def main() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup the runs would ignore it, too
     # As a launch does; its JAX is not imported yet.
     logging.getLogger().addHandler(logging.NullHandler())
+    sys.unraisablehook = quiet_about_closed_loops
     keep_compilations()
     jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
     rows = []
