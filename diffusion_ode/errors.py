@@ -13,11 +13,12 @@ class UserError(ValueError):
 
     Its text is one sentence that gives the value, the rule it broke and the remedy. The launcher
     prints it without a traceback and exits with status 2. Of a value that is longer it shows
-    `MOST_SHOWN` characters, both ends.
+    `MOST_SHOWN` characters, both ends, and the end of a line, which a name in a file may have, as
+    Python writes it.
     """
 
     def __init__(self, sentence: object = ""):
-        super().__init__(shortened(sentence))
+        super().__init__(shortened(sentence).replace("\n", r"\n"))
 
 
 def shortened(text: object) -> str:

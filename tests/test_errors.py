@@ -30,6 +30,11 @@ def test_codes_that_move_a_cursor_are_not_sent_to_a_terminal():
     assert str(UserError("the name \x1b[2J\x07 is wrong")) == r"the name \x1b[2J\x07 is wrong"
 
 
+def test_a_name_of_two_lines_leaves_a_sentence_one():
+    for error in (UserError("the name \n is wrong"), damaged("file", "has \n", "y")):
+        assert "\n" not in str(error) and r"\n" in str(error)
+
+
 @pytest.mark.parametrize(
     ("error", "words"),
     [
