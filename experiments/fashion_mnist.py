@@ -13,7 +13,7 @@ def fashion_mnist_vp() -> fdl.Config:
     """
     from data.sources.fashion_mnist import FashionMnist
 
-    return small(fdl.Config(FashionMnist), features=64, num_steps=1500)
+    return small(fdl.Config(FashionMnist), features=64, num_steps=1000)
 
 
 variants("fashion_mnist_vp", num_steps=500, optimizer=gently)
