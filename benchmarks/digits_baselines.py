@@ -34,7 +34,7 @@ HISTOGRAM_SHARE = 0.07
 
 def load() -> tuple[np.ndarray, np.ndarray]:
     """Training and test images as levels, int64 [n, 64]."""
-    pixels = load_digits().data.astype(np.int64)
+    pixels = load_digits(return_X_y=True)[0].astype(np.int64)
     return pixels[:-NUM_TEST], pixels[-NUM_TEST:]
 
 

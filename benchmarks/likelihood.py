@@ -273,7 +273,7 @@ def _standard_error(values: np.ndarray) -> float:
 
 
 def _flags() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("workdir", nargs="?", type=Path, default=Path("runs/digits_vp"))
     parser.add_argument("--images", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=3)

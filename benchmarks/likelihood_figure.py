@@ -1,6 +1,8 @@
 """The error of a likelihood against network evaluations, for every solver and variable."""
 
+import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,11 +80,13 @@ def main(workdir: Path, images: int) -> None:
     print(f"written: {PICTURE}")
 
 
-def _controllers(solver: Solver) -> list[StepController]:
+def _controllers(solver: Solver) -> Sequence[StepController]:
     if not solver.estimates_errors or isinstance(solver, Heun):
         return [FixedSteps(nfe // evaluations_of(solver)) for nfe in _EVALUATIONS]
-    growth = {"factor_max": 2.0} if isinstance(solver, Adams) else {}
-    return [PIController(0.0, 0.0, 1e-2, unit_tolerance=t, **growth) for t in _UNIT_TOLERANCES]
+    controller = PIController(0.0, 0.0, 1e-2)
+    if isinstance(solver, Adams):
+        controller = dataclasses.replace(controller, factor_max=2.0)
+    return [dataclasses.replace(controller, unit_tolerance=t) for t in _UNIT_TOLERANCES]
 
 
 def _described(controller: StepController) -> str:

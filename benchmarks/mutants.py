@@ -159,8 +159,9 @@ def drawn(room: Room, share: float, chance: random.Random) -> list[Mutant]:
     sample: dict[tuple, Mutant] = {}
     for spec, lines in places:
         before = spec.module_path.read_text()
-        after = mutate_code(before, get_operator(spec.operator_name)(), spec.occurrence)
-        pairs = zip(before.splitlines(), (after or before).splitlines(), strict=False)
+        operator = get_operator(spec.operator_name)()
+        after = mutate_code(before, operator, spec.occurrence) or before
+        pairs = zip(before.splitlines(), after.splitlines(), strict=False)
         changed = [(old.strip(), new.strip()) for old, new in pairs if old != new]
         if changed and _compiles(after):
             mutant = Mutant(spec, lines, *changed[0])
@@ -254,10 +255,10 @@ class Trials:
         subprocess.run([sys.executable, "-m", *command], env=environment, check=True)
         found = coverage.CoverageData(str(data))
         found.read()
-        lines = {
-            str(Path(file).relative_to(self.copy.resolve())): found.contexts_by_lineno(file)
-            for file in found.measured_files()
-        }
+        lines = {}
+        for file in found.measured_files():
+            tests_of = {str(line): names for line, names in found.contexts_by_lineno(file).items()}
+            lines[str(Path(file).relative_to(self.copy.resolve()))] = tests_of
         return Measured(json.loads(seconds.read_text()), lines)
 
     def noticed_by(self, mutant: Mutant, measured: Measured) -> str | None:
@@ -292,7 +293,8 @@ class Trials:
         """These tests in this process, which ends with them or after `limit` of its seconds."""
         os.setsid()
         with self.output.open("w") as output:
-            os.dup2(output.fileno(), 1), os.dup2(output.fileno(), 2)
+            os.dup2(output.fileno(), 1)
+            os.dup2(output.fileno(), 2)
         resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
         signal.alarm(30 * limit)  # for what waits
         os._exit(pytest.main([*_QUIETLY, "-x", *files], plugins=[Ordered(order)]))

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.measuring import markdown_table
-from data.prepare import NAMES, prepare
+from data.prepare import data_sets, prepare
 from diffusion_ode.reporting.picture_codes import picture_codes
 
 # Half a count for every level: the estimator of Krichevsky and Trofimov 1981.
@@ -24,7 +24,7 @@ _PSEUDO_COUNT = 0.5
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("name", nargs="?", default="fashion_mnist", choices=NAMES)
+    parser.add_argument("name", nargs="?", default="fashion_mnist", choices=tuple(data_sets()))
     parser.add_argument("--data_dir", type=Path)
     flags = parser.parse_args()
     images = prepare(flags.name, data_dir=flags.data_dir)

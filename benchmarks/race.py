@@ -155,8 +155,9 @@ def table(folder: Path, data: str) -> str:
             continue
         cells: list[str] = []
         for mark in _MARKS:
-            at = [_at(run, round(mark * budget)) for run in found.values()]
-            if None in at:
+            reached = [_at(run, round(mark * budget)) for run in found.values()]
+            at = [point for point in reached if point is not None]
+            if len(at) < len(reached):
                 cells.append("")
                 continue
             bits = statistics.fmean(statistics.fmean(point["bound"]) for point in at)

@@ -38,6 +38,7 @@ from diffusion_ode.checkpoints.checkpoints import Checkpoints
 from diffusion_ode.diffusion.end_terms import GaussianEnds
 from diffusion_ode.diffusion.model import Model, squared_norm
 from diffusion_ode.networks.rematerialization import KeepProducts
+from diffusion_ode.networks.unet import UNet
 from diffusion_ode.objectives.flow_matching import FlowMatching, diffusion_weight
 from diffusion_ode.objectives.objective import LossTerms
 from diffusion_ode.objectives.second_order_flow_matching import SecondOrderFlowMatching
@@ -134,7 +135,7 @@ def _objectives(program: TrainProgram) -> dict[str, dict]:
         "independent": {"objective": SecondOrderFlowMatching(times, residual=IndependentProbes())},
         "reverse": {"objective": ReverseOverReverse(times)},
     }
-    if hasattr(model.network, "remat"):
+    if isinstance(model.network, UNet):
         network = model.network.clone(remat=KeepProducts())
         recomputed = Model(
             model.path, model.schedule, model.parameterization, network, model.pixels
@@ -215,7 +216,9 @@ def _bare(program: TrainProgram):
     # All of them arguments: of constants XLA would compute parts while it compiles.
     arguments = (parameters, z, gamma, batch["flag"], key)
     compiled = jax.jit(jax.grad(loss)).lower(*arguments).compile()
-    return lambda: compiled(*arguments), compiled.memory_analysis().temp_size_in_bytes
+    memory = compiled.memory_analysis()
+    assert memory is not None  # XLA's for a CPU, a GPU or a TPU has it
+    return lambda: compiled(*arguments), memory.temp_size_in_bytes
 
 
 def _batches(experiment, program: TrainProgram, folder: Path) -> Iterator[dict[str, Any]]:

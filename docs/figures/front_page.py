@@ -12,6 +12,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -22,6 +23,7 @@ PICTURE = Path(__file__).resolve().with_suffix(".png")
 BASELINES = {"histogram for each pixel": 2.364, "extra-trees": 1.954}
 ROWS, COLUMNS = 7, 8
 GAP = 1  # pixels between images
+_LAYOUT = ConstrainedLayoutEngine(wspace=0.08)
 INK, PALE = "#20639b", "#888888"
 
 
@@ -31,7 +33,7 @@ def main(workdir: Path) -> None:
     test = construction.build(config["data"]).load().test
     drawn = np.load(_newest(workdir.glob("samples/*/samples.npz")))["images"]
     figure, (real, samples, curve) = plt.subplots(
-        1, 3, figsize=(10, 3.1), layout="constrained", width_ratios=(1, 1, 1.25)
+        1, 3, figsize=(10, 3.1), layout=_LAYOUT, width_ratios=(1, 1, 1.25)
     )
     for axes, images, title in (
         (real, test, "test images"),
@@ -40,7 +42,6 @@ def main(workdir: Path) -> None:
         axes.imshow(_grid(images[: ROWS * COLUMNS]), cmap="gray_r", interpolation="nearest")
         axes.set_title(title)
         axes.set_axis_off()
-    figure.get_layout_engine().set(wspace=0.08)
     _draw_curve(curve, workdir)
     figure.savefig(PICTURE, dpi=130)
 

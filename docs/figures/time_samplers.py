@@ -47,7 +47,7 @@ COLOURS = {"uniform": "tab:gray", "importance": "tab:blue", "adaptive": "tab:ora
 
 def main() -> None:
     """Trains if need be, measures, prints and draws."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--workdir", type=Path, default=ROOT / "runs" / "digits_vp")
     parser.add_argument("--steps", type=int, default=300, help="of training, where there is none")
     parser.add_argument("--batches", type=int, default=60, help="of each sampler, to measure with")
