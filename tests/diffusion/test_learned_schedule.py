@@ -101,6 +101,23 @@ def test_the_bound_does_not_depend_on_the_interior():
     np.testing.assert_allclose(bound(curved), bound(straight), rtol=1e-5)
 
 
+def test_the_loss_with_learned_ends_is_in_the_mean_the_whole_bound():
+    """`VariationalBound` adds its terms by itself: each is far above what chance makes of them."""
+    schedule = LearnedMonotoneSchedule(-4.0, 4.0, features=4)
+    model, objective, many = model_of(schedule), FlowMatching(), jnp.tile(IMAGES, (16, 1, 1, 1))
+    parameters = model.init(jax.random.key(0))
+    ends = {"w": jnp.float32(3.0), "b": jnp.float32(-2.5)}
+    parameters[SCHEDULE] = {**bent(parameters[SCHEDULE]), "ends": ends}
+    bound = model.bound(parameters)
+    draws = objective.draw(bound, many, jax.random.key(1), ())
+    loss = objective.loss(bound, parameters, many, jnp.zeros(len(many)), draws, None).loss
+    keys = jax.random.split(jax.random.key(2), len(many))
+    terms = VariationalBound(draws=2).terms(model, parameters, many, keys)
+    error = np.hypot(np.std(loss), np.std(terms.total)) / np.sqrt(len(many))
+    assert 10.0 * error < min(np.mean(term) for term in terms)
+    assert abs(np.mean(loss) - np.mean(terms.total)) < 4.0 * error
+
+
 def gradient_and_moments(model, times, state=()):
     """The gradient of the schedule's parameters, and the means that it should be of."""
     objective = FlowMatching(times)

@@ -28,6 +28,7 @@ from diffusion_ode.diffusion.weighting import (
     MonotoneWeighting,
     SigmoidWeighting,
     UnweightedError,
+    Weighting,
 )
 from diffusion_ode.errors import UserError
 from diffusion_ode.objectives.flow_matching import FlowMatching
@@ -71,11 +72,27 @@ def test_only_the_likelihood_s_weighting_is_a_bound():
     assert [w for w in PUBLISHED if w.is_bound] == [LikelihoodWeighting()]
 
 
-def test_a_monotone_weighting_follows_the_other_up_to_its_peak_and_stays_there(strict):
-    other, monotone = weight(EdmWeighting()), weight(MonotoneWeighting(EdmWeighting()))
-    assert other.argmax() < len(other) - 1, "or nothing would have to be made monotone"
-    np.testing.assert_allclose(monotone, np.maximum.accumulate(other), rtol=5e-3)
-    assert np.all(np.diff(monotone) >= -1e-3 * monotone[1:])  # as fine as its grid
+@dataclasses.dataclass(frozen=True)
+class Falling(Weighting):
+    """Least at the noise, so that the most is where a running maximum has to begin."""
+
+    def weight(self, path, schedule, gamma):
+        return jnp.exp(-gamma / 4.0)
+
+
+def test_a_monotone_weighting_is_the_running_maximum_from_the_data_s_end(strict):
+    """On a grid far beyond EDM's peak at γ = 3.4, which a coarse one finds as well."""
+    schedule, gamma = LinearSchedule(-9.0, 14.0), np.linspace(-9.0, 14.0, 470)
+
+    def at(weighting):
+        return np.asarray(weighting.weight(PATH, schedule, jnp.asarray(gamma, jnp.float32)))
+
+    other, monotone = at(EdmWeighting()), at(MonotoneWeighting(EdmWeighting()))
+    peak = other.argmax()
+    assert other[0] < 0.1 * other[peak] > other[-1]
+    np.testing.assert_allclose(monotone[:peak], other[:peak], rtol=1e-5)
+    np.testing.assert_allclose(monotone[peak:], other[peak], rtol=5e-3)  # as fine as its grid
+    np.testing.assert_allclose(at(MonotoneWeighting(Falling())), at(Falling())[0], rtol=1e-6)
 
 
 @pytest.mark.parametrize(
