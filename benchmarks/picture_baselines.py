@@ -1,6 +1,6 @@
 """Bits per dimension of a test set under codes that need no neural network.
 
-    python -m benchmarks.picture_baselines [fashion_mnist|photos|…] [--data_dir DIR]
+    python -m benchmarks.picture_baselines [fashion_mnist|photos|…] [--images=96] [--data_dir DIR]
 
 - independent histogram: one smoothed categorical distribution per pixel and channel, counted on the
   training images;
@@ -25,10 +25,11 @@ def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("name", nargs="?", default="fashion_mnist", choices=tuple(data_sets()))
+    parser.add_argument("--images", type=int, help="the first of the test set; default all")
     parser.add_argument("--data_dir", type=Path)
     flags = parser.parse_args()
     images = prepare(flags.name, data_dir=flags.data_dir)
-    test = np.asarray(images.test)
+    test = np.asarray(images.test[: flags.images])
     lengths = histogram_code_lengths(np.asarray(images.train), test, images.manifest.levels)
     error = np.std(lengths, ddof=1) / np.sqrt(len(lengths))
     rows = [["independent histogram", f"{lengths.mean():.3f} ± {error:.3f}"]]
