@@ -6,7 +6,7 @@ python -m docs.published_values
 from pathlib import Path
 
 from diffusion_ode.configs import documents
-from diffusion_ode.evaluation.published_figures import FIGURES
+from diffusion_ode.evaluation.published_figures import FIGURES, figures_on
 from experiments import registry
 from experiments.config.conversion import to_document
 
@@ -17,6 +17,7 @@ _HEAD = """\
 `python -m docs.published_values` writes this page from the registered experiments. What the paper
 and its released configurations state is kept in `tests/golden/published_values.json`; a test
 compares every value of it with the experiments, and refuses a difference that is not named here.
+"All of" a paper are its experiments on data of which figures are published.
 
 ## What differs, and why
 
@@ -37,7 +38,12 @@ compared, and the two releases of ImageNet32 are two.
 def page() -> str:
     """What the page must hold."""
     rows: dict[tuple[str, ...], list[registry.Entry]] = {}
-    for entry in (every := [e for e in registry.entries() if registry.departures_of(e)]):
+    every = [
+        entry
+        for entry in registry.entries()
+        if registry.departures_of(entry) or figures_on(registry.images_of(entry))
+    ]
+    for entry in every:
         document = to_document(registry.configuration_of(entry))
         for path, (published, why) in registry.departures_of(entry).items():
             ours = documents.rendered_at(document, path) or "(absent)"
@@ -60,7 +66,8 @@ def _named(those: list[registry.Entry], every: list[registry.Entry]) -> str:
 
 
 def _row(*cells: str) -> str:
-    return f"| {' | '.join(cells)} |\n"
+    escaped = (cell.replace("|", r"\|") for cell in cells)
+    return f"| {' | '.join(escaped)} |\n"
 
 
 if __name__ == "__main__":

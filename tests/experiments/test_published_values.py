@@ -1,6 +1,7 @@
 """A published experiment has the published values, or declares what differs, and why."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,28 @@ def test_describe_states_what_differs_and_why_until_it_is_set_as_published():
 
 def test_the_page_is_as_the_script_writes_it():
     assert published_values.PAGE.read_text(encoding="utf-8") == published_values.page()
+
+
+def test_every_row_of_the_page_has_its_columns_and_names_whom_it_is_about():
+    cells = [
+        re.split(r"(?<!\\)\|", line)[1:-1]
+        for line in published_values.page().splitlines()
+        if line.startswith("| `")
+    ]
+    assert {len(row) for row in cells} == {5}
+    for path, ours, published, why, named in ([cell.strip() for cell in row] for row in cells):
+        stated = (path.strip("`"), published.replace("\\|", "|"), why)
+        papers = named.removeprefix("all of ").split(" and ") if named.startswith("all of ") else []
+        for entry in ENTRIES:
+            source = registry.ancestry(entry)[0].source or ""
+            about = f"`{entry.name}`" in named or source.partition(",")[0] in papers
+            document = to_document(registry.configuration_of(entry))
+            value = (documents.rendered_at(document, stated[0]) or "(absent)").partition("(")[0]
+            departs = {
+                (at, f"{each.published}", each.why, f"`{value}`" if at == stated[0] else "")
+                for at, each in registry.departures_of(entry).items()
+            }
+            assert about == ((*stated, ours) in departs), (path, entry.name)
 
 
 def test_our_paper_s_figures_stand_among_those_on_the_same_data():
