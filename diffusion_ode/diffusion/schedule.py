@@ -2,7 +2,7 @@
 
 import abc
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -89,6 +89,15 @@ class NoiseSchedule(abc.ABC):
         that learns does not move the ground under the network.
         """
         return (gamma - self.gamma_0) / (self.gamma_1 - self.gamma_0)
+
+
+@runtime_checkable
+class ChecksSchedule(Protocol):
+    """A path or a sampler of times that does not go with every schedule."""
+
+    def check(self, schedule: NoiseSchedule) -> None:
+        """Refuses, by a UserError, one between whose ends it has nothing to draw."""
+        ...
 
 
 def along_images(per_image):

@@ -46,15 +46,6 @@ class TimeSampler(Protocol):
         return state
 
 
-@runtime_checkable
-class ChecksSchedule(Protocol):
-    """A sampler that does not go with every schedule."""
-
-    def check(self, schedule: NoiseSchedule) -> None:
-        """Refuses, by a UserError, one between whose ends it draws nothing."""
-        ...
-
-
 @dataclass(frozen=True)
 class UniformTimes(TimeSampler):
     """Uniform in time: γ = γ(t) at t = u, p(γ) = 1/γ′(t). The schedule decides.

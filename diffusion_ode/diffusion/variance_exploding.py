@@ -1,10 +1,14 @@
 """The variance-exploding path."""
 
+import math
 from dataclasses import dataclass
 
 import jax.numpy as jnp
 
 from diffusion_ode.diffusion.path import Path
+from diffusion_ode.errors import UserError
+
+_LARGEST = 2.0 * math.log(2.0**24)  # the γ above which x + σε = σε in float32, for |x| ≤ 1 ≤ |ε|
 
 
 @dataclass(frozen=True)
@@ -19,6 +23,16 @@ class VarianceExploding(Path):
 
     Source: Song et al. 2020, arXiv:2011.13456, section 3.4 and appendix B.
     """
+
+    def check(self, schedule):
+        """Refuses a noise end at which float32 has nothing of x: times are drawn up to there."""
+        if schedule.gamma_1 > _LARGEST:
+            raise UserError(
+                f"model.schedule.gamma_1 = {schedule.gamma_1} on VarianceExploding is σ ="
+                f" {math.exp(0.5 * schedule.gamma_1):.2g}, and above σ = 2^24 (γ = {_LARGEST:.1f})"
+                " float32 rounds the image in x + σε away: give one below that, such as 9.2103,"
+                " which is σ = 100."
+            )
 
     def log_alpha(self, gamma):
         return jnp.zeros_like(gamma)

@@ -54,6 +54,8 @@ class SingleProbe:
     """The square R(v)² with one Rademacher probe v: as published.
 
     E_v R(v)² = R² + σ² Var(vᵀJv), so it also presses the off-diagonal part of J towards zero.
+    No third order goes with it: the error of that is bounded by the second order's as a vector,
+    which `HighOrderDirectional` has and the trace along a probe is not.
 
     Source: Zheng et al. 2023, arXiv:2305.03935, section 3.4 and appendix D.
     """

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from diffusion_ode.diffusion.learned_schedule import LearnedSchedule
 from diffusion_ode.diffusion.model import Model
-from diffusion_ode.diffusion.time_sampling import ChecksSchedule
+from diffusion_ode.diffusion.schedule import ChecksSchedule
 from diffusion_ode.errors import UserError
 from diffusion_ode.tasks import registry
 from diffusion_ode.tasks.compare import Compare
@@ -64,6 +64,8 @@ class Experiment:
         objective = getattr(self.train, "objective", None)
         if isinstance(self.model.schedule, LearnedSchedule):
             self.model.schedule.check(objective)
+        if isinstance(self.model.path, ChecksSchedule):
+            self.model.path.check(self.model.schedule)
         validation_bound = getattr(self.train, "validation_bound", None)
         for of in (objective, validation_bound, getattr(self.evaluate, "bound", None)):
             times = getattr(of, "times", None)

@@ -76,10 +76,27 @@ def _set(config: fdl.Config, path: str, text: str, say: Callable[[str], None]) -
     before: Any = arguments_of(owner).get(name)
     value = _value(path, text, annotations_of(constructor).get(name, Any))
     setattr(owner, name, value)
+    if lost := _lost_fields(before, value):
+        say(f"{path} = {text:.200} {lost}")
     inside = _number_inside(before, text)
     if inside and isinstance(value, int | float):
         was = fdl.get_callable(before).__name__
         say(f"{path} = {value} is in place of {was}; to keep that: --set {path}.{inside}={text}")
+
+
+def _lost_fields(before: Any, after: Any) -> str:
+    """What was set of a piece, by an experiment maybe, and has no field in the one in its place."""
+    if not isinstance(before, fdl.Config) or not isinstance(after, fdl.Config):
+        return ""
+    old = fdl.get_callable(before)
+    kept = construction.fields_of(fdl.get_callable(after))
+    default = arguments_of(explicit(fdl.Config(old)))
+    lost = [
+        f"{name} = {render(to_document(value))}"
+        for name, value in arguments_of(before).items()
+        if name not in kept and value != default.get(name)
+    ]
+    return f"is without {old.__name__}'s {', '.join(lost)}: it has no such field." if lost else ""
 
 
 def _number_inside(piece: Any, text: str) -> str | None:
@@ -158,6 +175,18 @@ def _near_pieces(name: str, annotation: Any) -> list[str]:
     """The pieces most like `name` that a field takes."""
     names = nearest(name, catalogue.piece_names(), _NEAREST)
     return [name for name in names if _is_taken(name, annotation)][:3]
+
+
+def _who_has(field: str, annotation: Any) -> str:
+    """The end of a sentence: which pieces that may stand there do have a field of this name."""
+    every = [] if annotation is Any else dict.fromkeys(catalogue.piece_names())
+    pieces = {n: catalogue.find_constructor(n) for n in every if _is_taken(n, annotation)}
+    names = [
+        name
+        for name, piece in pieces.items()
+        if field in construction.fields_of(piece) and not inspect.isabstract(piece)
+    ]
+    return f"that is for {either(names)}." if names else ""
 
 
 def _is_taken(name: str, annotation: Any) -> bool:
@@ -259,7 +288,7 @@ def _piece(call: ast.Call, annotation: Any) -> fdl.Config:
         if keyword.arg not in fields:
             raise UserError(
                 f"{name}{catalogue.hidden_namesake(name)} has no field {keyword.arg!r};"
-                f" {suggestion(keyword.arg, fields)}"
+                f" {_who_has(keyword.arg, annotation) or suggestion(keyword.arg, fields)}"
             )
         if keyword.arg in given:
             raise UserError(f"{name} is given {keyword.arg!r} twice: give it once.")

@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 
 from diffusion_ode.diffusion.model import along_images
+from diffusion_ode.diffusion.variance_exploding import VarianceExploding
 from diffusion_ode.errors import UserError
 from diffusion_ode.objectives.high_order import HighOrderDirectional, orders
 from diffusion_ode.objectives.second_order_flow_matching import SecondOrderFlowMatching
 from diffusion_ode.objectives.trace_residual import Directional, Identity
 from experiments import registry
+from experiments.config.building import build
 from experiments.config.overrides import override
 from tests.gaussian_oracle import PARAMETERIZATIONS, PATHS, exact_model, name_of
 
@@ -171,10 +173,21 @@ def test_orders_that_make_no_sense_are_refused_with_a_remedy(make, words):
 
 def test_third_order_by_a_single_probe_and_noise_without_end_are_refused_in_a_sentence():
     config = registry.configuration_of(registry.find("digits_vp_finetune"))
-    with pytest.raises(UserError, match=r"SingleProbe.*third_order"):
+    with pytest.raises(UserError, match=r"SingleProbe.*third_order.*for high_order"):
         override(config, ["train.objective.residual=SingleProbe(third_order=1.0)"])
     with pytest.raises(UserError, match=r"gamma_1 = inf is not a float in \[-80, 80\]"):
         exact_model(PATHS[2], PARAMETERIZATIONS[0], gamma_1=float("inf"))
+    config = registry.configuration_of(registry.find("digits_score_ode_1"))
+    for gamma, times in ((33.28, "uniform_times()"), (80.0, "importance_sampled_times()")):
+        far = [f"train.objective.times={times}", f"model.schedule.gamma_1={gamma}"]
+        with pytest.raises(UserError, match=rf"gamma_1 = {gamma} on VarianceExploding.*give one b"):
+            build(override(config, far))
+    build(override(config, ["model.schedule.gamma_1=33.27"]))
+
+
+def test_float32_loses_the_image_where_the_noise_end_is_refused():
+    kept, lost = VarianceExploding().sigma(jnp.asarray([33.27, 33.28], jnp.float32))
+    assert kept + jnp.float32(0.99) != kept and lost + jnp.float32(0.99) == lost
 
 
 def test_the_objective_adds_all_orders_under_their_weights():

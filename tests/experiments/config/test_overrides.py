@@ -21,6 +21,7 @@ from diffusion_ode.objectives.second_order_flow_matching import SecondOrderFlowM
 from diffusion_ode.solvers.adams import Adams
 from diffusion_ode.solvers.solver import Solver
 from diffusion_ode.training.optimizer import AdamW, Optimizer
+from experiments import registry
 from experiments.config.building import build, sentence
 from experiments.config.conversion import explicit, to_document
 from experiments.config.overrides import override
@@ -119,6 +120,10 @@ def test_int_becomes_float_but_not_the_reverse_and_bool_is_neither():
         ("schedule=linear_schedule(gamma_0='x')", "linear_schedule.gamma_0 cannot be \"'x'\""),
         ("schedule=linear_schedule(*[1])", r"no \* or"),
         ("schedule=linear_schedule(**{})", r"no \* or"),
+        (
+            "schedule=linear_schedule(learn_ends=True)",
+            "has no field 'learn_ends'; that is for learned_scalar_schedule, learned_monotone",
+        ),
     ],
 )
 def test_wrong_setting_is_one_sentence_with_the_remedy(setting, message):
@@ -181,6 +186,21 @@ def test_a_number_in_place_of_a_schedule_is_said_with_the_field_that_keeps_it():
     config = override(training(), ["optimizer.learning_rate.peak=1e-3"], said.append)
     assert config.optimizer.learning_rate.peak == 1e-3
     assert len(said) == 1
+
+
+def test_what_a_piece_had_and_the_one_in_its_place_has_not_is_said():
+    config, said = registry.configuration_of(registry.find("digits_score_ode_3")), []
+    residual = "train.objective.residual"
+    override(config, [f"{residual}=high_order_directional(third_order=2.0)"], said.append)
+    override(config, [f"{residual}.third_order=0.0", f"{residual}=single_probe()"], said.append)
+    assert not said
+    override(config, [f"{residual}=single_probe()"], said.append)
+    assert said == [
+        f"{residual} = single_probe() is without HighOrderDirectional's third_order = 1.0: it has"
+        " no such field."
+    ]
+    with pytest.raises(UserError, match="'third_order'; that is for high_order_directional"):
+        override(config, [f"{residual}=single_probe(third_order=1.0)"])
 
 
 @pytest.mark.parametrize(
