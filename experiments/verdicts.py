@@ -55,6 +55,18 @@ VERDICTS: dict[str, Verdict] = {
         "three seeds of 300 steps by AdamW, one block a side: by the bound it is −0.000 (95 %:"
         " −0.004 to +0.004) from digits_vdm, by the ODE −0.002 (−0.015 to +0.010).",
     ),
+    "digits_multi_scale_vp": Verdict(
+        "is undecided",
+        "one seed of 300 steps by AdamW, errors over 100 test images: by the ODE it has 2.181 ±"
+        " 0.027, by the bound 2.116 ± 0.026, and digits_vp with one block a side 2.250 ± 0.026 and"
+        " 2.210 ± 0.025.",
+    ),
+    "digits_dit_vp": Verdict(
+        "is undecided",
+        "one seed of 300 steps by AdamW, errors over 100 test images: by the ODE it has 3.041 ±"
+        " 0.021, by the bound 2.930 ± 0.025, and digits_vp with one block a side 2.250 ± 0.026 and"
+        " 2.210 ± 0.025.",
+    ),
     "digits_vp_finetune": Verdict(
         "is undecided",
         "one seed by AdamW, 297 test images, errors over images: −0.050 ± 0.004 from digits_vp, but"
