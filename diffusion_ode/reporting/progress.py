@@ -9,6 +9,7 @@ from diffusion_ode.reporting.console import Console
 
 _WINDOW = 60.0  # seconds over which the speed is averaged
 _REDRAW = 0.2  # seconds between two drawings of the live line
+_AT_ONCE = 1.0  # seconds within which what comes counts as come at once
 
 
 class Progress:
@@ -42,7 +43,9 @@ class Progress:
     def update(self, done: int, *details: str) -> None:
         """Note that `done` of the total are done; `details` are shown between, e.g. `2.15 bpd`."""
         now = self._clock() - self._paused
-        self._seen.append((now, done))
+        # Of a batch that comes at once the first counts: from it to the next one's is its time.
+        if not self._seen or now - self._seen[-1][0] >= _AT_ONCE:
+            self._seen.append((now, done))
         while len(self._seen) > 2 and now - self._seen[0][0] > _WINDOW:
             self._seen.popleft()
         left = self._seconds_left(done)

@@ -144,6 +144,18 @@ def test_progress_tells_speed_and_time_left(terminal):
     assert terminal.seen == "step 200/5000 · 8 min left\n"
 
 
+def test_images_that_come_in_batches_leave_the_time_that_their_batches_take(terminal):
+    batches = ((0.0, range(1, 129)), (480.0, range(129, 257)))
+    now = iter([start + k / 1000 for start, images in batches for k in range(len(images))])
+    progress = Progress(Console(stream=terminal), "image", 512, clock=lambda: next(now))
+    for _, images in batches:
+        for done in images:
+            progress.update(done)
+    assert progress.speed() == 128 / 480
+    progress.end()
+    assert terminal.seen == "image 256/512 · 16 min left\n"
+
+
 def test_a_pause_is_no_part_of_the_speed(terminal):
     now = iter([0.0, 10.0, 10.0, 50.0, 60.0])
     progress = Progress(Console(stream=terminal), "step", 5000, clock=lambda: next(now))
