@@ -102,8 +102,8 @@ def flow_parameters():
         lambda p: np.asarray(p) + numbers.normal(scale=0.1, size=p.shape).astype(np.float32),
         FLOW.init(jax.random.key(0), image, image)["params"],
     )
-    for i in range(FLOW.couplings):  # wide enough to reach the bins' edges in as few draws
-        parameters[f"coupling{i}"]["bias"][-2] += 0.8
+    for i in range(FLOW.couplings):  # wide, so that the bins' edges are not left out
+        parameters[f"coupling{i}"]["bias"][-2] += 1.5
     return parameters
 
 
@@ -134,13 +134,13 @@ def likelihood(dequantization, controller=None, **options):
     )
 
 
-def log_weights(path, dequantization, schedule=LINEAR):
-    """[16, DRAWS]: log p0(z) − log q(z|k)."""
+def log_weights(path, dequantization, schedule=LINEAR, draws=DRAWS):
+    """[16, draws]: log p0(z) − log q(z|k)."""
     model, parameters = random_model(path, schedule)
     kept = Kept()
     ode = likelihood(dequantization, combination=kept)
     results = ode.of_images(
-        model, parameters, enumerate(IMAGES), jax.random.key(1), num_importance=DRAWS
+        model, parameters, enumerate(IMAGES), jax.random.key(1), num_importance=draws
     )
     assert all(result.converged for result in results)
     return np.asarray(kept.log_weights)
@@ -196,14 +196,18 @@ def test_three_draws_of_each_image_give_all_together_at_most_one(path, dequantiz
 
 
 @pytest.mark.parametrize(
-    ("dequantization", "schedule"),
-    [*((UniformDequantization(), each) for each in (LINEAR, *LEARNED)), (RandomFlow(""), LINEAR)],
+    ("dequantization", "schedule", "draws"),
+    [
+        *((UniformDequantization(), each, DRAWS) for each in (LINEAR, *LEARNED)),
+        (RandomFlow(""), LINEAR, 5 * DRAWS),
+    ],
     ids=name_of,
 )
-def test_places_all_over_the_bins_miss_only_what_lies_outside_them(dequantization, schedule):
-    # So the bound above is not met by being loose: a log 2 too much would be over it.
-    weights = log_weights(PATHS[0], dequantization, schedule)
-    assert 0.8 < np.sum(np.exp(weights).mean(axis=1)) < 1.02
+def test_places_all_over_the_bins_miss_only_what_lies_outside_them(dequantization, schedule, draws):
+    # So the bound above is not met by being loose: a log 2 too much would be over it, and the flow
+    # without its log q is, at 1.21.
+    weights = log_weights(PATHS[0], dequantization, schedule, draws)
+    assert 0.8 < np.sum(np.exp(weights).mean(axis=1)) < 1.1
 
 
 def bounds(weights, count):
