@@ -162,8 +162,8 @@ def _lines(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, 
     header = ",".join((_INDEX, *columns))
     if lines and lines[0] != header:
         raise UserError(
-            f"{path} has the columns {lines[0]}, but this evaluation writes {header}: move the file"
-            " away, or evaluate as it was begun."
+            f"{path} has the columns {lines[0]!r}, but this evaluation writes {header!r}: move the"
+            " file away, or evaluate as it was begun."
         )
     for number, line in enumerate(lines[1:], start=2):
         try:
