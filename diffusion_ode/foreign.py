@@ -66,8 +66,9 @@ def read_regular(path: Path, max_bytes: int) -> bytes:
       OSError: as for `open_regular`, or it has more bytes than that.
     """
     with open_regular(path) as file:
-        content = file.read(min(max_bytes, os.fstat(file.fileno()).st_size) + 1)
-    if len(content) > max_bytes:
+        size = os.fstat(file.fileno()).st_size
+        content = b"" if size > max_bytes else file.read(size + 1)  # it may grow meanwhile
+    if max(size, len(content)) > max_bytes:
         raise OSError(errno.EFBIG, f"It has more than {max_bytes} bytes", str(path))
     return content
 

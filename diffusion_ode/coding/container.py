@@ -41,6 +41,10 @@ _NUMBER_BYTES = 5  # of a whole number at most: 35 bits
 _PER_BYTE, _FEW = 4, 1 << 16
 _VALUES_PER_BYTE, _SMALL = 4096, 1 << 26
 _MOST_RUNS = 1 << 16  # groups keep their size once there are bits for the largest
+MAX_BYTES = 1 << 29
+"""Of a file that is read, which takes four times as much memory."""
+MAX_IMAGE_BYTES = MAX_BYTES >> 1
+"""Of the images that go into one: a model that fits them ill makes it larger than they are."""
 DAMAGED = "The file is cut off or altered: get it anew."
 
 

@@ -12,7 +12,7 @@ from diffusion_ode import units
 from diffusion_ode.checking import check_fields
 from diffusion_ode.coding.chain import check_model
 from diffusion_ode.coding.codec import Coded
-from diffusion_ode.coding.container import compress, decompress
+from diffusion_ode.coding.container import MAX_IMAGE_BYTES, compress, decompress
 from diffusion_ode.coding.environment import described
 from diffusion_ode.coding.settings import CodecSettings
 from diffusion_ode.diffusion.model import Model
@@ -71,10 +71,11 @@ class Compress:
             judge.check(experiment)
 
     def check_reading(self, run: Run) -> None:
-        """Refuses several processes, and images that are not there."""
+        """Refuses several processes, and images that are not there, or too many."""
         refuse_several(run)
         if self.split == "validation":  # the others training has
             find_images(run, self.split, self.num_images)
+        _refuse_too_many(run.load_data().split(self.split)[: self.num_images])
 
     def run(self, run: Run) -> TaskResult:
         """Writes `compressed/STEP-SPLIT.ode` once it has been decoded again, and its figures.
@@ -86,6 +87,7 @@ class Compress:
             loaded = load_model(run, console.print)
             check_model(loaded.model)
             images = load_images(run, loaded, self.split, self.num_images, console.print)
+            _refuse_too_many(images.levels)
             run.begin(data_fingerprint=images.identity.fingerprint, checkpoint=loaded.step)
             console.log_to(run.log_path)
             likelihoods = {}
@@ -196,6 +198,15 @@ def refuse_several(run: Run) -> None:
         raise UserError(
             f"A file is coded by one device, and {processes.count()} processes run: give"
             " --num_processes=1."
+        )
+
+
+def _refuse_too_many(levels: np.ndarray) -> None:
+    if levels.nbytes > MAX_IMAGE_BYTES:
+        most = MAX_IMAGE_BYTES // levels[0].nbytes
+        raise UserError(
+            f"The images to compress take {data_size(levels.nbytes)}, where one file is for at most"
+            f" {data_size(MAX_IMAGE_BYTES)}: give --set compress.num_images={most}, or fewer."
         )
 
 

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from diffusion_ode.coding.container import MAGIC, decompress, unpack
+from diffusion_ode.coding.container import MAGIC, MAX_BYTES, decompress, unpack
 from diffusion_ode.errors import UserError
+from diffusion_ode.foreign import open_regular, read_regular
 from diffusion_ode.home import expanded
 from diffusion_ode.reporting.image_grid import image_grid, write_picture
 from diffusion_ode.reporting.progress import Progress
-from diffusion_ode.reporting.quantities import counted
+from diffusion_ode.reporting.quantities import counted, data_size
 from diffusion_ode.tasks.compress import FOLDER, SUFFIX, refuse_several
 from diffusion_ode.tasks.interruptible import interruptible
 from diffusion_ode.tasks.kept_apart import check_folder, folder_of
@@ -85,6 +86,13 @@ class Decompress:
         path = expanded(str(self.file))
         if not path.is_file():
             raise UserError(f"decompress.file = {path} is no file: name one that compress wrote.")
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             head = file.read(len(MAGIC))
-            return head + file.read() if head == MAGIC else head  # no other is read whole
+        if head != MAGIC:
+            return head  # no other is read whole
+        if path.stat().st_size > MAX_BYTES:
+            raise UserError(
+                f"decompress.file = {path} has more than {data_size(MAX_BYTES)}, as no file that"
+                " compress wrote: get it anew."
+            )
+        return read_regular(path, MAX_BYTES)

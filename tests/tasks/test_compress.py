@@ -13,7 +13,7 @@ from diffusion_ode.coding.settings import CodecSettings
 from diffusion_ode.errors import UserError
 from diffusion_ode.inference.likelihood import OdeLikelihood
 from diffusion_ode.inference.variational_bound import VariationalBound
-from diffusion_ode.tasks import decompress
+from diffusion_ode.tasks import compress, decompress
 from diffusion_ode.tasks.compress import Compress
 from diffusion_ode.tasks.decompress import Decompress
 from launch.run import main
@@ -145,3 +145,10 @@ def test_the_command_line_knows_both_tasks(tmp_path, capsys):
     assert "gone.ode is no file" in capsys.readouterr().err
     assert main(["--exp=digits_vp", "--describe=full", "--set=compress.codec.steps=50"]) == 0
     assert "compress.codec = CodecSettings(steps=50" in capsys.readouterr().out
+
+
+def test_more_images_than_a_file_may_hold_are_refused_before_training(workdir, monkeypatch):
+    monkeypatch.setattr(compress, "MAX_IMAGE_BYTES", 64 * 10)
+    with pytest.raises(UserError, match=r"take 704 B, .*: give --set compress.num_images=10, or"):
+        Compress(num_images=11).check_reading(run_in(workdir, experiment()))
+    Compress(num_images=10).check_reading(run_in(workdir, experiment()))
