@@ -5,6 +5,7 @@ import signal
 from pathlib import Path
 
 from diffusion_ode.configs import documents
+from diffusion_ode.errors import on_one_line
 from diffusion_ode.exit_statuses import INTERRUPTED
 from diffusion_ode.foreign import open_regular
 from diffusion_ode.workdir.provenance import launches_of
@@ -40,4 +41,4 @@ def reason(status: int, log: Path) -> str:
     except OSError:
         lines = []
     said = next((line for line in reversed(lines) if line), f"nothing said in {log}")
-    return f"status {status}: {said}"
+    return f"status {status}: {on_one_line(said)}"

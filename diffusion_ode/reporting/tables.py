@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from rich.box import SIMPLE_HEAD
 from rich.table import Table as RichTable
 
+from diffusion_ode.errors import on_one_line, printable
 from diffusion_ode.reporting.console import Screen
 
 _LEAST_DIGITS, _MOST_DIGITS = 2, 6  # after the point
 _LARGE = 1e5  # from here on with an exponent
 _WITHOUT_ERROR = 4  # digits of a figure that has none
 _WIDEST_TEXT, _GAP = 30, 3  # columns of a terminal
+_LONGEST_EXACT = 1 << 14  # characters of a text for programs, such as a network's settings
 _LATEX = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -70,6 +72,9 @@ def _is_number(text: str) -> bool:
 class Column:
     """A column of a table.
 
+    Its texts, which may be from files that anybody has made, are shown on one line each, with an
+    end, and with no codes for a terminal.
+
     Attributes:
       heading: for people.
       name: for programs.
@@ -84,6 +89,14 @@ class Column:
     exact: Sequence[Cell] | None = None
     told_below: bool = False
 
+    def __post_init__(self):
+        object.__setattr__(self, "heading", on_one_line(self.heading))
+        object.__setattr__(self, "name", on_one_line(self.name))
+        object.__setattr__(self, "cells", _texts(self.cells, on_one_line))
+        if self.exact is not None:
+            exact = _texts(self.exact, lambda text: printable(text)[:_LONGEST_EXACT])
+            object.__setattr__(self, "exact", exact)
+
     @property
     def numeric(self) -> bool:
         return any(isinstance(cell, Quantity) for cell in self.cells)
@@ -96,10 +109,13 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Columns of equal length, and notes on how they are to be read."""
+    """Columns of equal length, and notes on how they are to be read, shown as a column's texts."""
 
     columns: Sequence[Column]
     notes: Sequence[str] = ()
+
+    def __post_init__(self):
+        object.__setattr__(self, "notes", [on_one_line(note) for note in self.notes])
 
     def shown(self) -> "Table":
         """For people: without empty columns, and with what all rows share below it."""
@@ -236,6 +252,10 @@ def _rows(
 
     cells = [map(written, column.cells) for column in columns]
     return [list(row) for row in zip(*cells, strict=True)]
+
+
+def _texts(cells: Sequence[Cell], shown: Callable[[str], str]) -> list[Cell]:
+    return [c if c is None or isinstance(c, Quantity) else shown(c) for c in cells]
 
 
 def _escaped(text: str) -> str:

@@ -54,7 +54,7 @@ def test_half_a_line_from_a_kill_is_dropped(tmp_path, cut):
 def test_other_columns_are_refused_and_the_file_left_alone(tmp_path):
     path = tmp_path / "per_example.csv"
     path.write_text("index,bpd\n0,1.5\n")
-    with pytest.raises(UserError, match="index,bpd, but this evaluation writes index,nats"):
+    with pytest.raises(UserError, match="'index,bpd', but this evaluation writes 'index,nats'"):
         PerExampleTable(("nats",), path)
     assert path.read_text() == "index,bpd\n0,1.5\n"
 

@@ -3,7 +3,10 @@
 import csv
 import io
 
+import pytest
+
 from diffusion_ode.reporting.tables import (
+    FORMATS,
     Column,
     Quantity,
     Table,
@@ -72,3 +75,15 @@ def test_what_has_diverged_is_a_number_of_three_digits():
     written = latex(Table([Column("ODE", "ode", [large])]))
     assert r"$+1.23\times 10^{8} \pm 4.56\times 10^{7}$" in written
     assert Quantity(99999.0, 0.1).words() == "99999.00 ± 0.10"
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("below", [True, False])
+def test_what_files_say_has_an_end_and_moves_no_cursor(form, below):
+    said = "x\x1b[31mRED\x07\r\n\x9b2J" + "a b " * 100_000
+    table = Table(
+        [Column(said, said, [said, "y" if not below else said], [said] * 2, below)], [said]
+    )
+    shown = FORMATS[form](table)
+    assert all(sign.isprintable() or sign == "\n" for sign in shown)
+    assert "RED" in shown and len(shown) < 100_000
