@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from diffusion_ode.errors import UserError
-from diffusion_ode.home import refuse_remote
+from diffusion_ode.home import refuse_impossible, refuse_remote
 from diffusion_ode.remote import CACHE_VARIABLE as ENVIRONMENT_VARIABLE
 from diffusion_ode.remote import DEFAULT_CACHE as DEFAULT_DATA_DIR
 
@@ -15,9 +15,11 @@ def resolve_data_dir(flag: str | Path | None = None) -> Path:
     remedy = "name a folder of this machine; what is prepared may come from there"
     refuse_remote(chosen, f"--data_dir, or ${ENVIRONMENT_VARIABLE}, ", remedy)
     try:
-        return Path(chosen).expanduser()
+        folder = Path(chosen).expanduser()
     except RuntimeError as error:
         raise UserError(
             f"{chosen} cannot be found, as this user has no home directory: name the folder of"
             f" prepared data by --data_dir=DIR or ${ENVIRONMENT_VARIABLE}."
         ) from error
+    refuse_impossible(folder, f"name another by --data_dir=DIR or ${ENVIRONMENT_VARIABLE}")
+    return folder

@@ -1,13 +1,16 @@
 """Paths as users give them: with `~`, which a container's user may not have, or in a bucket."""
 
 import argparse
+import contextlib
+import os
 import re
 from pathlib import Path
 
-from diffusion_ode.errors import UserError
+from diffusion_ode.errors import UserError, in_words
 
 # As typed, or as `Path` has it, which takes several slashes for one. One letter is a drive.
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+")
+_WITHIN = "_" * 100  # longer than what is looked for in a folder that a user names
 
 
 def url_of(path: str | Path) -> str | None:
@@ -59,19 +62,47 @@ def path_argument(text: str) -> Path:
     return Path(text)
 
 
-def expanded(path: str | Path) -> Path:
-    """The path with `~` spelt out.
+def refuse_impossible(path: Path, remedy: str = "give another") -> None:
+    """Refuses what no file here can be called: too long, with a NUL, through links in a circle.
+
+    Args:
+      path: of this machine; nothing need be there.
+      remedy: what may be done instead.
 
     Raises:
-      UserError: there is no such folder to spell out, or it is not on this machine.
+      UserError: as said, or a folder on the way may not be entered.
     """
+    try:
+        # Each part by itself, too, as the folder before it may not be there yet.
+        for place in (*(f"/{part}" for part in path.parts), path / _WITHIN):
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                os.lstat(place)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{str(path)!r} is no path of this machine ({in_words(error)}): {remedy}."
+        ) from error
+
+
+def expanded(path: str | Path) -> Path:
+    """The path with `~` spelt out: here whatever a user names is looked at first.
+
+    Raises:
+      UserError: it is empty, is not on this machine or cannot be there, or there is no such home
+        to spell out; see `refuse_impossible`.
+    """
+    if path == "":
+        raise UserError("A path is empty: give the name of a folder or file.")
     try:
         copying = f"copy it here by `python -m diffusion_ode.tools.mirror {url_of(path)} FOLDER`"
         refuse_remote(path, "", copying)
-        return Path(path).expanduser()
-    except (RuntimeError, TypeError) as error:
-        if isinstance(error, TypeError):
-            raise UserError(f"{path!r} is no path: give the name of a folder or file.") from error
+        found = Path(path)
+    except TypeError as error:
+        raise UserError(f"{path!r} is no path: give the name of a folder or file.") from error
+    try:
+        found = found.expanduser()
+    except (RuntimeError, ValueError) as error:  # of a name that no user can have
         raise UserError(
             f"{path} cannot be found, as there is no such home directory: write the path without ~."
         ) from error
+    refuse_impossible(found)
+    return found

@@ -52,7 +52,7 @@ def fetched(
     """
     url = url_of(path)
     if url is None or url.startswith("file:///"):
-        return Path((url or str(path)).removeprefix("file://"))
+        return expanded(url.removeprefix("file://") if url else path)
     storage, root, listing = _listed(url)
     name = PurePosixPath(root).name or "all"
     single = set(listing) == {""}

@@ -15,9 +15,9 @@ import fiddle as fdl
 from diffusion_ode.checkpoints.errors import SaveFailed
 from diffusion_ode.distributed import processes
 from diffusion_ode.distributed.interruption import Interrupted
-from diffusion_ode.errors import UserError, in_words, shortened
+from diffusion_ode.errors import UserError, shortened
 from diffusion_ode.exit_statuses import DONE, FAILED, INTERRUPTED
-from diffusion_ode.home import refuse_remote, refuse_remote_workdir
+from diffusion_ode.home import refuse_impossible, refuse_remote, refuse_remote_workdir
 from diffusion_ode.tasks import registry as tasks
 from diffusion_ode.tasks.fault import piece_at_fault
 from diffusion_ode.tasks.run import ChecksFirst, ChecksReading, Run
@@ -191,14 +191,9 @@ def check_writable(workdir: Path) -> None:
     Raises:
       UserError: with what is in the way.
     """
-    try:
-        known = (workdir, *workdir.absolute().parents)
-        nearest = next(folder for folder in known if folder.exists())
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{str(workdir)!r:.200} is no path of this machine ({in_words(error):.99}): choose"
-            " another --workdir."
-        ) from error
+    refuse_impossible(workdir, "choose another --workdir")
+    known = (workdir, *workdir.absolute().parents)
+    nearest = next(folder for folder in known if folder.exists())
     if not nearest.is_dir():
         raise UserError(f"{nearest} is a file, not a folder: choose another --workdir.")
     if not os.access(nearest, os.W_OK | os.X_OK):

@@ -70,8 +70,8 @@ def _report(asked: argparse.Namespace) -> list[str]:
         raise UserError(f"There is no format {asked.format!r}; {suggestion(asked.format, FORMATS)}")
     if asked.curve is not None and asked.figure is None:
         raise UserError("--curve says what --figure=FILE shows: give that, too.")
-    folders = workdirs([expanded(path) for path in asked.workdirs])
     baseline = asked.baseline and expanded(asked.baseline)
+    folders = workdirs([expanded(path) for path in asked.workdirs])
     if baseline is not None:
         folders = list(dict.fromkeys([*folders, *workdirs([baseline])]))
     with refused(lambda why: f"A file of these runs is not as it was written ({why}): {_REMEDY}."):

@@ -73,9 +73,9 @@ class ArrayFile:
 
     def _arrays(self) -> list["_Array"]:
         """Those of the training and of the test images, or the one of all; their headers fit."""
-        path = fetched(self.path).expanduser()
+        path = fetched(self.path)
         if self.test_path is not None:
-            other = fetched(self.test_path).expanduser()
+            other = fetched(self.test_path)
             arrays = [_one_of(path, "train"), _one_of(other, "test")]
         elif {"train", "test"} <= (kinds := _kinds(path)).keys():
             if self.num_test is not None:

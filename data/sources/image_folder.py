@@ -110,7 +110,7 @@ class ImageFolder:
 
     @functools.cached_property
     def _root(self) -> Path:
-        return fetched(self.path).expanduser()
+        return fetched(self.path)
 
     def _files(self) -> tuple[Splits, dict[str, list[Path]]]:
         """The pictures by split, and by what they are the files that are left out."""

@@ -157,7 +157,7 @@ class DiffusionModel:
         """
         check_devices()
         checkpoint = as_step(checkpoint)
-        place = expanded(fetched_run(workdir, checkpoint))
+        place = fetched_run(workdir, checkpoint)
         if not place.is_dir():
             run, at, step = str(workdir).rpartition("@")
             if at and step.isdecimal() and expanded(run).is_dir():

@@ -77,6 +77,7 @@ def export(run: Path, out: Path, step: Step = None) -> Restored:
     """
     run = expanded(run)
     refuse_remote(out, "OUT ", "give a folder of this machine, and upload that")
+    out = expanded(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists already: give another OUT, or remove it.")
     if not (run / "checkpoints").is_dir():

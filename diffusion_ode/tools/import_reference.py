@@ -31,7 +31,7 @@ from diffusion_ode.diffusion.variance_preserving import VariancePreserving
 from diffusion_ode.errors import UserError
 from diffusion_ode.evaluation.reference_quirks import ReferenceQuirks
 from diffusion_ode.exit_statuses import DONE, REFUSED
-from diffusion_ode.home import path_argument, refuse_remote
+from diffusion_ode.home import expanded, path_argument, refuse_remote
 from diffusion_ode.leaving import leave_in_order, status_of
 from diffusion_ode.networks.unet import UNet
 from diffusion_ode.networks.unet_sizes import UNetSizes, unet_sizes
@@ -89,6 +89,7 @@ def import_reference(
       UserError: the file is none or not the U-Net's, or the workdir is taken.
     """
     refuse_remote(workdir, "WORKDIR ", "give a folder of this machine")
+    workdir = expanded(workdir)
     found = read_reference(fetched(path))
     sizes = unet_sizes(found.parameters)
     if sizes is None:
