@@ -20,6 +20,7 @@ from diffusion_ode.exit_statuses import DONE, FAILED, INTERRUPTED
 from diffusion_ode.home import refuse_impossible, refuse_remote, refuse_remote_workdir
 from diffusion_ode.tasks import registry as tasks
 from diffusion_ode.tasks.fault import piece_at_fault
+from diffusion_ode.tasks.kept_apart import check_workdir
 from diffusion_ode.tasks.run import ChecksFirst, ChecksReading, Run
 from diffusion_ode.training.beginning import makes_another_run
 from diffusion_ode.workdir.provenance import log_failure, recorded
@@ -29,9 +30,6 @@ from launch.flags import Request
 from launch.summary import show_summary
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-_FILES = (".lock", "config.json", "history.json", "run.json", "log.txt")
-_FOLDERS = ("checkpoints", "code", "tensorboard", "evaluations", "samples", "comparisons")
-_FOLDERS += ("compressed", "decompressed", "dequantizer")
 
 
 def prepare(name: str, config: fdl.Config, request: Request, arguments: Sequence[str]) -> Run:
@@ -46,7 +44,7 @@ def prepare(name: str, config: fdl.Config, request: Request, arguments: Sequence
     remedy = "name a folder of this machine; what is prepared may come from there"
     refuse_remote(request.data_dir, "--data_dir=", remedy)
     check_writable(workdir)
-    _check_kinds(workdir)
+    check_workdir(workdir)
     return Run(
         experiment=experiment,
         document=to_document(config),
@@ -198,14 +196,6 @@ def check_writable(workdir: Path) -> None:
         raise UserError(f"{nearest} is a file, not a folder: choose another --workdir.")
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise UserError(f"You may not write in {nearest}: choose another --workdir.")
-
-
-def _check_kinds(workdir: Path) -> None:
-    """Refuses a workdir in which something else has the name of a file or folder of a run's."""
-    for names, noun, is_one in ((_FILES, "file", Path.is_file), (_FOLDERS, "folder", Path.is_dir)):
-        for path in (workdir / name for name in names):
-            if path.exists() and not is_one(path):
-                raise UserError(f"{path} is no {noun}, which it is in a run's workdir: move it.")
 
 
 def _script() -> str:

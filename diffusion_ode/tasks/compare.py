@@ -13,6 +13,7 @@ from diffusion_ode.evaluation.evaluated import Evaluated, finished, kind_of, lis
 from diffusion_ode.foreign import refused
 from diffusion_ode.home import expanded
 from diffusion_ode.tasks.evaluate import Evaluate
+from diffusion_ode.tasks.kept_apart import check_kinds
 from diffusion_ode.tasks.run import Run
 from diffusion_ode.tasks.subject import made_before
 from diffusion_ode.tasks.task_result import TaskResult
@@ -41,6 +42,7 @@ class Compare:
 
     def run(self, run: Run) -> TaskResult:
         """Compares this workdir's evaluation with that of `--with WORKDIR`, or with another."""
+        self._check_place(run)
         here, there = self._evaluations(run)
         folders = f"{here.folder} or {there.folder}"
         with refused(lambda why: f"{folders} holds no whole result ({why}): evaluate anew."):
@@ -55,6 +57,7 @@ class Compare:
 
     def check_reading(self, run: Run) -> None:
         """Refuses names that no evaluation has now, and none will have before this task's turn."""
+        self._check_place(run)
         if made_before(run.experiment, "compare"):  # by a task of one's own, under any name
             return
         there = list_finished(run.workdir)
@@ -70,6 +73,9 @@ class Compare:
                 f"after_training names 'compare', for which {run.workdir} will have no evaluation"
                 f" beside {self.other}: leave it out, or make another before it."
             )
+
+    def _check_place(self, run: Run) -> None:
+        processes.by_leader(lambda: check_kinds(run.workdir / "comparisons", files=("*.json",)))
 
     def _evaluations(self, run: Run) -> tuple[Evaluated, Evaluated]:
         """This workdir's, and the one that it is compared with."""

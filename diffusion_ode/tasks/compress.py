@@ -32,6 +32,7 @@ from diffusion_ode.reporting.progress import Progress
 from diffusion_ode.reporting.quantities import data_size, with_error
 from diffusion_ode.tasks.evaluate import Evaluate
 from diffusion_ode.tasks.interruptible import interruptible
+from diffusion_ode.tasks.kept_apart import check_kinds
 from diffusion_ode.tasks.loading import find_images, load_images, load_model
 from diffusion_ode.tasks.run import Run
 from diffusion_ode.tasks.subject import Subject
@@ -76,6 +77,11 @@ class Compress:
         if self.split == "validation":  # the others training has
             find_images(run, self.split, self.num_images)
         _refuse_too_many(run.load_data().split(self.split)[: self.num_images])
+        self._check_place(run)
+
+    def _check_place(self, run: Run) -> None:
+        files = (f"*-{self.split}*{suffix}" for suffix in (SUFFIX, ".json"))
+        check_kinds(run.workdir / FOLDER, files=tuple(files))
 
     def run(self, run: Run) -> TaskResult:
         """Writes `compressed/STEP-SPLIT.ode` once it has been decoded again, and its figures.
@@ -83,6 +89,7 @@ class Compress:
         A file of the same images is replaced, whatever its steps.
         """
         refuse_several(run)
+        self._check_place(run)
         with interruptible(run) as console:
             loaded = load_model(run, console.print)
             check_model(loaded.model)

@@ -15,7 +15,7 @@ from diffusion_ode.reporting.progress import Progress
 from diffusion_ode.reporting.quantities import counted, data_size
 from diffusion_ode.tasks.compress import FOLDER, SUFFIX, refuse_several
 from diffusion_ode.tasks.interruptible import interruptible
-from diffusion_ode.tasks.kept_apart import check_folder, folder_of
+from diffusion_ode.tasks.kept_apart import check_kinds, folder_of
 from diffusion_ode.tasks.loading import load_model
 from diffusion_ode.tasks.run import Run
 from diffusion_ode.tasks.subject import Subject, made_before, made_in
@@ -43,7 +43,7 @@ class Decompress:
     def check_reading(self, run: Run) -> None:
         """Refuses a file that is damaged, or not there, unless a task before this one makes it."""
         refuse_several(run)
-        check_folder(run.workdir / "decompressed")
+        check_kinds(run.workdir, folders=("decompressed",))
         if made_before(run.experiment, "decompress"):
             return
         made = made_before(run.experiment, "decompress", "compress")

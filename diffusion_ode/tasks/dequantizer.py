@@ -15,9 +15,11 @@ from diffusion_ode.configs import construction
 from diffusion_ode.costs.lanes import check_draws_fit
 from diffusion_ode.diffusion.conditional_flow import ConditionalFlow, placed_by_flow
 from diffusion_ode.diffusion.model import Model, abstract_parameters
+from diffusion_ode.distributed import processes
 from diffusion_ode.errors import UserError
 from diffusion_ode.home import expanded
 from diffusion_ode.objectives.dequantized_bound import DequantizedBound
+from diffusion_ode.tasks.kept_apart import check_workdir
 from diffusion_ode.tasks.loading import load_model
 from diffusion_ode.tasks.run import Run
 from diffusion_ode.tasks.subject import Subject
@@ -84,8 +86,13 @@ class Dequantizer:
         flag = jax.ShapeDtypeStruct((train.batch_size,), jnp.float32)
         jax.eval_shape(step, abstract_parameters(model), {"image": image, "flag": flag})
 
+    def check_reading(self, run: Run) -> None:
+        """Refuses what lies where the training will write."""
+        processes.by_leader(lambda: check_workdir(run.workdir / FOLDER))
+
     def run(self, run: Run) -> TaskResult:
         """Trains in `WORKDIR/dequantizer`, from wherever that stands to the end."""
+        self.check_reading(run)
         loaded = load_model(run, print)
         density = loaded.model
         experiment: Any = dataclasses.replace(

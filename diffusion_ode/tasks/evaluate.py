@@ -32,6 +32,7 @@ from diffusion_ode.ranges import Count, CountFromZero, Seed
 from diffusion_ode.reporting.compilation_time import CompilationTime
 from diffusion_ode.reporting.console import Console
 from diffusion_ode.tasks.interruptible import interruptible
+from diffusion_ode.tasks.kept_apart import check_kinds
 from diffusion_ode.tasks.loading import find_images, load_images, load_model
 from diffusion_ode.tasks.run import Run
 from diffusion_ode.tasks.subject import Source, Subject
@@ -111,6 +112,7 @@ class Evaluate:
             if self.ode is not None:
                 loaded.lanes_sharding(self.ode.lanes)  # refused now, not when all is compiled
             folder = run.workdir / "evaluations" / f"{loaded.step}-{self.name_of(images)}"
+            _check_place(folder.parent, folder.name)
             settings = EvaluationSettings(folder, run.experiment, run.document, loaded, images)
             with workdir_lock(folder, run.command_line, ANOTHER_NAME):
                 processes.by_leader(settings.check)
@@ -166,9 +168,12 @@ class Evaluate:
             bound.bound.check(model)
 
     def check_reading(self, run: Run) -> None:
-        """Refuses images that are not there, or not the model's."""
-        if self.data is not None or self.split == "validation":  # the others training has
-            self.find_images(run)
+        """Refuses images that are not there, or not the model's, and a place that is taken."""
+        root = run.workdir / "evaluations"
+        evaluated = processes.by_leader(root.exists)
+        # Other images training has.
+        if evaluated or self.data is not None or self.split == "validation":
+            _check_place(root, f"[0-9]*-{self.name_of(self.find_images(run))}")
 
     def find_images(self, run: Run) -> JudgedImages:
         """Those that will be judged."""
@@ -236,3 +241,10 @@ class Evaluate:
         if self.bound is not None:
             bound = BoundPass(self.quirks.bound(self.bound), stream_key(self.seed, "bound"))
         return ode, bound
+
+
+def _check_place(root: Path, name: str) -> None:
+    """Together: refuses something else where an evaluation's folder and files are to be."""
+    files = (".lock", "settings.json", "per_example.csv", "result.json")
+    names = tuple(f"{name}/{file}" for file in files)
+    processes.by_leader(lambda: check_kinds(root, folders=(name,), files=names))

@@ -106,9 +106,10 @@ class Fid:
             find_images(run, self.split, self.num_real)
         if made_before(run.experiment, "fid"):
             return
-        for file in (self.features, self.reference):
-            if file is not None:
-                read_features(expanded(file))
+        files = [file for file in (self.features, self.reference) if file is not None]
+        known = [read_features(expanded(file)) for file in files]
+        if self._by_files:
+            _check_widths(*known)
         if self.features is None:
             self._check_samples(run)
 
@@ -236,14 +237,18 @@ def _drawn_images(path: Path) -> np.ndarray:
     return images
 
 
-def _figures(drawn: Known, real: Known) -> dict[str, Any]:
-    """All that can be said of what is known; None where that is too little."""
+def _check_widths(drawn: Known, real: Known) -> None:
     sizes = [len(known.statistics.mean) for known in (drawn, real)]
     if sizes[0] != sizes[1]:
         raise UserError(
             f"The drawn images have {sizes[0]} features and the real ones {sizes[1]}: give both of"
             " one network."
         )
+
+
+def _figures(drawn: Known, real: Known) -> dict[str, Any]:
+    """All that can be said of what is known; None where that is too little."""
+    _check_widths(drawn, real)
     figures: dict[str, Any] = {
         "fid": frechet_distance(drawn.statistics, real.statistics),
         "num_drawn": None if drawn.features is None else len(drawn.features.pooled),

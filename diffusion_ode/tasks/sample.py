@@ -17,7 +17,7 @@ from diffusion_ode.reporting.progress import Progress
 from diffusion_ode.reporting.quantities import counted, some_images
 from diffusion_ode.reporting.tensorboard_writer import TensorBoardWriter
 from diffusion_ode.tasks.interruptible import interruptible
-from diffusion_ode.tasks.kept_apart import check_folder, folder_of
+from diffusion_ode.tasks.kept_apart import check_kinds, folder_of
 from diffusion_ode.tasks.loading import load_model
 from diffusion_ode.tasks.run import Run
 from diffusion_ode.tasks.subject import Subject
@@ -55,7 +55,8 @@ class Sample:
 
     def check_reading(self, run: Run) -> None:
         """Refuses a workdir that can hold no samples."""
-        check_folder(run.workdir / "samples")
+        folders = ("samples", "tensorboard/samples", "tensorboard/samples/[0-9]*")
+        processes.by_leader(lambda: check_kinds(run.workdir, folders=folders))
 
     def run(self, run: Run) -> TaskResult:
         """Writes `samples/STEP/samples.npz` and `grid.png`, and the grid to TensorBoard.
@@ -95,7 +96,7 @@ class Sample:
             converged = np.asarray([sample.converged for sample in drawn], bool)
             drawn_by = f"{replace(self, pictures=False)} of {loaded.facts.get('digest')}"
             origin = ("drawn_by", drawn_by)
-            folder = folder_of(root, str(loaded.step), "samples.npz", origin)
+            folder = folder_of(root, str(loaded.step), "samples.npz", origin, ("pictures",))
             if processes.is_leader():
                 with replace_atomically(folder / "samples.npz", "wb") as file:
                     np.savez_compressed(

@@ -1,5 +1,6 @@
 """What a later task cannot do is found before the first step of training, and who is to blame."""
 
+import numpy as np
 import pytest
 
 from diffusion_ode.coding.container import MAGIC
@@ -156,6 +157,42 @@ def test_a_task_without_its_file_is_refused_before_the_training_that_it_follows(
     status, said = launched(f"after_training=({tasks},)", *others)
     assert status == 2
     assert said.startswith(says)
+
+
+def test_features_of_two_networks_are_refused_before_the_training(launched, tmp_path):
+    for width in (4, 5):
+        np.save(tmp_path / f"{width}.npy", np.eye(8, width))
+    files = (f"fid.features={tmp_path}/4.npy", f"fid.reference={tmp_path}/5.npy")
+    status, said = launched("after_training=('fid',)", *files)
+    assert status == 2
+    assert said.startswith("The drawn images have 4 features and the real ones 5: give both")
+
+
+@pytest.mark.parametrize(
+    ("task", "place", "kind"),
+    [
+        ("evaluate", "evaluations/1300-mine", "folder"),
+        *(
+            ("evaluate", f"evaluations/1300-mine/{name}", "file")
+            for name in (".lock", "settings.json", "per_example.csv", "result.json")
+        ),
+        ("sample", "tensorboard/samples", "folder"),
+        ("compress", "compressed/1300-test.ode", "file"),
+        ("compress", "compressed/1300-test.json", "file"),
+        ("dequantizer", "dequantizer/checkpoints", "folder"),
+        ("dequantizer", "dequantizer/run.json", "file"),
+    ],
+)
+def test_what_lies_where_a_task_will_write_is_refused_before_the_training(
+    task, place, kind, launched, tmp_path
+):
+    path = tmp_path / "run" / place
+    path.parent.mkdir(parents=True)
+    path.write_text("other") if kind == "folder" else path.mkdir()
+    settings = ("evaluate.name=mine",) if task == "evaluate" else ()
+    status, said = launched(f"after_training=('{task}',)", *settings)
+    assert status == 2
+    assert said == f"{path} is no {kind}, which it is in a run's workdir: move it.\n"
 
 
 @pytest.mark.parametrize(

@@ -148,7 +148,9 @@ def _drawn_by(content):
 def test_a_place_that_can_hold_no_samples_is_refused_before_any_is_drawn(workdir):
     (workdir / "samples").write_text("no folder")
     made = experiment()
-    with pytest.raises(UserError, match="samples is a file, not a folder: move it away"):
+    with pytest.raises(
+        UserError, match="samples is no folder, which it is in a run's workdir: move it"
+    ):
         made.sample.run(run_in(workdir, made))
     assert not (workdir / "log.txt").exists()
 
@@ -197,3 +199,15 @@ def test_a_network_whose_features_are_not_finite_is_named(sampled):
 
     with pytest.raises(UserError, match=r"^means has `features` .* not finite"):
         Fid(Nothing()).run(run_in(sampled, experiment()))
+
+
+@pytest.mark.parametrize("place", ["", "grid.png", "samples.npz", "pictures"])
+def test_samples_go_beside_a_folder_with_something_else_in_their_place(place, tmp_path):
+    def folder():
+        return folder_of(tmp_path, "7", "samples.npz", ("drawn_by", "me"), ("pictures",)).name
+
+    assert folder() == "7"
+    path = tmp_path / "7" / place
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("other") if place in ("", "pictures") else path.mkdir()
+    assert folder() == "7-2"
