@@ -3,6 +3,7 @@
 import contextlib
 import datetime
 import importlib.metadata
+import itertools
 import os
 import platform
 import socket
@@ -28,7 +29,7 @@ class LaunchRecord:
     """This launch's entry among all of the workdir's.
 
     The file is read and replaced whole each time, and held meanwhile: an evaluation may run beside
-    the training.
+    the training. A damaged one is kept under another name.
 
     Args:
       path: the workdir's `run.json`; None records nothing, as in tests and notebooks.
@@ -63,7 +64,10 @@ class LaunchRecord:
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with held(self._path):
-            others = [e for e in launches_of(self._path.parent) if _key(e) != _key(self._facts)]
+            launches, whole = _read(self._path)
+            if not whole:
+                _keep_aside(self._path)
+            others = [launch for launch in launches if _key(launch) != _key(self._facts)]
             write_json(self._path, {"launches": [*others, self._facts]})
 
 
@@ -106,11 +110,7 @@ def launches_of(workdir: Path) -> list[dict[str, Any]]:
 
     None if there is no such file, or it is damaged: provenance is not worth failing for.
     """
-    try:
-        found = read_json(workdir / "run.json")["launches"]
-        return [launch for launch in found if isinstance(launch, dict)]
-    except Exception:
-        return []
+    return _read(workdir / "run.json")[0]
 
 
 def log_failure(path: Path, error: Exception) -> str | None:
@@ -125,6 +125,38 @@ def log_failure(path: Path, error: Exception) -> str | None:
     except Exception as unwritable:
         return in_words(unwritable)
     return None
+
+
+def _read(path: Path) -> tuple[list[dict[str, Any]], bool]:
+    """The entries of a `run.json`, and whether there is nothing else in it."""
+    try:
+        if not path.stat().st_size:  # just made, to be held
+            return [], True
+        found = read_json(path)["launches"]
+        launches = [launch for launch in found if isinstance(launch, dict)]
+        return launches, len(launches) == len(found)
+    except Exception:
+        return [], False
+
+
+def _keep_aside(path: Path) -> None:
+    """Gives the file, which is about to be replaced, another name, and says so."""
+    for number in itertools.count(1):
+        aside = path.with_name(f"{path.name}.damaged-{number}")
+        try:
+            aside.hardlink_to(path)
+        except FileExistsError:
+            continue
+        except OSError:  # a file system without such links
+            if aside.exists():
+                continue
+            path.rename(aside)
+        break
+    print(
+        f"{path} is damaged, and so what it told of earlier launches may be missing from now on: it"
+        f" is kept as {aside.name}.",
+        file=sys.stderr,
+    )
 
 
 def _key(entry: Mapping[str, Any]) -> tuple:

@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+from unittest.mock import Mock
 
 import pytest
 
@@ -32,12 +33,30 @@ def test_launches_at_the_same_time_lose_none_of_each_others_entries(tmp_path):
 
 
 @pytest.mark.parametrize("content", [*NO_OBJECTS, b'{"launches": [5, null, "x"]}'])
-def test_what_is_no_record_of_launches_has_none_and_stops_none(tmp_path, content):
+def test_what_is_no_record_of_launches_has_none_and_stops_none(tmp_path, content, capsys):
     (tmp_path / "run.json").write_bytes(content)
     assert launches_of(tmp_path) == []
     with recorded(tmp_path, task="train") as launch:
         launch.begin()
     assert [entry["outcome"] for entry in entries(tmp_path)] == ["done"]
+    kept = [path.read_bytes() for path in tmp_path.glob("run.json.damaged-*")]
+    assert kept == ([content] if content else [])
+    assert capsys.readouterr().err.count("run.json.damaged-1.\n") == len(kept)
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_each_damaged_record_is_kept_beside_the_one_before(tmp_path, monkeypatch, links):
+    if not links:
+        monkeypatch.setattr("os.link", Mock(side_effect=PermissionError(1, "no links here")))
+    for number in (1, 2):
+        with recorded(tmp_path, task="train") as launch:
+            launch.begin()
+        half = (tmp_path / "run.json").read_bytes()[:-20]
+        (tmp_path / "run.json").write_bytes(half)
+        with recorded(tmp_path, task="evaluate") as launch:
+            launch.begin()
+        assert (tmp_path / f"run.json.damaged-{number}").read_bytes() == half
+        assert entries(tmp_path)[-1]["outcome"] == "done"
 
 
 @pytest.mark.parametrize("error", [UserError("no data"), KeyboardInterrupt()])
