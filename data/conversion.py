@@ -33,8 +33,8 @@ PROGRESS_FILE = "progress.json"
 MAX_PROGRESS_BYTES = 1 << 24  # as the manifest, for a source of a thousand files
 SPLITS = ("train", "test")
 
-# What a full disk, a folder that may not be written and a file in a folder's place raise.
-_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
+# What a file in a folder's place raises, and a folder in a file's.
+_IN_THE_WAY = (errno.EEXIST, errno.EISDIR)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,8 +126,14 @@ def convert(conversion: Conversion, data_dir: Path, report: Report = say) -> Non
         shutil.rmtree(partial, ignore_errors=True)
         raise
     except OSError as error:
-        if error.errno not in _UNWRITABLE:
+        place = error.filename  # None of a file that is open: those that are read have boundaries
+        if error.errno is None or (place and not Path(place).is_relative_to(data_dir)):
             raise
+        if place and error.errno in _IN_THE_WAY:
+            raise UserError(
+                f"{place} is in the way ({error.strerror}): move it elsewhere, or choose another"
+                " folder with --data_dir."
+            ) from error
         raise UserError(
             f"{data_dir} cannot be written to ({error.strerror}): make room there or choose "
             "another folder with --data_dir; the conversion goes on where it was."

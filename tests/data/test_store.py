@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -104,6 +105,38 @@ def test_a_damaged_note_of_progress_is_one_sentence_and_a_fresh_start(damage, tm
     assert [line for line in said if "progress.json is damaged" in line] == said[:1]
     assert len(said[0]) < 600 and "\n" not in said[0]
     assert len(Toy().load(tmp_path).train) == 15
+
+
+@pytest.mark.parametrize("name", ["", ".toy.partial", ".toy.lock"])
+def test_what_is_in_the_way_of_a_conversion_is_named(name, tmp_path):
+    place = tmp_path / "data" / name
+    place.parent.mkdir(parents=True, exist_ok=True)
+    (Path.mkdir if place.suffix == ".lock" else Path.touch)(place)
+    with pytest.raises(UserError, match=r"is in the way .*: move it elsewhere") as refusal:
+        convert(conversion(numbered_blocks(2, [])), tmp_path / "data")
+    assert str(refusal.value).startswith(f"{place} is")
+
+
+def test_a_file_that_may_not_grow_is_said_and_gone_on_with(tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    said, decoded = [], []
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (500, before[1]))
+        with pytest.raises(UserError, match=r"cannot be written to \(File too large\): make room"):
+            convert(conversion(numbered_blocks(5, decoded)), tmp_path, said.append)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    convert(conversion(numbered_blocks(5, decoded)), tmp_path)
+    assert len(Toy().load(tmp_path).train) == 15
+    assert decoded.count(0) == 1  # was on disk
+
+
+def test_what_a_source_cannot_be_read_for_is_not_blamed_on_the_data_folder(tmp_path):
+    def gone():
+        return (tmp_path / "pictures/gone.png").read_bytes()
+
+    with pytest.raises(FileNotFoundError, match=r"gone\.png"):
+        convert(conversion([gone]), tmp_path / "data")
 
 
 def test_values_and_shapes_outside_the_rules_leave_nothing(tmp_path):
