@@ -7,6 +7,8 @@ or the whole, and goes on when started again.
 
 import dataclasses
 import errno
+import hashlib
+import io
 import json
 import math
 import os
@@ -17,7 +19,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from data.checksum import content_checksum
+from data.checksum import BLOCK_BYTES
 from data.errors import DamagedData, damaged
 from data.location import resolve_data_dir
 from data.lock import waiting_lock
@@ -27,7 +29,7 @@ from data.source import ImageData, Manifest, Source, SplitFacts
 from data.store import MANIFEST_FILE, is_prepared, open_prepared
 from diffusion_ode.checking import shown
 from diffusion_ode.errors import UserError, in_words
-from diffusion_ode.foreign import read_regular
+from diffusion_ode.foreign import open_regular, read_regular
 
 PROGRESS_FILE = "progress.json"
 MAX_PROGRESS_BYTES = 1 << 24  # as the manifest, for a source of a thousand files
@@ -147,6 +149,8 @@ class _Writer:
         self._conversion = conversion
         self._folder = folder
         self._report = report
+        # Of the images that are written: what `content_checksum` finds of them in the end.
+        self._written = {split: hashlib.sha256() for split in SPLITS}
 
     def write(self) -> None:
         conversion = self._conversion
@@ -174,8 +178,7 @@ class _Writer:
         try:
             progress = json.loads(read_regular(file, MAX_PROGRESS_BYTES))
             if progress["sources"] == sources:
-                for split in SPLITS:
-                    self._check_progress(split, **progress[split])
+                self._written = {s: self._of_progress(s, **progress[s]) for s in SPLITS}
                 return progress
         except FileNotFoundError:
             pass
@@ -183,17 +186,31 @@ class _Writer:
             self._report(f"{file} is damaged ({in_words(error)}): the conversion begins anew")
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir(parents=True)
-        start = {split: {"blocks": 0, "images": 0} for split in SPLITS}
-        return {"sources": sources, **start}
+        return {"sources": sources, **{s: _note(0, 0, self._written[s]) for s in SPLITS}}
 
-    def _check_progress(self, split: str, *, blocks: Any, images: Any) -> None:
-        """Raises ValueError if they are no counts, or of more images than the split's file has."""
+    def _of_progress(self, split: str, *, blocks: Any, images: Any, checksum: Any) -> Any:
+        """The running checksum of what is noted to be written.
+
+        Raises:
+            ValueError: they are no counts, or not those of the images that the split's file has.
+        """
         if not all(type(count) is int and count >= 0 for count in (blocks, images)):
             raise ValueError(f"{split} has {shown(blocks)} blocks and {shown(images)} images")
         path = self._folder / f"{split}.npy"
+        left = images * math.prod(self._conversion.shape)
         size = path.stat().st_size if path.exists() else 0
-        if images * math.prod(self._conversion.shape) > size:
+        if left > size:
             raise ValueError(f"{images} {split} images, but {path.name} has {size} bytes")
+        written = hashlib.sha256()
+        if left:
+            with open_regular(path) as file:
+                file.seek(_write_header(io.BytesIO(), (0, *self._conversion.shape)))
+                while left and (piece := file.read(min(left, BLOCK_BYTES))):
+                    written.update(piece)
+                    left -= len(piece)
+        if _note(blocks, images, written)["checksum"] != checksum:
+            raise ValueError(f"the {images} {split} images in {path.name} are others")
+        return written
 
     def _write_split(
         self, split: str, progress: dict[str, Any], blocks: Iterable[Block]
@@ -212,18 +229,19 @@ class _Writer:
                 if number < done["blocks"]:
                     continue
                 images = self._check(split, block(), done["images"])
-                file.write(np.ascontiguousarray(images).data)
+                content = np.ascontiguousarray(images).data
+                file.write(content)
                 _sync(file)
-                done["blocks"] = number + 1
-                done["images"] += len(images)
+                self._written[split].update(content)
+                count = done["images"] + len(images)
+                done |= _note(number + 1, count, self._written[split])
                 _write_json(self._folder / PROGRESS_FILE, progress)
                 self._report(f"{split} images: {done['images']}")
             self._check_count(split, done["images"])
             if _write_header(file, (done["images"], *self._conversion.shape)) != start:
                 raise AssertionError("NumPy's header grew with the number of images")
             _sync(file)
-        images = np.load(path, mmap_mode="r", allow_pickle=False)
-        return SplitFacts(len(images), content_checksum(images))
+        return SplitFacts(done["images"], f"sha256:{self._written[split].hexdigest()}")
 
     def _check(self, split: str, images: np.ndarray, before: int) -> np.ndarray:
         conversion = self._conversion
@@ -246,6 +264,13 @@ class _Writer:
             raise damaged(self._conversion.origin, found, f"exactly {expected}")
         if count == 0:
             raise damaged(self._conversion.origin, f"has no {split} images", "at least one")
+
+
+def _note(blocks: int, images: int, written: Any) -> dict[str, Any]:
+    """How far a split is, and the checksum of all that was written and of these counts."""
+    sealed = written.copy()
+    sealed.update(f"{blocks} blocks, {images} images".encode())
+    return {"blocks": blocks, "images": images, "checksum": sealed.hexdigest()}
 
 
 def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> int:

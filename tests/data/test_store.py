@@ -89,6 +89,12 @@ DAMAGED_PROGRESS = {
     "fraction": lambda noted: json.dumps({**noted, "train": {"blocks": 3, "images": 6.5}}),
     "negative": lambda noted: json.dumps({**noted, "train": {"blocks": 3, "images": -6}}),
     "huge": lambda noted: json.dumps({**noted, "test": {"blocks": 3, "images": 10**300}}),
+    "too few blocks": lambda noted: json.dumps({**noted, "train": {**noted["train"], "blocks": 0}}),
+    "too many blocks": lambda noted: json.dumps(
+        {**noted, "train": {**noted["train"], "blocks": 4}}
+    ),
+    "too few images": lambda noted: json.dumps({**noted, "train": {**noted["train"], "images": 5}}),
+    "no checksum": lambda noted: json.dumps({**noted, "train": {"blocks": 3, "images": 6}}),
     "more than there is": lambda noted: json.dumps({**noted, "test": {"blocks": 1, "images": 1}}),
 }
 
@@ -137,6 +143,19 @@ def test_what_a_source_cannot_be_read_for_is_not_blamed_on_the_data_folder(tmp_p
 
     with pytest.raises(FileNotFoundError, match=r"gone\.png"):
         convert(conversion([gone]), tmp_path / "data")
+
+
+def test_images_that_are_not_those_that_were_written_are_a_fresh_start(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        convert(conversion(numbered_blocks(5, [], fail_at=3)), tmp_path)
+    with (tmp_path / ".toy.partial/train.npy").open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"\xff")
+    decoded, said = [], []
+    convert(conversion(numbered_blocks(5, decoded)), tmp_path, said.append)
+    assert decoded == [0, 1, 2, 3, 4]
+    assert "the 6 train images in train.npy are others" in said[0]
+    assert Toy().load(tmp_path).train.max() == 4
 
 
 def test_values_and_shapes_outside_the_rules_leave_nothing(tmp_path):
