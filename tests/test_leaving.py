@@ -20,6 +20,7 @@ class Interrupting:
         if name == "argparse":
             os.kill(os.getpid(), signal.SIGINT)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
 program = sys.argv[1]
 sys.meta_path.insert(0, Interrupting())
 if program.endswith(".py"):

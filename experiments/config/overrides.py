@@ -76,27 +76,10 @@ def _set(config: fdl.Config, path: str, text: str, say: Callable[[str], None]) -
     before: Any = arguments_of(owner).get(name)
     value = _value(path, text, annotations_of(constructor).get(name, Any))
     setattr(owner, name, value)
-    if lost := _lost_fields(before, value):
-        say(f"{path} = {text:.200} {lost}")
     inside = _number_inside(before, text)
     if inside and isinstance(value, int | float):
         was = fdl.get_callable(before).__name__
         say(f"{path} = {value} is in place of {was}; to keep that: --set {path}.{inside}={text}")
-
-
-def _lost_fields(before: Any, after: Any) -> str:
-    """What was set of a piece, by an experiment maybe, and has no field in the one in its place."""
-    if not isinstance(before, fdl.Config) or not isinstance(after, fdl.Config):
-        return ""
-    old = fdl.get_callable(before)
-    kept = construction.fields_of(fdl.get_callable(after))
-    default = arguments_of(explicit(fdl.Config(old)))
-    lost = [
-        f"{name} = {render(to_document(value))}"
-        for name, value in arguments_of(before).items()
-        if name not in kept and value != default.get(name)
-    ]
-    return f"is without {old.__name__}'s {', '.join(lost)}: it has no such field." if lost else ""
 
 
 def _number_inside(piece: Any, text: str) -> str | None:

@@ -96,7 +96,10 @@ class OldImages:
 
     def load(self, data_dir):
         del data_dir
-        return SimpleNamespace(manifest=self, fingerprint="0123456789abcdef")
+        black = np.zeros((2, *self.shape), np.uint8)
+        return SimpleNamespace(
+            manifest=self, fingerprint="0123456789abcdef", split={"test": black}.get
+        )
 
 
 def test_imported_run_goes_on_with_data_of_its_datas_name_only(imported):
