@@ -1,6 +1,5 @@
 """What a workdir remembers of its run at a tracking service, which cannot forget a point."""
 
-import contextlib
 import importlib
 import json
 from collections.abc import Callable
@@ -9,6 +8,7 @@ from typing import Any
 
 from diffusion_ode.errors import UserError
 from diffusion_ode.foreign import read_regular
+from diffusion_ode.workdir.files import keep_aside
 from diffusion_ode.workdir.result_files import write_json
 
 MAX_BYTES = 1 << 20  # a number for each kind of value
@@ -29,10 +29,14 @@ class TrackedRun:
         self.id: str | None = None
         self._sent: dict[str, int] = {}
         self._before: dict[str, int] = {}
-        with contextlib.suppress(Exception):  # it may be missing or damaged
+        try:
             known = json.loads(read_regular(path, MAX_BYTES))
             sent = {kind: int(step) for kind, step in known["sent"].items()}
             self.id, self._sent = str(known["id"]), sent
+        except FileNotFoundError:
+            pass
+        except Exception:  # anything may be in it
+            keep_aside(path, "of the run at the service")
 
     def resume_at(self, step: int | None) -> None:
         """Goes on with the same run, or forgets it for another one if None."""

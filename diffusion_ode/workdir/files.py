@@ -3,7 +3,9 @@
 import contextlib
 import errno
 import fcntl
+import itertools
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -40,6 +42,31 @@ def replace_atomically(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
         os.fsync(folder)  # the new name too must outlive a power failure
     finally:
         os.close(folder)
+
+
+def keep_aside(path: Path, lost: str) -> None:
+    """Gives a damaged file, which is about to be replaced, another name, and says so on screen.
+
+    Args:
+      path: of the file.
+      lost: what it told of, such as "of earlier launches".
+    """
+    for number in itertools.count(1):
+        aside = path.with_name(f"{path.name}.damaged-{number}")
+        if aside.exists():
+            if aside.samefile(path):  # by a launch that came to write nothing
+                break
+            continue
+        try:
+            aside.hardlink_to(path)
+        except OSError:  # a file system without such links
+            path.rename(aside)
+        break
+    print(
+        f"{path} is damaged, and what it told {lost} may be missing from now on: it is kept as"
+        f" {aside.name}.",
+        file=sys.stderr,
+    )
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 import contextlib
 import datetime
 import importlib.metadata
-import itertools
 import os
 import platform
 import socket
@@ -16,7 +15,7 @@ from typing import Any
 from diffusion_ode.distributed import processes
 from diffusion_ode.errors import UserError, in_words
 from diffusion_ode.workdir.code import code_facts, keep_code
-from diffusion_ode.workdir.files import held
+from diffusion_ode.workdir.files import held, keep_aside
 from diffusion_ode.workdir.result_files import read_json, write_json
 
 _LIBRARIES = (
@@ -66,7 +65,7 @@ class LaunchRecord:
         with held(self._path):
             launches, whole = _read(self._path)
             if not whole:
-                _keep_aside(self._path)
+                keep_aside(self._path, "of earlier launches")
             others = [launch for launch in launches if _key(launch) != _key(self._facts)]
             write_json(self._path, {"launches": [*others, self._facts]})
 
@@ -137,26 +136,6 @@ def _read(path: Path) -> tuple[list[dict[str, Any]], bool]:
         return launches, len(launches) == len(found)
     except Exception:
         return [], False
-
-
-def _keep_aside(path: Path) -> None:
-    """Gives the file, which is about to be replaced, another name, and says so."""
-    for number in itertools.count(1):
-        aside = path.with_name(f"{path.name}.damaged-{number}")
-        try:
-            aside.hardlink_to(path)
-        except FileExistsError:
-            continue
-        except OSError:  # a file system without such links
-            if aside.exists():
-                continue
-            path.rename(aside)
-        break
-    print(
-        f"{path} is damaged, and so what it told of earlier launches may be missing from now on: it"
-        f" is kept as {aside.name}.",
-        file=sys.stderr,
-    )
 
 
 def _key(entry: Mapping[str, Any]) -> tuple:
