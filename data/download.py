@@ -2,9 +2,11 @@
 
 import contextlib
 import http.client
+import math
 import shutil
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -80,13 +82,39 @@ def check_published(path: Path, recipe: Recipe) -> Checked:
     return _compare(path, file)
 
 
+def check_sizes(files: Sequence[Path], recipe: Recipe) -> None:
+    """Before any is read: refuses files of other sizes than the published ones of their names.
+
+    All together are at most twice what the images take, and 1 MB.
+
+    Raises:
+        DamagedData: names one that is not.
+    """
+    sizes = {path: path.stat().st_size for path in files}
+    for path, size in sizes.items():
+        file = recipe.published(path.name)
+        if file is not None and not file.content:
+            _check_size(path, size, file)
+    if recipe.num_train is None or recipe.num_test is None:
+        return
+    images = recipe.num_train + recipe.num_test
+    most = 2 * images * math.prod(recipe.source.shape) + (1 << 20)
+    if sum(sizes.values()) > most:
+        largest = max(sizes, key=lambda path: sizes[path])
+        found = f"has {sizes[largest]} bytes, and all that is read has {sum(sizes.values())}"
+        raise damaged(largest, found, f"at most {most} in all")
+
+
+def _check_size(path: Path, size: int, file: PublishedFile) -> None:
+    if file.num_bytes is not None and size != file.num_bytes:
+        raise damaged(path, f"has {size} bytes", f"{file.num_bytes}, as published,")
+
+
 def _compare(path: Path, file: PublishedFile) -> Checked:
     content = file.content
     if content and gzip_content_checksum(path, max_bytes=MAX_UNPACKED_BYTES) == content:
         return Checked(content, True)
-    size = path.stat().st_size
-    if file.num_bytes is not None and size != file.num_bytes:
-        raise damaged(path, f"has {size} bytes", f"{file.num_bytes}, as published,")
+    _check_size(path, path.stat().st_size, file)
     if file.checksum is None:
         return Checked(file_checksum(path), False)
     checksum = file_checksum(path, file.checksum.partition(":")[0])

@@ -26,7 +26,7 @@ from typing import Any
 
 from data import sources
 from data.conversion import Conversion, convert
-from data.download import check_published, download
+from data.download import check_published, check_sizes, download
 from data.errors import remedied
 from data.location import DEFAULT_DATA_DIR, ENVIRONMENT_VARIABLE, resolve_data_dir
 from data.recipe import Recipe
@@ -119,6 +119,7 @@ def _convert_published(recipe: Recipe, path: Path | None, data_dir: Path, report
     if not path.exists():
         raise recipe.not_there(path, data_dir)
     reading = recipe.read(path)
+    check_sizes(reading.files, recipe)
     report(f"checking {_some([file.name for file in reading.files])}")
     checked = {file.name: check_published(file, recipe) for file in reading.files}
     unknown = [name for name, check in checked.items() if not check.published]

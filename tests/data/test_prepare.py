@@ -1,6 +1,7 @@
 """`python -m data.prepare`: one sentence and status 2 for a user's mistake, never a traceback."""
 
 import dataclasses
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -138,6 +139,19 @@ def test_file_packed_anew_is_known_by_its_content(compressed, make_published, tm
     other = tuple(dataclasses.replace(file, content="sha256:0") for file in files)
     with pytest.raises(DamagedData, match="as published"):
         convert_published(dataclasses.replace(recipe, files=other), made.path, tmp_path / "else")
+
+
+def test_files_larger_than_the_published_ones_are_refused_before_any_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("data.download.file_checksum", lambda *_: pytest.fail("it was read"))
+    for name in cifar10.BATCHES:
+        (tmp_path / f"{name}.bin").touch()
+    os.truncate(tmp_path / "data_batch_3.bin", 40 << 30)
+    with pytest.raises(DamagedData, match=r"data_batch_3.bin has 42949672960 bytes, .* at most 3"):
+        prepare("cifar10", tmp_path, tmp_path / "made")
+    with (tmp_path / "cifar-10-binary.tar.gz").open("wb") as file:
+        file.truncate(170_052_170)
+    with pytest.raises(DamagedData, match=r"gz has 170052170 bytes, where 170052171, as publishe"):
+        prepare("cifar10", tmp_path, tmp_path / "made")
 
 
 def test_file_under_another_name_is_known_by_its_size_and_else_called_unchecked(
