@@ -62,7 +62,7 @@ def open_npy(path: Path) -> np.ndarray:
         if kind.dtype.hasobject or kind.dtype.itemsize == 0:
             raise ValueError("an array of Python objects")
         there = path.stat().st_size - start
-        if header.size > there:
+        if header.size != there:
             raise ValueError(f"shape {kind.shape} in {there} bytes")
         order = "F" if header.fortran else "C"
         return np.memmap(file, kind.dtype, "r", start, kind.shape, order)

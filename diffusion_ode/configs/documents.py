@@ -30,7 +30,7 @@ def read(path: Path) -> Document:
     """The document in a JSON file, which an earlier version may have written.
 
     Raises:
-      UserError: the file is missing, too large, or not JSON.
+      UserError: the file is missing, too large, or no JSON object.
     """
     with (
         refused(lambda why: f"Cannot read the config {path} ({why}): give the folder of a run."),
@@ -44,10 +44,13 @@ def read(path: Path) -> Document:
         )
     with refused(
         lambda why: (
-            f"The config {path} is not JSON ({why}): restore it from a checkpoint of its run."
+            f"The config {path} is no JSON object ({why}): restore it from a checkpoint of its run."
         )
     ):
-        return upgraded(json.loads(content))
+        document = json.loads(content)
+        if not isinstance(document, dict):
+            raise ValueError(f"{type(document).__name__} where an object is expected")
+        return upgraded(document)
 
 
 def text(document: Document) -> str:

@@ -11,6 +11,7 @@ from diffusion_ode.configs import documents
 from diffusion_ode.configs.documents import Document
 from diffusion_ode.errors import UserError
 from diffusion_ode.evaluation.evaluated import Evaluated, finished, kind_of, of_name
+from diffusion_ode.foreign import refused
 from diffusion_ode.workdir.provenance import launches_of
 
 # Parts of a config that change no figure.
@@ -143,10 +144,16 @@ def read_runs(folders: Sequence[Path], evaluation: str | None = None) -> list[Re
                 f" {', '.join(kinds) or 'none at all'}."
             )
     return [
-        ReportedRun.read(folder, each)
+        _read(folder, each)
         for folder, several in chosen.items()
         for each in several or ([None] if evaluation is None else [])
     ]
+
+
+def _read(folder: Path, evaluation: Path | None) -> ReportedRun:
+    remedy = "evaluate it anew, or leave it out"
+    with refused(lambda why: f"A file of {folder} is not as it was written ({why}): {remedy}."):
+        return ReportedRun.read(folder, evaluation)
 
 
 def _finished(workdir: Path) -> list[Path]:

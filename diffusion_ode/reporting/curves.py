@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from diffusion_ode.checking import shown
 from diffusion_ode.errors import UserError
 from diffusion_ode.foreign import lines_of, open_regular, refused
@@ -112,7 +114,8 @@ def draw(path: Path, rows: Sequence[Drawn], metric: str | None = None) -> str:
     if ended:
         _draw_figures(axes[1], rows)
     try:
-        with replace_atomically(path, "wb") as file:
+        # What overflows is raised as its own error in the end.
+        with np.errstate(all="ignore"), replace_atomically(path, "wb") as file:
             figure.savefig(file, format=form, dpi=_DPI)
     except OSError as error:
         raise UserError(

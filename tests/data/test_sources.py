@@ -141,11 +141,13 @@ def test_array_files_that_are_not_images_are_refused(tmp_path):
         ArrayFile(str(path), levels=17).load()
     with pytest.raises(UserError, match="num_test=4"):
         ArrayFile(str(path), num_test=4).load()
-    path.write_bytes(path.read_bytes()[:-3])
-    with pytest.raises(
-        UserError, match=r"whole \.npy.*: save it anew with np\.save or np\.savez\.$"
-    ):
-        ArrayFile(str(path)).load()
+    whole = path.read_bytes()
+    for content in (whole[:-3], whole + b"surplus"):
+        path.write_bytes(content)
+        with pytest.raises(
+            UserError, match=r"whole \.npy.*: save it anew with np\.save or np\.savez\.$"
+        ):
+            ArrayFile(str(path)).load()
     with pytest.raises(UserError, match="There is no file"):
         ArrayFile(str(tmp_path / "none.npy")).load()
     npz = tmp_path / "a.npz"

@@ -38,6 +38,14 @@ def test_csv_tells_beside_a_figure_what_kind_it_is_and_why_it_is_no_code_length(
     assert vp["no_code_length"] == ""
 
 
+@pytest.mark.parametrize("content", ["null", "[]", '{"call": "a:B"}', '{"dict": {}}'])
+def test_the_run_whose_config_is_none_is_named(content, runs, capsys):
+    (runs / "sp" / "config.json").write_text(content)
+    assert main([str(runs)]) == 2
+    said = capsys.readouterr().err
+    assert str(runs / "sp") in said and said.count("\n") == 1
+
+
 @pytest.mark.parametrize("suffix", ["png", "pdf"])
 def test_figure_is_of_all_runs(runs, capsys, suffix):
     path = runs / "figures" / f"curves.{suffix}"
@@ -49,12 +57,15 @@ def test_figure_is_of_all_runs(runs, capsys, suffix):
         assert path.read_bytes().startswith(b"%PDF")
 
 
-def test_figure_of_what_no_picture_holds_is_refused(runs, capsys):
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("lines", [[(10**10, 2.0), (10**400, 2.0)], [(1, 1e308), (2, -1e308)]])
+def test_figure_of_what_no_picture_holds_is_refused(lines, runs, capsys, recwarn):
     (runs / "sp" / "metrics.jsonl").write_text(
-        "".join(f'{{"step": {10**n}, "train/bpd": 2.0}}\n' for n in (10, 400))
+        "".join(f'{{"step": {step}, "train/bpd": {value}}}\n' for step, value in lines)
     )
     assert main([str(runs / "sp"), f"--figure={runs / 'curves.png'}"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+    assert not recwarn.list  # which would be on the screen, too
     assert not (runs / "curves.png").exists()
 
 
