@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from diffusion_ode.errors import UserError
+from diffusion_ode.evaluation import per_example
 from diffusion_ode.evaluation.per_example import PerExampleTable, read_table
 
 
@@ -82,3 +83,36 @@ def test_an_empty_table_has_its_columns():
     assert {name: column.shape for name, column in found.items()} == dict.fromkeys(
         ("index", "bpd", "nfe"), (0,)
     )
+
+
+def test_a_finished_table_is_read_at_once_as_line_by_line(tmp_path, monkeypatch):
+    path = tmp_path / "a.csv"
+    lines = ["3,,,40", "0,-inf,1e-300,", "2,nan,0.1,7", "1,,,", "9007199254740991,,1,1"]
+    path.write_text("\n".join(["index,a,b,c", *lines, ""]))
+    with monkeypatch.context() as patch:
+        patch.setattr(per_example, "_lines", lambda *_: pytest.fail("it was read line by line"))
+        at_once = read_table(path)
+    monkeypatch.setattr(per_example, "_joined", lambda *_: None)
+    for name, column in read_table(path).items():
+        np.testing.assert_array_equal(at_once[name], column, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        (["index,a", "0.5,1"], "Line 2 of .*'0.5,1'"),
+        (["index,a", "0,1", "0,2"], "example 0 has"),
+        (["index,a", "0,1,", "2"], "Line 2 of .*'0,1,'"),
+        (["index,a", "0,1", "", "2,1"], "Line 3 of .*''"),
+        (["index,a", "-1,1", "-1,2"], "example -1 has"),
+        (["index,a", *["0,1"] * 20], "more than 9 lines"),
+        (["index,a,b", "0" + "," * 30], "more than 30 cells"),
+        (["index" + "a" * 4096, "0,1"], "its first line has 4096 bytes or more"),
+    ],
+)
+def test_what_is_no_finished_table_is_still_said(lines, says, tmp_path, monkeypatch):
+    monkeypatch.setattr(per_example, "MAX_LINES", 9)
+    monkeypatch.setattr(per_example, "MAX_CELLS", 30)
+    (tmp_path / "a.csv").write_text("\n".join([*lines, ""]))
+    with pytest.raises(UserError, match=says):
+        read_table(tmp_path / "a.csv")

@@ -38,7 +38,7 @@ def test_a_missing_or_broken_json_file_is_explained(tmp_path):
 
 @pytest.mark.parametrize("piece", ["[],", "{},", "0,", "["])
 def test_a_file_longer_than_any_that_is_written_is_refused(piece, tmp_path):
-    (tmp_path / "a.json").write_text("[" + piece * (MAX_BYTES // len(piece) - 2) + "0]")
+    (tmp_path / "a.json").write_text("[" + piece * (MAX_BYTES // len(piece) - 3) + "0]")
     tracemalloc.start()
     with pytest.raises(UserError, match="more than 2097152 items"):
         read_json(tmp_path / "a.json")
