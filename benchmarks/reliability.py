@@ -36,7 +36,7 @@ from diffusion_ode.checkpoints.records import read_records
 from diffusion_ode.exit_statuses import FAILED, INTERRUPTED, REFUSED
 from launch import run
 from launch.compilation_cache import keep_compilations
-from launch.leaving import quiet_about_closed_loops
+from launch.screen import quiet_about_closed_loops
 from tests.experiments.test_ranges import FIELDS, NONSENSE, accepted_wrongly
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -22,7 +22,8 @@ MAX_BYTES = 1 << 28
 MAX_UNPACKING = 64
 ONLY = "features"
 """The name of an .npy's array, which has none."""
-_PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # zipfile bounds no other's output
+ZIP_PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""Of a zip's members; zipfile bounds no other's output."""
 _MAGIC = b"\x93NUMPY"
 # By version: how the header's length is packed.
 _LENGTHS = {(1, 0): struct.Struct("<H"), (2, 0): struct.Struct("<I"), (3, 0): struct.Struct("<I")}
@@ -102,7 +103,7 @@ def read_arrays(path: Path, names: Collection[str]) -> dict[str, np.ndarray]:
                 name = entry.filename.removesuffix(".npy")
                 if name not in names or name == entry.filename or name in arrays:
                     continue
-                if entry.compress_type not in _PACKINGS:
+                if entry.compress_type not in ZIP_PACKINGS:
                     raise ValueError(f"{name!r} is packed by method {entry.compress_type}")
                 with archive.open(entry) as member:
                     arrays[name] = _read_array(member, most)

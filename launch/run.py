@@ -31,8 +31,7 @@ from diffusion_ode.leaving import leave_in_order
 from diffusion_ode.streams import LastingStream
 from launch import flags
 from launch.compilation_cache import keep_compilations
-from launch.leaving import quiet_about_closed_loops
-from launch.screen import show
+from launch.screen import quiet_about_closed_loops, show
 
 
 def main(arguments: Sequence[str]) -> int:

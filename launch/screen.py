@@ -1,4 +1,4 @@
-"""Showing text without running anything: how wide, and what if nobody can read it."""
+"""What a launch shows without running anything, and what it keeps off the screen."""
 
 import sys
 from collections.abc import Iterable
@@ -21,3 +21,11 @@ def show(lines: Iterable[str]) -> int:
             print(f"Standard output cannot be written to ({reason}).", file=sys.stderr)
             return FAILED
     return DONE
+
+
+def quiet_about_closed_loops(unraisable: "sys.UnraisableHookArgs") -> None:
+    """An unraisablehook: TensorStore's threads report a file's failure to asyncio loops that have
+    ended with the first failure, which is the one that is told, and show a traceback for each.
+    """
+    if str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)

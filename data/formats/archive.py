@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 
 from data.errors import damaged, reading
 from diffusion_ode.foreign import open_regular, read_up_to
+from diffusion_ode.foreign_arrays import ZIP_PACKINGS
 
 _TAR, _ZIP, _GZIP = "a whole tar archive", "a whole zip archive", "a whole gzip file"
 _UNREADABLE = "cannot be unpacked"
@@ -29,7 +30,6 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _MAX_TAR_HEADER = 1 << 16
 _MAX_TAR_FACTS = 100
 _ZIP_ENCRYPTED = 1  # Bit 0 of a member's general purpose flags.
-_ZIP_PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # zipfile bounds no other's output
 # Of the list of a zip's members, which is read whole: room for tens of thousands.
 _MAX_ZIP_LIST = 1 << 22
 
@@ -202,7 +202,7 @@ def open_zip(
             raise damaged(label, f"has {entry.filename!r}, no regular file", "files only")
         if entry.flag_bits & _ZIP_ENCRYPTED:
             raise damaged(label, f"has {entry.filename!r} encrypted", "files open to read")
-        if entry.compress_type not in _ZIP_PACKINGS:
+        if entry.compress_type not in ZIP_PACKINGS:
             found = f"has {entry.filename!r} packed by method {entry.compress_type}"
             raise damaged(label, found, "files deflated or stored")
     return archive

@@ -10,7 +10,7 @@ from typing import Any
 from diffusion_ode.configs import documents
 from diffusion_ode.configs.documents import Document
 from diffusion_ode.errors import UserError
-from diffusion_ode.evaluation.evaluated import Evaluated, finished, kind_of, of_name
+from diffusion_ode.evaluation.evaluated import Evaluated, kind_of, list_finished, of_name
 from diffusion_ode.foreign import refused
 from diffusion_ode.workdir.provenance import launches_of
 
@@ -123,7 +123,7 @@ def read_runs(folders: Sequence[Path], evaluation: str | None = None) -> list[Re
     Raises:
       UserError: no run has an evaluation of that name, or a file cannot be read.
     """
-    there = {folder: _finished(folder) for folder in folders}
+    there = {folder: list_finished(folder) for folder in folders}
     chosen: dict[Path, list[Path]] = {folder: [] for folder in folders}
     if evaluation is None:
         kinds = [kind for found in there.values() for kind in dict.fromkeys(map(kind_of, found))]
@@ -154,10 +154,6 @@ def _read(folder: Path, evaluation: Path | None) -> ReportedRun:
     remedy = "evaluate it anew, or leave it out"
     with refused(lambda why: f"A file of {folder} is not as it was written ({why}): {remedy}."):
         return ReportedRun.read(folder, evaluation)
-
-
-def _finished(workdir: Path) -> list[Path]:
-    return finished(workdir) if any(workdir.glob("evaluations/*/result.json")) else []
 
 
 def _settings(config: Document, judged_under: Document) -> Document:

@@ -42,8 +42,7 @@ class Decompress:
 
     def check_reading(self, run: Run) -> None:
         """Refuses a file that is damaged, or not there, unless a task before this one makes it."""
-        refuse_several(run)
-        check_kinds(run.workdir, folders=("decompressed",))
+        self._check_place(run)
         if made_before(run.experiment, "decompress"):
             return
         made = made_before(run.experiment, "decompress", "compress")
@@ -51,13 +50,17 @@ class Decompress:
         if not (made and made_in(folder, file, rf"\d+-\w+(-first\d+)?\{SUFFIX}")):
             unpack(self._read())
 
+    def _check_place(self, run: Run) -> None:
+        refuse_several(run)
+        check_kinds(run.workdir, folders=("decompressed",))
+
     def run(self, run: Run) -> TaskResult:
         """Writes `decompressed/NAME/images.npz` and `grid.png`; nothing if a byte is amiss.
 
         Images of another file of that name are left where they are, and these go to `NAME-2`.
         """
         self.check(run.experiment)
-        self.check_reading(run)
+        self._check_place(run)
         root = run.workdir / "decompressed"
         data = self._read()
         header, _ = unpack(data)  # a damaged one is refused before a checkpoint is read

@@ -78,7 +78,7 @@ def parse_origin(text: str) -> Origin:
 def _is_folder(text: str) -> bool:
     try:
         return expanded(text).is_dir()
-    except (OSError, ValueError):  # of thousands of letters
+    except UserError:  # too long with its step, say
         return False
 
 

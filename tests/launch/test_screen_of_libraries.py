@@ -7,7 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = """
 import asyncio, sys, threading
-from launch.leaving import quiet_about_closed_loops
+from launch.screen import quiet_about_closed_loops
 
 class Careless:
     def __init__(self, act):
