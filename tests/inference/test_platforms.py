@@ -1,10 +1,11 @@
 """What each task compiles, lowered for GPUs and TPUs, where loops are the device's own.
 
 No such device is needed to trace and lower a program: what a platform has no rule for, or a loop
-whose carry changes its type, is noticed here.
+whose carry changes its type, is noticed here. Where TPU's compiler is installed it compiles them.
 """
 
 import functools
+import importlib.util
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,8 @@ import pytest
 from jax import export
 
 from diffusion_ode.backend import compiling_for
-from diffusion_ode.coding import chain
+from diffusion_ode.coding import chain, losses
+from diffusion_ode.costs.target import slice_devices
 from diffusion_ode.diffusion.model import Model
 from diffusion_ode.diffusion.parameterization import VelocityPrediction
 from diffusion_ode.diffusion.pixels import Pixels
@@ -98,6 +100,10 @@ PROGRAMS = {
         functools.partial(chain._noise, MODEL),
         (PARAMETERS, IMAGES, PER_IMAGE),
     ),
+    "codec's losses": lambda: (
+        functools.partial(losses._loss, MODEL),
+        (PARAMETERS, LEVELS, jax.ShapeDtypeStruct((), jnp.float32), KEY),
+    ),
 }
 
 
@@ -109,3 +115,13 @@ def test_each_tasks_program_is_lowered_for_gpus_and_tpus(program):
     assert lowered.platforms == ("cuda", "tpu")
     if program in {"solver", "bound", "ancestral sampler"}:
         assert "stablehlo.while" in lowered.mlir_module()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed")
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_each_tasks_program_is_compiled_for_a_tpu(program):
+    chip = jax.sharding.SingleDeviceSharding(slice_devices("v5e:2x2")[0])
+    with compiling_for("tpu"):
+        function, arguments = PROGRAMS[program]()
+        compiled = jax.jit(function, in_shardings=chip).lower(*arguments).compile()
+    assert compiled.memory_analysis().generated_code_size_in_bytes > 0
