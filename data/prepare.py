@@ -161,7 +161,7 @@ def own_source(name: str, path: Path | None, size: int | None, settings: Sequenc
         field = field.removeprefix(_FIELDS)
         try:
             values[field] = ast.literal_eval(value)
-        except (SyntaxError, ValueError):
+        except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
             values[field] = value
     if unknown := [field for field in values if field not in fields]:
         known = ", ".join(sorted(fields))

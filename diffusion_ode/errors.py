@@ -47,6 +47,15 @@ def printable(text: object, as_they_are: str = "") -> str:
     return "".join(c if c.isprintable() or c in as_they_are else ascii(c)[1:-1] for c in str(text))
 
 
+def unforeseen(error: BaseException) -> str:
+    """The sentence before the traceback of what the program should not have come to."""
+    reason = shortened(error).lstrip().partition("\n")[0]
+    return (
+        f"{type(error).__name__}: {reason}; the program should not have come to this: report it"
+        " with the traceback that follows."
+    )
+
+
 def in_words(error: BaseException) -> str:
     """What an exception says, on one line and in a sentence's length."""
     if isinstance(error, MemoryError):

@@ -8,7 +8,7 @@ import _signal as signal  # pyright: ignore[reportMissingImports]
 import os
 import sys
 
-from diffusion_ode.exit_statuses import INTERRUPTED
+from diffusion_ode.exit_statuses import FAILED, INTERRUPTED
 
 TYPE_CHECKING = False  # as in `diffusion_ode`
 if TYPE_CHECKING:
@@ -32,12 +32,20 @@ def leave_in_order() -> None:
 
 
 def status_of(main: "Callable[[], int]") -> int:
-    """What a program's main function returns; if it is interrupted, a sentence and INTERRUPTED."""
+    """What a program's main function returns; of what it raises a sentence, and its status."""
     try:
         return main()
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return INTERRUPTED
+    except Exception as error:
+        import traceback
+
+        from diffusion_ode.errors import unforeseen
+
+        print(unforeseen(error), file=sys.stderr)
+        traceback.print_exception(error)
+        return FAILED
 
 
 def _leave(*_: object) -> None:

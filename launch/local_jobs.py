@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from diffusion_ode.errors import UserError
+from diffusion_ode.errors import UserError, in_words
 
 _MOST_AT_ONCE = 256
 _POLL = 0.1  # seconds
@@ -114,9 +114,21 @@ def _devices(slot: int, at_once: int) -> Mapping[str, str]:
 
 
 def _start(job: Job, environment: Mapping[str, str]) -> subprocess.Popen:
-    """In a session of its own, which a Ctrl-C at the terminal does not reach."""
-    job.log.parent.mkdir(parents=True, exist_ok=True)
-    with job.log.open("a") as log:
+    """In a session of its own, which a Ctrl-C at the terminal does not reach.
+
+    Raises:
+      UserError: its log cannot be written.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            job.log.parent.mkdir(parents=True, exist_ok=True)
+            log = stack.enter_context(job.log.open("a"))
+        except OSError as error:
+            raise UserError(
+                f"{job.name} cannot begin, as its log {job.log} cannot be written"
+                f" ({in_words(error)}): mend that, then run the same command again; those that ran"
+                " have been told to save and to end."
+            ) from error
         return subprocess.Popen(
             job.command,
             env={**os.environ, **environment},

@@ -25,7 +25,7 @@ import traceback
 from collections.abc import Sequence
 
 from diffusion_ode.distributed import joining
-from diffusion_ode.errors import UserError, shortened
+from diffusion_ode.errors import UserError, unforeseen
 from diffusion_ode.exit_statuses import FAILED, INTERRUPTED, REFUSED
 from diffusion_ode.leaving import leave_in_order
 from diffusion_ode.streams import LastingStream
@@ -54,12 +54,7 @@ def main(arguments: Sequence[str]) -> int:
         print("Interrupted; run the same command to go on.", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:  # of a task it would be in the log; nothing has begun
-        reason = shortened(error).lstrip().partition("\n")[0]
-        print(
-            f"{type(error).__name__}: {reason}; the program should not have come to this: report it"
-            " with the traceback that follows.",
-            file=sys.stderr,
-        )
+        print(unforeseen(error), file=sys.stderr)
         traceback.print_exception(error)
         return FAILED
 

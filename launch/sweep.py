@@ -26,6 +26,7 @@ from pathlib import Path
 from diffusion_ode.errors import UserError
 from diffusion_ode.exit_statuses import DONE, FAILED, INTERRUPTED, REFUSED
 from diffusion_ode.home import path_argument, refuse_remote_workdir
+from diffusion_ode.leaving import status_of
 from diffusion_ode.streams import LastingStream
 from launch.parser import Parser
 
@@ -49,6 +50,9 @@ def main(arguments: Sequence[str]) -> int:
         return _sweep(parser.parse_args(arguments))
     except UserError as error:
         print(error, file=sys.stderr)
+        return REFUSED
+    except OSError as error:
+        print(f"{error}: mend that, then run the same command again.", file=sys.stderr)
         return REFUSED
 
 
@@ -242,4 +246,4 @@ def _parser() -> Parser:
 
 if __name__ == "__main__":
     sys.stdout, sys.stderr = LastingStream(sys.stdout), LastingStream(sys.stderr)
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(status_of(lambda: main(sys.argv[1:])))

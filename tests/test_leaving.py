@@ -10,7 +10,8 @@ from diffusion_ode.leaving import status_of
 
 PROGRAMS = (
     *("diffusion_ode.tools.export", "diffusion_ode.tools.import_reference"),
-    *("diffusion_ode.tools.mirror", "data.prepare", "launch/report.py", "launch/run.py"),
+    *("diffusion_ode.tools.mirror", "data.prepare"),
+    *("launch/report.py", "launch/run.py", "launch/sweep.py"),
 )
 INTERRUPTED_IMPORT = """
 import os, runpy, signal, sys
@@ -49,3 +50,13 @@ def test_interruption_of_a_program_that_has_begun_is_a_sentence_too(capsys):
     assert status_of(interrupted) == 75
     assert capsys.readouterr().err == "Interrupted.\n"
     assert status_of(lambda: 2) == 2
+
+
+def test_what_nobody_thought_of_is_a_sentence_before_its_traceback(capsys):
+    def broken():
+        raise LookupError("of paper\nand ink")
+
+    assert status_of(broken) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("LookupError: of paper; the program should not have come to this:")
+    assert "Traceback (most recent call last)" in said

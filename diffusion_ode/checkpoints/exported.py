@@ -19,6 +19,7 @@ import numpy as np
 
 from diffusion_ode.checkpoints.arrays import kinds, put
 from diffusion_ode.checkpoints.digest import LeafFacts, leaf_facts, named_leaves, path_of
+from diffusion_ode.checkpoints.facts import checked_facts
 from diffusion_ode.checkpoints.records import check_fit
 from diffusion_ode.checkpoints.stored import Restored, Step, StoredCheckpoints
 from diffusion_ode.configs import documents
@@ -97,7 +98,7 @@ class ExportedModel:
             for name, found in leaf_facts(state).items():
                 if found != saved[name]:
                     raise ValueError(f"the content of {name} is not what was exported")
-            return Restored(record["step"], state, {}, document, dict(record["facts"]))
+            return Restored(record["step"], state, {}, document, record["facts"])
 
     def _record(self, metadata: Mapping[str, str]) -> dict[str, Any]:
         text = metadata.get("record")
@@ -110,7 +111,7 @@ class ExportedModel:
             raise ValueError(f"{CONFIG} is altered, or of another export")
         if not isinstance(record["step"], int):
             raise ValueError(f"its step is {record['step']!r}")
-        return record
+        return record | {"facts": checked_facts(record["facts"])}
 
 
 def stored_in(folder: Path) -> StoredCheckpoints | ExportedModel:

@@ -38,7 +38,10 @@ LIBRARY_NAMES: Mapping[str, frozenset[str]] = {
 """Functions and dtypes of libraries that a document may name without calling them."""
 
 _NAME = r"[A-Za-z_][A-Za-z0-9_]*"
-_REFERENCE = re.compile(rf"({_NAME}(?:\.{_NAME})*):({_NAME})")
+MODULE = re.compile(rf"{_NAME}(?:\.{_NAME})*")
+"""The name of a module; no path, and nothing that leads out of a folder."""
+
+_REFERENCE = re.compile(rf"({MODULE.pattern}):({_NAME})")
 
 
 def locate_constructor(reference: str, trusted: Sequence[str] = ()) -> Callable:
@@ -110,6 +113,15 @@ def constructible_names(module: str) -> list[str]:
         and value.__module__ == module
         and not name.startswith("_")
     ]
+
+
+def module_of(reference: str) -> str:
+    """The module that `module:Name` says.
+
+    Raises:
+      UserError: it is not of that form.
+    """
+    return _split(reference)[0]
 
 
 def _split(reference: str) -> tuple[str, str]:

@@ -27,6 +27,7 @@ from diffusion_ode.inference.diffusion_model import model_documents
 from diffusion_ode.leaving import leave_in_order, status_of
 from diffusion_ode.tasks.loading import parse_step
 from diffusion_ode.tools.model_card import model_card
+from diffusion_ode.workdir.code import read_kept
 
 CARD = "README.md"  # the name under which model hubs show it
 LOADER = "load.py"
@@ -91,11 +92,11 @@ def export(run: Path, out: Path, step: Step = None) -> Restored:
     try:
         write_exported(temporary, restored)
         for module in modules:
-            kept = (code.get("outside") or {}).get(module)
-            if kept and (run / kept).is_file():
+            source = read_kept(run, module, code)
+            if source is not None:
                 target = temporary / f"{module.replace('.', '/')}.py"
                 target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes((run / kept).read_bytes())
+                target.write_bytes(source)
         card = model_card(run, restored, modules)  # of files that may hold half a letter
         (temporary / CARD).write_text(card, encoding="utf-8", errors="replace")
         named = code.get("revision") or code.get("version") or "of an unknown version"
@@ -113,7 +114,7 @@ def _outside(document: Document) -> Iterator[str]:
     """The modules from outside the program that building the model would import."""
     match document:
         case {"call": str(reference)} | {"name": str(reference)}:
-            module = reference.partition(":")[0]
+            module = allowed.module_of(reference)
             libraries = (*allowed.LIBRARY_CONSTRUCTORS, *allowed.LIBRARY_NAMES)
             if module.partition(".")[0] not in allowed.PACKAGES and module not in libraries:
                 yield module

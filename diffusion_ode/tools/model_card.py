@@ -8,6 +8,7 @@ from typing import Any
 from diffusion_ode.checkpoints.digest import named_leaves
 from diffusion_ode.checkpoints.stored import Restored
 from diffusion_ode.configs import documents
+from diffusion_ode.errors import printable
 from diffusion_ode.evaluation.judged_images import SPLITS
 from diffusion_ode.reporting.quantities import counted, with_error
 from diffusion_ode.training.data_identity import DataIdentity
@@ -109,7 +110,7 @@ def _made(launches: list[dict[str, Any]], restored: Restored) -> str:
     """The commands of the training's launches, each once, with what they ran on."""
     origin = restored.facts.get("imported_from")
     if origin is not None:
-        return f"Imported from a published checkpoint, `{Path(origin).name}`."
+        return f"Imported from a published checkpoint, `{printable(Path(origin).name)}`."
     known = [x for x in launches if x.get("task") == "train" and x.get("command")]
     # Those that began where it already was have added nothing to it.
     known = [x for x in known if (x.get("step") or 0) < restored.step] or known
@@ -151,5 +152,6 @@ def _is_whole(launch: dict[str, Any]) -> bool:
 def _table(head: Sequence[str], rows: Iterator[tuple[str, ...]] | list[tuple[str, ...]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(
-        f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines
+        f"| {' | '.join(printable(cell).replace('|', chr(92) + '|') for cell in line)} |"
+        for line in lines
     )

@@ -4,14 +4,17 @@ import functools
 import hashlib
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from diffusion_ode.foreign import read_regular, refused
 from diffusion_ode.outside import SOURCES
 from diffusion_ode.workdir.files import replace_atomically
 
 MAX_DIFF_BYTES = 1 << 20  # of text; more is no longer a change that somebody reads
+MAX_SOURCE_BYTES = 1 << 24
 _SHORT = 12  # hex digits of a revision
 _PATIENCE = 20  # seconds: git may wait for a slow disk, a training for nothing
 
@@ -80,6 +83,27 @@ def keep_code(workdir: Path) -> None:
     for module, source in SOURCES.items():
         with replace_atomically(workdir / _kept(module, source), "wb") as file:
             file.write(source)
+
+
+def read_kept(workdir: Path, module: str, facts: Mapping[str, Any]) -> bytes | None:
+    """The source of a module from outside, as `keep_code` wrote it; None if it was not kept.
+
+    Args:
+      workdir: of the run.
+      module: its name.
+      facts: of the run's code.
+
+    Raises:
+      UserError: the file is another by now.
+    """
+    kept = (facts.get("outside") or {}).get(module)
+    if kept is None or not (workdir / kept).exists():
+        return None
+    with refused(lambda why: f"{workdir / kept} is not as the run kept it ({why}): remove it."):
+        source = read_regular(workdir / kept, MAX_SOURCE_BYTES)
+        if _kept(module, source) != kept:
+            raise ValueError("its content is another")
+    return source
 
 
 def _kept(module: str, source: bytes) -> str:

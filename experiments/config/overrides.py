@@ -9,7 +9,7 @@ import ast
 import contextlib
 import inspect
 import re
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import fiddle as fdl
@@ -210,9 +210,7 @@ def _literal_or_piece(node: ast.expr) -> Any:
         case ast.List():
             return list(map(_literal_or_piece, node.elts))
         case ast.Dict() if None not in node.keys:
-            keys = [ast.literal_eval(key) for key in node.keys if key is not None]
-            if not all(isinstance(key, Hashable) for key in keys):
-                raise _NotAValue
+            keys = [_literal(key) for key in node.keys if key is not None]
             return dict(zip(keys, map(_literal_or_piece, node.values), strict=True))
         case ast.Name(id=name) if name in _NUMBERS:
             return _NUMBERS[name]
@@ -223,9 +221,13 @@ def _literal_or_piece(node: ast.expr) -> Any:
             if found is None:
                 raise _NotAValue(_as_call(ast.unparse(node)))
             return found
+    return _literal(node)
+
+
+def _literal(node: ast.expr) -> bool | int | float | str | None:
     try:
         value = ast.literal_eval(node)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:  # what has no hash is no key
         raise _NotAValue from error
     if not isinstance(value, None | bool | int | float | str):
         raise _NotAValue

@@ -121,3 +121,31 @@ def test_a_shape_of_no_elements_and_of_too_many(tmp_path):
     file.write_bytes(packb({"a": ExtType(1, packb(((0, 2**31, 2**31, 2**31), "float32", b"")))}))
     with pytest.raises(UserError, match="not a checkpoint that Flax wrote"):
         read_state_dict(file)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"code": "x"}, {"code": [1]}, {"imported_from": 5}, {"data": 5}, {"digest": "a\nb"}),
+        *({"metrics": {"a": "x"}}, {"metrics": []}, {"validations": [[1, 2]]}, {"digest": None}),
+        {"code": {"revision": 'x"""\nimport os\n"""'}},
+        {"code": {"version": "1 2"}},
+        {"code": {"outside": ["mine"]}},
+        {"code": {"outside": {"mine": 5}}},
+        {"code": {"outside": {"mine": "/etc/hostname"}}},
+        {"code": {"outside": {"mine": "code/../mine-0.py"}}},
+        {"code": {"outside": {"x\0y": "code/x-0.py"}}},
+        {"code": {"outside": {".tmp.mine": "code/.tmp.mine-0.py"}}},
+    ],
+    ids=str,
+)
+def test_facts_of_another_kind_that_are_sealed_again(folder, wrong):
+    files = {item: folder / "2" / item / "metadata" for item in ("data", "config", "facts")}
+    found = {item: json.loads(file.read_text()) for item, file in files.items()}
+    found["facts"].pop("seal")
+    found["facts"] |= wrong
+    found["facts"]["seal"] = records._seal(found)
+    files["facts"].write_text(json.dumps(found["facts"]))
+    with pytest.raises(DamagedCheckpoint, match=f"the {next(iter(wrong))} is not one"):
+        records.read_records(folder / "2")
+    assert restored(folder) == 1

@@ -60,6 +60,14 @@ def test_users_mistakes_are_one_sentence_and_status_2(tmp_path):
     assert "Traceback" not in result.stderr and result.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("value", ["{[]: 1}", "-" * 20_000 + "1", "[" * 9_000])
+def test_what_is_no_value_of_a_field_is_refused(value, tmp_path, capsys):
+    flags = [f"--from={tmp_path}", f"--data_dir={tmp_path}", "--set", f"channels={value}"]
+    assert main(["image_folder", *flags]) == 2
+    error = capsys.readouterr().err
+    assert "is not an int in [1, 2147483647]" in error and error.count("\n") == 1
+
+
 @pytest.mark.parametrize("name", ["cifar10", "imagenet32_old", "imagenet32_new", "fashion_mnist"])
 def test_path_that_is_not_there_says_what_to_get(name, tmp_path, capsys):
     status = main([name, "--from", str(tmp_path / "nothing"), "--data_dir", str(tmp_path)])

@@ -63,3 +63,10 @@ def test_wrong_request_meets_one_sentence_and_makes_nothing(sweep, outside, flag
     assert said in err
     assert err.count("\n") == 1
     assert sorted(outside.iterdir()) == before
+
+
+def test_a_log_that_cannot_be_written_ends_the_sweep_with_a_sentence(sweep, outside):
+    (outside / "runs/logs/end=well.txt").mkdir(parents=True)
+    status, _, err = sweep("--grid=train.end=well,failed")
+    assert status == 2
+    assert "end=well cannot begin, as its log" in err and err.count("\n") == 1

@@ -5,6 +5,7 @@ import subprocess
 import pytest
 
 from diffusion_ode import __version__, outside
+from diffusion_ode.errors import UserError
 from diffusion_ode.workdir import code
 from diffusion_ode.workdir.code import code_facts, code_in
 from diffusion_ode.workdir.provenance import recorded
@@ -89,3 +90,8 @@ def test_a_module_from_outside_is_kept_as_it_was_when_it_was_imported(tmp_path, 
     (launch,) = read_json(tmp_path / "run" / "run.json")["launches"]
     kept = launch["code"]["outside"]["of_my_own"]
     assert (tmp_path / "run" / kept).read_text() == "a = 1\n"
+    assert code.read_kept(tmp_path / "run", "of_my_own", launch["code"]) == b"a = 1\n"
+    assert code.read_kept(tmp_path / "run", "another", launch["code"]) is None
+    (tmp_path / "run" / kept).write_text("a = 3\n")
+    with pytest.raises(UserError, match="is not as the run kept it"):
+        code.read_kept(tmp_path / "run", "of_my_own", launch["code"])

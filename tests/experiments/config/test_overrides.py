@@ -106,6 +106,8 @@ def test_int_becomes_float_but_not_the_reverse_and_bool_is_neither():
         ("pixels.levels=many", "pixels.levels cannot be 'many'; it takes an int"),
         ("pixels.levels=", "it takes an int"),
         ("pixels.levels='17'", "it takes an int"),
+        ("pixels.levels={[]}", "it takes an int"),
+        ("pixels.levels={{[]: 1}: 2}", "it takes an int"),
         ("network.attention=1", "it takes True or False"),
         ("network.attention=true", "it takes True or False"),
         ("pixels.shape=(8, 8)", r"it takes \(int, int, int\)"),
