@@ -198,6 +198,8 @@ class _Writer:
             raise ValueError(f"{split} has {shown(blocks)} blocks and {shown(images)} images")
         path = self._folder / f"{split}.npy"
         left = images * math.prod(self._conversion.shape)
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise ValueError(f"{path.name} is no file of its own")
         size = path.stat().st_size if path.exists() else 0
         if left > size:
             raise ValueError(f"{images} {split} images, but {path.name} has {size} bytes")
@@ -283,7 +285,8 @@ def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> int:
 
 def _write_json(path: Path, tree: Any) -> None:
     temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
+    temporary.unlink(missing_ok=True)  # it might be a link to anywhere
+    with temporary.open("xb") as file:
         file.write(json.dumps(tree, indent=2).encode())
         _sync(file)
     temporary.rename(path)

@@ -51,7 +51,8 @@ def _fetch(url: str, path: Path) -> None:
     with contextlib.ExitStack() as stack:
         stack.callback(partial.unlink, missing_ok=True)
         answer = stack.enter_context(urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS))
-        with partial.open("wb") as file:
+        partial.unlink(missing_ok=True)  # it might be a link to anywhere
+        with partial.open("xb") as file:
             shutil.copyfileobj(answer, file, BLOCK_BYTES)
         partial.rename(path)
 

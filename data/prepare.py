@@ -35,7 +35,7 @@ from data.source import ImageData, Source
 from data.sources.array_file import ArrayFile
 from data.sources.image_folder import ImageFolder
 from data.store import is_prepared, open_prepared
-from diffusion_ode.errors import UserError
+from diffusion_ode.errors import UserError, is_utf8
 from diffusion_ode.exit_statuses import DONE, INTERRUPTED, REFUSED
 from diffusion_ode.home import path_argument, url_of
 from diffusion_ode.leaving import leave_in_order, status_of
@@ -166,6 +166,11 @@ def own_source(name: str, path: Path | None, size: int | None, settings: Sequenc
     if unknown := [field for field in values if field not in fields]:
         known = ", ".join(sorted(fields))
         raise UserError(f"{name} has no field {unknown[0]!r}: set one of {known}.")
+    if not is_utf8(str(path)):
+        raise UserError(
+            f"--from {str(path)!r} is no UTF-8, so that no config could name it: give the folder or"
+            " file another name."
+        )
     return made(url_of(path) or str(path), **values)
 
 

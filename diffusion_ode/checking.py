@@ -32,7 +32,7 @@ def check_fields(piece: Any) -> None:
       UserError: with value, rule and remedy.
     """
     kind = type(piece)
-    for name, annotation in _declared(kind).items():
+    for name, annotation in annotations_of(kind).items():
         value = getattr(piece, name)
         if value is not getattr(kind, name, piece):  # defaults are checked by a test, once
             plain = check(name, value, annotation)
@@ -88,7 +88,7 @@ def fit(value: Any, annotation: Any) -> Any:
     if origin in (typing.Union, types.UnionType):
         return _fit_one_of(value, arguments)
     if origin is typing.Literal:
-        if any(value == choice and type(value) is type(choice) for choice in arguments):
+        if any(type(value) is type(choice) and value == choice for choice in arguments):
             return value
         raise Misfit
     if annotation is None or annotation is type(None):

@@ -47,6 +47,11 @@ def printable(text: object, as_they_are: str = "") -> str:
     return "".join(c if c.isprintable() or c in as_they_are else ascii(c)[1:-1] for c in str(text))
 
 
+def is_utf8(text: str) -> bool:
+    """Whether it can be written down: names on disk, which a command line has, may be any bytes."""
+    return not any("\ud800" <= sign <= "\udfff" for sign in text)
+
+
 def unforeseen(error: BaseException) -> str:
     """The sentence before the traceback of what the program should not have come to."""
     reason = shortened(error).lstrip().partition("\n")[0]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diffusion_ode.errors import UserError, in_words
+from diffusion_ode.foreign import NOT_REGULAR
 
 _MOST_AT_ONCE = 256
 _POLL = 0.1  # seconds
@@ -122,6 +123,8 @@ def _start(job: Job, environment: Mapping[str, str]) -> subprocess.Popen:
     with contextlib.ExitStack() as stack:
         try:
             job.log.parent.mkdir(parents=True, exist_ok=True)
+            if job.log.exists() and not job.log.is_file():  # a pipe would be waited for
+                raise OSError(NOT_REGULAR, "It is no regular file")
             log = stack.enter_context(job.log.open("a"))
         except OSError as error:
             raise UserError(

@@ -19,7 +19,7 @@ if not __package__:
 import argparse
 from collections.abc import Sequence
 
-from diffusion_ode.errors import UserError
+from diffusion_ode.errors import UserError, printable
 from diffusion_ode.exit_statuses import REFUSED
 from diffusion_ode.foreign import refused
 from diffusion_ode.home import expanded, path_argument
@@ -55,10 +55,13 @@ def main(arguments: Sequence[str]) -> int:
 
 def _report(asked: argparse.Namespace) -> list[str]:
     """The lines to show, once all is known to be well."""
+    import numpy as np
+
     from diffusion_ode.evaluation.replicates import apart, ranked, ranking_figure, replicates
     from diffusion_ode.evaluation.report import COLUMNS, table
     from diffusion_ode.evaluation.reported_run import read_runs, workdirs
     from diffusion_ode.reporting.curves import Drawn, draw
+    from diffusion_ode.reporting.quantities import counted
     from diffusion_ode.reporting.tables import FORMATS
 
     leave_in_order()  # a figure that is not whole is taken away
@@ -74,7 +77,10 @@ def _report(asked: argparse.Namespace) -> list[str]:
     folders = workdirs([expanded(path) for path in asked.workdirs])
     if baseline is not None:
         folders = list(dict.fromkeys([*folders, *workdirs([baseline])]))
-    with refused(lambda why: f"A file of these runs is not as it was written ({why}): {_REMEDY}."):
+    with (
+        refused(lambda why: f"A file of these runs is not as it was written ({why}): {_REMEDY}."),
+        np.errstate(over="raise", divide="raise"),
+    ):
         rows = replicates(read_runs(folders, asked.evaluation))
         groups = apart(rows) if asked.apart else [rows]
         tables = [table(group, baseline, columns) for group in groups]
@@ -87,7 +93,10 @@ def _report(asked: argparse.Namespace) -> list[str]:
         ]
         with refused(lambda why: f"--figure cannot show what was logged ({why}): {_LEAVE_OUT}."):
             metric = draw(expanded(asked.figure), shown, asked.curve)
-        print(f"{asked.figure}: {metric} of {len(folders)} runs", file=sys.stderr)
+        print(
+            f"{printable(asked.figure)}: {metric} of {counted(len(folders), 'run')}",
+            file=sys.stderr,
+        )
     return text.removesuffix("\n").split("\n")
 
 

@@ -23,6 +23,7 @@ from diffusion_ode.checkpoints.records import sealed_records
 from diffusion_ode.checkpoints.stored import BEST_BY, STATE, Step, StoredCheckpoints
 from diffusion_ode.distributed import processes
 from diffusion_ode.errors import UserError
+from diffusion_ode.workdir.files import identity
 
 QUARANTINE = "quarantine"
 _LOGGER = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ class Checkpoints(StoredCheckpoints):
             raise UserError(f"keep is {keep}, but at least 1 checkpoint must be kept: set keep=3.")
         super().__init__(directory, report=report)
         self._keep = keep
-        self._workdir = self._identity()
+        self._workdir = identity(self.directory.parent)
         self._manager: ocp.CheckpointManager | None = None
         self._in_flight: int | None = None
 
@@ -90,7 +91,7 @@ class Checkpoints(StoredCheckpoints):
             ValueError: a checkpoint of this or a later step exists.
         """
         self.wait()
-        if self._workdir not in (None, self._identity()):
+        if self._workdir not in (None, identity(self.directory.parent)):
             raise SaveFailed(
                 f"checkpoint {step} was not written, as {self.directory.parent} has been removed or"
                 " put elsewhere meanwhile: put it back to go on from its newest checkpoint, or run"
@@ -115,13 +116,6 @@ class Checkpoints(StoredCheckpoints):
         with self._failure_is_save_failed():
             if not self._open_manager().save(step, args=ocp.args.Composite(**items)):
                 raise RuntimeError("the checkpoint manager refused it")
-
-    def _identity(self) -> tuple[int, int] | None:
-        """Of the folder that the checkpoints' is in; None if there is none."""
-        with contextlib.suppress(FileNotFoundError):
-            there = self.directory.parent.stat()
-            return there.st_dev, there.st_ino
-        return None
 
     def check(self) -> None:
         """Raise `SaveFailed` if the save in the background has failed; costs nothing, ask often."""
@@ -188,6 +182,11 @@ class Checkpoints(StoredCheckpoints):
             return
         if processes.is_leader():
             folder = self.directory.parent / QUARANTINE
+            if folder.exists() and not folder.is_dir():
+                raise UserError(
+                    f"{folder} is no folder, and damaged checkpoints are kept there: give it"
+                    " another name."
+                )
             folder.mkdir(exist_ok=True)
             for step in damaged:
                 names = (str(step), *(f"{step}-{k}" for k in range(2, 10_000)))

@@ -1,4 +1,4 @@
-"""The facts that a checkpoint or an export carries, each of its kind.
+"""The facts and the data's state that a checkpoint or an export carries, each of its kind.
 
 A seal is no signature: whoever can write the files can seal them anew, so what is made of facts,
 names of files and lines of a script among it, must not depend on who did.
@@ -12,6 +12,7 @@ from diffusion_ode.configs.allowed import MODULE
 
 _DIGEST = re.compile(r"(sha256:)?\w{1,128}")
 _REVISION = re.compile(r"[0-9a-f]{4,64}")
+_MOST_BATCHES = 10**15  # that any training has drawn
 _VERSION = re.compile(r"[\w.+!-]{1,100}")
 
 
@@ -28,6 +29,18 @@ def checked_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
             raise ValueError(f"the {name} is not one")
     metrics = {name: float(value) for name, value in (facts.get("metrics") or {}).items()}
     return {**facts, "metrics": metrics}
+
+
+def checked_data_state(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The same state of the data, if it is one that batches can go on from.
+
+    Raises:
+      ValueError: it is not.
+    """
+    at = state.get("next_index")
+    if not (isinstance(at, int) and not isinstance(at, bool) and 0 <= at <= _MOST_BATCHES):
+        raise ValueError("the state of its data names no batch")
+    return dict(state)
 
 
 def _anything(_: Any) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 from diffusion_ode.checkpoints.digest import LeafFacts
 from diffusion_ode.checkpoints.errors import DamagedCheckpoint, raise_unless_damage
-from diffusion_ode.checkpoints.facts import checked_facts
+from diffusion_ode.checkpoints.facts import checked_data_state, checked_facts
 from diffusion_ode.configs.upgrade import upgraded
 from diffusion_ode.errors import UserError
 from diffusion_ode.foreign import read_regular
@@ -72,7 +72,8 @@ def read_records(folder: Path) -> Records:
             name: LeafFacts(tuple(shape), dtype, digest)
             for name, (dtype, shape, digest) in facts.pop("leaves").items()
         }
-        return Records(records[DATA], upgraded(records[CONFIG]), checked_facts(facts), leaves)
+        data_state = checked_data_state(records[DATA])
+        return Records(data_state, upgraded(records[CONFIG]), checked_facts(facts), leaves)
 
 
 def _record(folder: Path, item: str) -> Any:

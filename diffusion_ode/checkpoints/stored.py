@@ -24,6 +24,7 @@ from diffusion_ode.distributed import processes
 from diffusion_ode.errors import UserError
 
 STATE = "state"
+_STEP = re.compile(r"0|[1-9][0-9]{0,17}")  # as Orbax names its folder
 _LOGGER = logging.getLogger(__name__)
 
 Step = int | Literal["best", "best_on_test"] | None  # None: the newest
@@ -93,7 +94,7 @@ class StoredCheckpoints:
             return sorted(
                 int(entry.name)
                 for entry in self.directory.iterdir()
-                if re.fullmatch(r"\d+", entry.name) and entry.is_dir()
+                if _STEP.fullmatch(entry.name) and entry.is_dir()
             )
         return []
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from diffusion_ode import units
+from diffusion_ode.checking import shown
 from diffusion_ode.configs.upgrade import upgraded
 from diffusion_ode.errors import UserError
 from diffusion_ode.evaluation.bound_pass import BoundPass
@@ -53,7 +54,10 @@ class Evaluated:
             nats = np.where(table["converged"] > 0.0, -table["log_likelihood"], np.nan)
         else:
             nats = np.sum([table[column] for column in BoundPass.columns], axis=0)
-        bits = units.bits_per_dimension(nats, math.prod(self.result["data"]["shape"]))
+        shape = self.result["data"]["shape"]
+        if not (shape and all(type(size) is int and size > 0 for size in shape)):
+            raise ValueError(f"images of the shape {shown(shape)}")
+        bits = units.bits_per_dimension(nats, math.prod(shape))
         return dict(zip(table["index"].tolist(), bits.tolist(), strict=True))
 
 

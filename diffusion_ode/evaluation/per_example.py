@@ -52,6 +52,8 @@ class PerExampleTable:
             for index, cells in _lines(path, self.columns) if path.exists() else ():
                 self._add(index, cells)
         self._file = path.open("a", newline="")
+        # Some file systems do not count names.
+        self._linked = os.fstat(self._file.fileno()).st_nlink > 0
         if self._file.tell() == 0:
             self._write(self._file, [(_INDEX, *self.columns)])
 
@@ -88,10 +90,15 @@ class PerExampleTable:
 
         Raises:
           ValueError: there is no such column, or it is filled already.
+          UserError: somebody has removed the file.
         """
         cells = {name: float(value) for name, value in cells.items()}
         self._add(int(index), cells)
         if self._file is not None:
+            if self._linked and not os.fstat(self._file.fileno()).st_nlink:
+                raise UserError(
+                    f"{self._path} has been removed meanwhile: run the same command again."
+                )
             self._write(self._file, [self._line(int(index), cells)])
 
     def columns_of(self, count: int) -> Columns:

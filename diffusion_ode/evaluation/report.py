@@ -2,7 +2,7 @@
 
 import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ from diffusion_ode.reporting.tables import Column, Quantity, Table
 
 _SHORT_REVISION = 9
 _NO_FIGURE = "–"
+_MOST_SETTINGS = 200  # that differ between runs: beyond, a table says nothing
 _LONG = 32  # characters of a setting, of which people read only the name
 
 
@@ -50,10 +51,11 @@ def table(
     ranked_by = ranking_figure(rows)
     rows = ranked(rows, ranked_by)
     differences = _differences(rows, baseline, ranked_by)
+    wanted = COLUMNS if columns is None else columns
     known: dict[str, list[Column]] = {
         "run": [Column("run", "run", [row.name for row in rows])],
         "experiment": [_experiments(rows, columns is not None)],
-        "settings": _settings(rows),
+        "settings": _settings(rows) if "settings" in wanted else [],
         "seeds": [Column(_seeds_heading(rows), "seeds", _seeds(rows), told_below=True)],
         **{name: [_figures(rows, name), *_qualities(rows, name)] for name in figures},
         "difference": differences,
@@ -63,7 +65,6 @@ def table(
         "revision": [_revisions(rows)],
         "data": _data(rows),
     }
-    wanted = COLUMNS if columns is None else columns
     told = [column for name in known if name not in wanted for column in known[name]]
     return Table(
         [
@@ -125,10 +126,20 @@ def _experiments(rows: Sequence[Replicates], asked_for: bool) -> Column:
 
 
 def _settings(rows: Sequence[Replicates]) -> list[Column]:
-    """A column for each field that differs, the outermost where a whole piece does."""
+    """A column for each field that differs, the outermost where a whole piece does.
+
+    Raises:
+      UserError: too many differ for a table.
+    """
     trees = [row.first.settings for row in rows]
     paths = {change.path for tree in trees for change in documents.difference(trees[0], tree)}
-    outer = [p for p in paths if not any(p.startswith(f"{other}.") for other in paths)]
+    outer = {path for path in paths if paths.isdisjoint(_above(path))}
+    if len(outer) > _MOST_SETTINGS:
+        raise UserError(
+            f"These runs differ in {len(outer)} settings, and a table has room for"
+            f" {_MOST_SETTINGS}: name runs that are more alike, or leave the settings out by"
+            " --columns=run,ode,bound."
+        )
     order = list(dict.fromkeys(p for tree in trees for p in _paths(tree) if p in outer))
     columns = []
     for path in order:
@@ -139,6 +150,12 @@ def _settings(rows: Sequence[Replicates]) -> list[Column]:
         cells = [value and value.removesuffix("()") for value in (names if shortened else exact)]
         columns.append(Column(_heading(path, order), path, cells, exact))
     return columns
+
+
+def _above(path: str) -> Iterator[str]:
+    """The paths of all that a field lies in."""
+    while path := path.rpartition(".")[0]:
+        yield path
 
 
 def _paths(document: documents.Document, path: str = "") -> list[str]:

@@ -88,7 +88,7 @@ class Console:
         with self._lock:
             path.parent.mkdir(parents=True, exist_ok=True)
             # What is lost on a full disk is no reason to stop: a checkpoint that is lost will be.
-            self._log = LastingStream(path.open("a", encoding="utf-8"))
+            self._log = LastingStream(path.open("a", encoding="utf-8", errors="backslashreplace"))
             self._log.write("".join(self._not_yet_logged))
             self._log.flush()
             self._not_yet_logged.clear()

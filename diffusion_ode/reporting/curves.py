@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from diffusion_ode.checking import shown
-from diffusion_ode.errors import UserError
+from diffusion_ode.errors import UserError, printable
 from diffusion_ode.foreign import lines_of, open_regular, refused
 from diffusion_ode.reporting.jsonl_writer import FILE, MAX_LINE
 from diffusion_ode.reporting.tables import Quantity
@@ -107,7 +107,7 @@ def draw(path: Path, rows: Sequence[Drawn], metric: str | None = None) -> str:
         if len(each) > 1:
             for curve in each:
                 _draw_curve(axes[0], curve, color=colour, linewidth=0.6, alpha=0.5)
-        _draw_curve(axes[0], _mean(each), color=colour, linewidth=1.6, label=row.name)
+        _draw_curve(axes[0], _mean(each), color=colour, linewidth=1.6, label=_written(row.name))
     axes[0].set(xlabel="step", ylabel=_labelled(metric))
     axes[0].grid(alpha=0.3)
     axes[0].legend(fontsize="small", frameon=False)
@@ -143,7 +143,7 @@ def _draw_figures(axes, rows: Sequence[Drawn]) -> None:
         if shown.over_seeds is not None:
             axes.errorbar(shown.value, number, xerr=shown.over_seeds, color=colour, linewidth=3.5)
     axes.set(xlabel="bits per dimension", ylim=(len(rows) - 0.5, -0.5))
-    axes.set_yticks(range(len(rows)), [row.name for row in rows], fontsize="small")
+    axes.set_yticks(range(len(rows)), [_written(row.name) for row in rows], fontsize="small")
     axes.grid(axis="x", alpha=0.3)
 
 
@@ -170,4 +170,10 @@ def _labelled(metric: str) -> str:
     return {
         "train/bpd": "bits per dimension, training",
         "validation/bpd": "bits per dimension, validation",
-    }.get(metric, metric)
+    }.get(metric, _written(metric))
+
+
+def _written(name: str) -> str:
+    """A name for matplotlib, which takes $ for formulas and hides what begins with _."""
+    text = printable(name).replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text

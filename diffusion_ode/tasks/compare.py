@@ -4,6 +4,8 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from diffusion_ode.checking import shown
 from diffusion_ode.distributed import processes
 from diffusion_ode.errors import UserError
@@ -45,7 +47,10 @@ class Compare:
         self._check_place(run)
         here, there = self._evaluations(run)
         folders = f"{here.folder} or {there.folder}"
-        with refused(lambda why: f"{folders} holds no whole result ({why}): evaluate anew."):
+        with (
+            refused(lambda why: f"{folders} holds no whole result ({why}): evaluate anew."),
+            np.errstate(over="raise", divide="raise"),
+        ):
             result = compare(here, there)
             rows = list(in_words(result))
         name = f"{here.folder.name}-with-{_label(here.folder, there.folder)}.json"

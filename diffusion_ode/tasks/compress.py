@@ -116,6 +116,7 @@ class Compress:
             pictures = picture_codes(images.levels)
             most = "" if len(images) == images.split_size else f"-first{len(images)}"
             path = run.workdir / FOLDER / f"{loaded.step}-{self.split}{most}{SUFFIX}"
+            run.recorder.check_there()
             with replace_atomically(path, "wb") as out:
                 out.write(file.data)
             write_json(

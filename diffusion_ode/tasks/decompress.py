@@ -74,6 +74,7 @@ class Decompress:
             console.log_to(run.log_path)
             origin = ("decoded_from", hashlib.sha256(data).hexdigest())
             folder = folder_of(root, Path(str(self.file)).stem, "images.npz", origin)
+            run.recorder.check_there()
             with replace_atomically(folder / "images.npz", "wb") as out:
                 np.savez_compressed(out, images=images, decoded_from=origin[1])
             written = [("images", folder / "images.npz")]

@@ -137,6 +137,7 @@ class Evaluate:
                     "devices": sorted({device.device_kind for device in jax.devices()}),
                 }
                 if processes.is_leader():
+                    run.recorder.check_there()
                     write_json(folder / "result.json", result)
         return TaskResult(
             rows=in_words(result),

@@ -164,6 +164,7 @@ class Fid:
             if weights is not None:
                 found_from["weights_sha256"] = _digest(weights)
             file = _file(folder, found_from)
+            run.recorder.check_there()
             write_json(file, {**found_from, **figures})
         rows = [*_rows(figures), ("against", against), ("by", by)]
         count = figures["num_drawn"]

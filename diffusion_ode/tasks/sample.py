@@ -98,6 +98,7 @@ class Sample:
             origin = ("drawn_by", drawn_by)
             folder = folder_of(root, str(loaded.step), "samples.npz", origin, ("pictures",))
             if processes.is_leader():
+                run.recorder.check_there()
                 with replace_atomically(folder / "samples.npz", "wb") as file:
                     np.savez_compressed(
                         file, images=images, nfe=nfe, converged=converged, drawn_by=drawn_by

@@ -29,8 +29,10 @@ def replace_atomically(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    encoding = None if "b" in mode else "utf-8"
     try:
-        with temporary.open(mode, encoding=None if "b" in mode else "utf-8") as file:
+        temporary.unlink(missing_ok=True)  # it might be a link to anywhere
+        with temporary.open(mode.replace("w", "x"), encoding=encoding) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -42,6 +44,14 @@ def replace_atomically(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
         os.fsync(folder)  # the new name too must outlive a power failure
     finally:
         os.close(folder)
+
+
+def identity(folder: Path) -> tuple[int, int] | None:
+    """What tells a folder from another of its name; None if there is none."""
+    with contextlib.suppress(FileNotFoundError):
+        there = folder.stat()
+        return there.st_dev, there.st_ino
+    return None
 
 
 def keep_aside(path: Path, lost: str) -> None:

@@ -17,12 +17,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from diffusion_ode.errors import UserError
 from diffusion_ode.foreign import read_regular
 
 MAX_BYTES = 1 << 16  # a few names and numbers
 REFRESHED_EVERY = 5.0  # seconds
 SILENT_FOR = 60.0  # seconds after which nobody has it any more
 _BETWEEN_LOOKS = 0.5
+_LARGEST_PROCESS = (1 << 31) - 1
 
 
 @contextlib.contextmanager
@@ -35,6 +37,9 @@ def held_by_name(path: Path, wait: bool) -> Iterator[bool]:
     Args:
       path: of the file, in a folder that exists; it is there as long as it is held.
       wait: for another process to let go of it.
+
+    Raises:
+      UserError: something else has the name.
     """
     mine = {**_place(), "started": _now(), "token": uuid.uuid4().hex}
     seen, since = None, time.monotonic()
@@ -66,6 +71,8 @@ def _created(path: Path, mine: dict[str, Any]) -> bool:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     except FileExistsError:
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise UserError(f"{path} is no lock, which is a file: remove it.") from None
         return False
     with os.fdopen(descriptor, "w") as file:
         file.write(json.dumps(mine))
@@ -126,7 +133,9 @@ def _begun(process: int) -> str | None:
 
 
 def _is_here(said: dict[str, Any]) -> bool:
-    return said.get("machine") == _place()["machine"] and isinstance(said.get("process"), int)
+    process = said.get("process")
+    possible = isinstance(process, int) and 0 < process <= _LARGEST_PROCESS
+    return possible and said.get("machine") == _place()["machine"]
 
 
 def _is_dead(content: str | None) -> bool:

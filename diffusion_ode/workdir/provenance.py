@@ -15,7 +15,7 @@ from typing import Any
 from diffusion_ode.distributed import processes
 from diffusion_ode.errors import UserError, in_words
 from diffusion_ode.workdir.code import code_facts, keep_code
-from diffusion_ode.workdir.files import held, keep_aside
+from diffusion_ode.workdir.files import held, identity, keep_aside
 from diffusion_ode.workdir.result_files import read_json, write_json
 
 _LIBRARIES = (
@@ -39,6 +39,7 @@ class LaunchRecord:
         self._path = path
         self._facts = dict(facts or {})
         self._begun = False
+        self._workdir: tuple[int, int] | None = None
 
     def begin(self) -> None:
         """From now on it is written down."""
@@ -46,13 +47,29 @@ class LaunchRecord:
             self._begun = True
             self._write()
             if self._path is not None:
+                self._workdir = identity(self._path.parent)
                 keep_code(self._path.parent)
 
     def add(self, facts: Mapping[str, Any]) -> None:
         """More facts; they are written once it has begun."""
         self._facts |= facts
-        if self._begun:
+        if self._begun and not self._is_gone():
             self._write()
+
+    def check_there(self) -> None:
+        """Refuses to go on where another folder, or none, has the workdir's name by now.
+
+        Raises:
+          UserError: the one in which this launch began was removed or put elsewhere.
+        """
+        if self._path is not None and self._is_gone():
+            raise UserError(
+                f"{self._path.parent} has been removed or put elsewhere meanwhile, so nothing more"
+                " is written: put it back, or run the same command again to begin anew."
+            )
+
+    def _is_gone(self) -> bool:
+        return self._workdir is not None and identity(self._path.parent) != self._workdir
 
     def end(self, outcome: str) -> None:
         """How it ended; nothing is written about one that never began."""
@@ -100,6 +117,7 @@ def recorded(workdir: Path, **facts: Any) -> Iterator[LaunchRecord]:
         launch.end("interrupted")
         raise
     launch.begin()
+    launch.check_there()
     launch.add({"devices": _devices()})
     launch.end("done")
 
@@ -119,7 +137,7 @@ def log_failure(path: Path, error: Exception) -> str | None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as log:
+        with path.open("a", encoding="utf-8", errors="backslashreplace") as log:
             log.writelines([f"{_now()}\n", *traceback.format_exception(error)])
     except Exception as unwritable:
         return in_words(unwritable)

@@ -18,7 +18,7 @@ from diffusion_ode.checking import Misfit, fit
 from diffusion_ode.configs import construction
 from diffusion_ode.configs.documents import render
 from diffusion_ode.conformance import annotations_of
-from diffusion_ode.errors import UserError
+from diffusion_ode.errors import UserError, is_utf8
 from diffusion_ode.suggestions import either, nearest, spelt_out, suggestion
 from experiments.config import catalogue
 from experiments.config.annotations import call_of, takes
@@ -46,6 +46,8 @@ def override(
     config = explicit(config)
     for setting in settings:
         path, equals, text = setting.partition("=")
+        if not is_utf8(setting):
+            raise UserError(f"--set {setting!r} is no UTF-8, which a config is: give another name.")
         if not equals or not path:
             raise UserError(f"--set {setting!r} is not PATH=VALUE, e.g. train.num_steps=500.")
         _set(config, path.strip(), text.strip(), say)

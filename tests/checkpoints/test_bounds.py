@@ -55,7 +55,7 @@ def files(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "endless").symlink_to("/dev/zero")
     with Checkpoints(tmp_path / "sound") as checkpoints:
-        checkpoints.save(1, {"w": jnp.arange(3.0)}, {}, {})
+        checkpoints.save(1, {"w": jnp.arange(3.0)}, {"next_index": 0}, {})
     for name in ("pipes", "claims", "deep"):
         shutil.copytree(tmp_path / "sound", tmp_path / name)
     (tmp_path / "pipes/1/config/metadata").unlink()

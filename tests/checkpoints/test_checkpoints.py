@@ -314,7 +314,7 @@ def large() -> dict:
 def test_a_save_that_fails_in_the_background_surfaces_and_blocks_no_later_one(folder):
     with Checkpoints(folder) as checkpoints:
         with full_disk():
-            checkpoints.save(4, large(), {}, {})
+            checkpoints.save(4, large(), {"next_index": 0}, {})
             assert checkpoints.latest_step() == 4
             with pytest.raises(SaveFailed, match=r"4 .*\(File too large\).* complete one is 3"):
                 for _ in range(200):
@@ -343,12 +343,12 @@ def test_a_workdir_that_is_gone_is_noticed_at_the_next_save(tmp_path, again):
 
 def test_a_failed_last_save_is_not_lost_on_leaving(folder):
     with full_disk(), pytest.raises(SaveFailed), Checkpoints(folder) as checkpoints:
-        checkpoints.save(4, large(), {}, {})
+        checkpoints.save(4, large(), {"next_index": 0}, {})
 
 
 def test_the_exception_in_flight_is_not_hidden_by_a_failed_save(folder):
     with full_disk(), pytest.raises(KeyError) as failure, Checkpoints(folder) as checkpoints:
-        checkpoints.save(4, large(), {}, {})
+        checkpoints.save(4, large(), {"next_index": 0}, {})
         raise KeyError("loss")
     assert "checkpoint 4" in failure.value.__notes__[0]
 
@@ -395,10 +395,10 @@ abstract = {
     n: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=shardings[n]) for n, x in state.items()
 }
 with Checkpoints(pathlib.Path(sys.argv[1])) as checkpoints:
-    checkpoints.save(1, state, {}, {})
+    checkpoints.save(1, state, {"next_index": 1}, {})
     restored = checkpoints.restore(abstract).state
     assert {n: x.sharding for n, x in restored.items()} == shardings, restored
-    checkpoints.save(2, restored, {}, {})
+    checkpoints.save(2, restored, {"next_index": 2}, {})
     one, two = checkpoints.restore(abstract, 1), checkpoints.restore(jax.eval_shape(lambda: state))
     assert one.facts["digest"] == two.facts["digest"] and two.step == 2
     assert len(two.state["w"].sharding.device_set) == 1
@@ -440,3 +440,25 @@ def test_what_is_no_step_is_refused_before_any_folder_is_read():
             as_step(given)
         with pytest.raises(UserError, match="neither a step nor 'best'"):
             DiffusionModel.load("nowhere", given)
+
+
+@pytest.mark.parametrize("name", ["0099", "\u0669\u0669", "9" * 200, "+9"])
+def test_a_folder_that_is_no_step_is_none(tmp_path, name):
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        save(checkpoints, 1)
+    (tmp_path / "checkpoints" / name).mkdir()
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        assert checkpoints.list_steps() == [1]
+        assert checkpoints.restore(abstract()).step == 1
+
+
+def test_a_file_in_the_quarantines_place_is_said(tmp_path):
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        save(checkpoints, 1)
+    (tmp_path / "checkpoints" / "9").mkdir()
+    (tmp_path / "quarantine").write_text("x")
+    with (
+        pytest.raises(UserError, match="quarantine is no folder, and damaged checkpoints"),
+        Checkpoints(tmp_path / "checkpoints") as checkpoints,
+    ):
+        checkpoints.restore(abstract())

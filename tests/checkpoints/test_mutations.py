@@ -149,3 +149,17 @@ def test_facts_of_another_kind_that_are_sealed_again(folder, wrong):
     with pytest.raises(DamagedCheckpoint, match=f"the {next(iter(wrong))} is not one"):
         records.read_records(folder / "2")
     assert restored(folder) == 1
+
+
+@pytest.mark.parametrize("at", [-5, "x", 10**30, None, True, 1.5], ids=str)
+def test_a_data_state_that_names_no_batch_and_is_sealed_again(folder, at):
+    files = {item: folder / "2" / item / "metadata" for item in ("data", "config", "facts")}
+    found = {item: json.loads(file.read_text()) for item, file in files.items()}
+    found["facts"].pop("seal")
+    found["data"] = {} if at is None else {"next_index": at}
+    found["facts"]["seal"] = records._seal(found)
+    for item, file in files.items():
+        file.write_text(json.dumps(found[item]))
+    with pytest.raises(DamagedCheckpoint, match="the state of its data names no batch"):
+        records.read_records(folder / "2")
+    assert restored(folder) == 1

@@ -1,5 +1,6 @@
 """A conversion killed at any moment leaves nothing half, and goes on when started again."""
 
+import hashlib
 import json
 import os
 import resource
@@ -272,3 +273,26 @@ def test_array_file_is_a_source_of_its_own(tmp_path):
     loaded = source.load()
     np.testing.assert_array_equal(np.concatenate([loaded.train, loaded.test]), images)
     assert len(loaded.test) == 3
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+@pytest.mark.parametrize("name", ["train.npy", "progress.tmp", "manifest.tmp"])
+def test_a_conversion_writes_through_no_link_and_waits_for_no_pipe(kind, name, tmp_path):
+    (tmp_path / "precious").write_text("much work")
+    with pytest.raises(KeyboardInterrupt):  # nothing of it is written yet
+        convert(conversion(numbered_blocks(2, [], fail_at=0)), tmp_path)
+    partial = tmp_path / ".toy.partial"
+    nothing = hashlib.sha256(b"0 blocks, 0 images").hexdigest()
+    note = {"blocks": 0, "images": 0, "checksum": nothing}
+    sources = [["a", "sha256:0"]]
+    (partial / "progress.json").write_text(
+        json.dumps({"sources": sources, "train": note, "test": note})
+    )
+    (partial / name).unlink(missing_ok=True)
+    if kind == "link":
+        (partial / name).symlink_to(tmp_path / "precious")
+    else:
+        os.mkfifo(partial / name)
+    convert(conversion(numbered_blocks(2, [])), tmp_path)
+    assert (tmp_path / "precious").read_text() == "much work"
+    assert len(Toy().load(tmp_path).train) == 3

@@ -116,3 +116,12 @@ def test_what_is_no_finished_table_is_still_said(lines, says, tmp_path, monkeypa
     (tmp_path / "a.csv").write_text("\n".join([*lines, ""]))
     with pytest.raises(UserError, match=says):
         read_table(tmp_path / "a.csv")
+
+
+def test_a_file_that_is_removed_meanwhile_ends_the_evaluation(tmp_path):
+    path = tmp_path / "per_example.csv"
+    with PerExampleTable(("bpd",), path) as table:
+        table.append(0, bpd=1.0)
+        path.unlink()
+        with pytest.raises(UserError, match="has been removed meanwhile: run the same command"):
+            table.append(1, bpd=1.0)

@@ -1,7 +1,9 @@
 """The report's command line."""
 
 import csv
+import json
 import math
+import os
 
 import pytest
 from PIL import Image
@@ -55,6 +57,42 @@ def test_figure_is_of_all_runs(runs, capsys, suffix):
         assert Image.open(path).width > 1000
     else:
         assert path.read_bytes().startswith(b"%PDF")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["esc\x1b[2J", "m$\\frac$", os.fsdecode(b"sur\xff"), "_hidden"])
+def test_figure_of_a_run_of_any_name(name, runs, capsys):
+    (runs / "sp").rename(runs / name)
+    figure = runs / "a\x1b.png"
+    assert main([str(runs / name), f"--figure={figure}"]) == 0
+    shown = capsys.readouterr()
+    assert shown.err.endswith("a\\x1b.png: train/bpd of 1 run\n")
+    assert all(sign.isprintable() or sign == "\n" for sign in shown.out + shown.err)
+
+
+def test_runs_that_differ_in_too_many_settings_are_refused_soon(runs, capsys):
+    many = {"call": "diffusion_ode.tasks.train:Train"}
+    for number, run in enumerate(("sp", "vp-0")):
+        fields = {f"field{k}": k + number for k in range(9_000)}
+        (runs / run / "config.json").write_text(json.dumps({**many, "arguments": fields}))
+        result = next((runs / run).glob("evaluations/*/result.json"))
+        content = json.loads(result.read_text())
+        result.write_text(json.dumps({**content, "config": {**many, "arguments": fields}}))
+    asked = [str(runs / "sp"), str(runs / "vp-0")]
+    assert main(asked) == 2
+    assert "differ in 9000 settings, and a table has room for 200" in capsys.readouterr().err
+    assert main([*asked, "--columns=run,ode"]) == 0
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("wrong", [{"shape": [0, 0, 0]}, {"shape": [-4, -1, 2]}, {"shape": []}])
+def test_images_of_no_size_are_refused(wrong, runs, capsys):
+    result = next((runs / "sp").glob("evaluations/*/result.json"))
+    content = json.loads(result.read_text())
+    result.write_text(json.dumps({**content, "data": {**content["data"], **wrong}}))
+    assert main([str(runs / "sp")]) == 2
+    said = capsys.readouterr().err
+    assert "images of the shape" in said and said.count("\n") == 1
 
 
 @pytest.mark.filterwarnings("default")

@@ -249,7 +249,7 @@ def test_optaxs_states_are_saved_and_go_on_bit_for_bit(text, tmp_path):
     optimizer = optimizer_of(text)
     parameters, state = step(optimizer, PARAMETERS, optimizer.init(PARAMETERS))
     with Checkpoints(tmp_path, keep=1) as checkpoints:
-        checkpoints.save(1, {"optimizer": state}, {}, {})
+        checkpoints.save(1, {"optimizer": state}, {"next_index": 0}, {})
         checkpoints.wait()
         abstract = jax.eval_shape(lambda: {"optimizer": optimizer.init(PARAMETERS)})
         restored = checkpoints.restore(abstract).state["optimizer"]
@@ -260,7 +260,9 @@ def test_optaxs_states_are_saved_and_go_on_bit_for_bit(text, tmp_path):
 
 def test_another_optimiser_than_the_checkpoints_meets_a_sentence(tmp_path):
     with Checkpoints(tmp_path, keep=1) as checkpoints:
-        checkpoints.save(1, {"optimizer": AdamW().init(PARAMETERS), "step": jnp.int32(1)}, {}, {})
+        checkpoints.save(
+            1, {"optimizer": AdamW().init(PARAMETERS), "step": jnp.int32(1)}, {"next_index": 0}, {}
+        )
         checkpoints.wait()
     wanted = jax.eval_shape(lambda: {"optimizer": optax.lion(0.01).init(PARAMETERS)})
     with pytest.raises(UserError, match=r"set train.warm_start.optimizer=False to begin"):

@@ -2,6 +2,7 @@
 
 import errno
 import itertools
+import json
 import os
 import signal
 import subprocess
@@ -61,6 +62,26 @@ def no_flock(monkeypatch):
     monkeypatch.setattr(named_lock, "REFRESHED_EVERY", 0.1)
     monkeypatch.setattr(named_lock, "SILENT_FOR", 0.5)
     monkeypatch.setattr(named_lock, "_BETWEEN_LOOKS", 0.02)
+
+
+@pytest.mark.parametrize("kind", ["folder", "link"])
+def test_without_flock_what_is_no_file_in_the_locks_place_is_said(tmp_path, no_flock, kind):
+    if kind == "folder":
+        (tmp_path / ".lock.held").mkdir()
+    else:
+        (tmp_path / ".lock.held").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"\.lock\.held is no lock, which is a file: remove it"):
+        workdir_lock(tmp_path).__enter__()
+
+
+@pytest.mark.parametrize("process", [10**30, -1, 0, 1.5, "x", None])
+def test_without_flock_a_holder_that_can_be_none_is_stale_once_it_is_silent(
+    tmp_path, no_flock, process
+):
+    place = named_lock._place() | {"process": process, "token": "t"}
+    (tmp_path / ".lock.held").write_text(json.dumps(place))
+    with files.held(tmp_path / ".lock", wait=True):
+        pass
 
 
 WITHOUT = """

@@ -90,3 +90,18 @@ def test_a_failure_before_the_beginning_is_written_down_beside_its_traceback(tmp
     with pytest.raises(RuntimeError), recorded(tmp_path, task="train"):
         raise RuntimeError("no paper")
     assert entries(tmp_path)[0]["outcome"] == "failed: no paper"
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_launch_whose_workdir_goes_away_does_not_make_it_anew(tmp_path, again):
+    workdir = tmp_path / "run"
+    with (
+        pytest.raises(UserError, match=r"run has been removed or put elsewhere meanwhile"),
+        recorded(workdir, task="evaluate") as launch,
+    ):
+        launch.begin()
+        workdir.rename(tmp_path / "elsewhere")
+        if again:
+            workdir.mkdir()
+    assert workdir.exists() == again
+    assert not again or not list(workdir.iterdir())

@@ -103,6 +103,7 @@ def test_int_becomes_float_but_not_the_reverse_and_bool_is_neither():
         ("pixels.levels.more=3", "pixels.levels is 256"),
         ("pixels", "is not PATH=VALUE"),
         ("=3", "is not PATH=VALUE"),
+        ("pixels.levels=\udcff", r"'pixels.levels=\\udcff' is no UTF-8"),
         ("pixels.levels=many", "pixels.levels cannot be 'many'; it takes an int"),
         ("pixels.levels=", "it takes an int"),
         ("pixels.levels='17'", "it takes an int"),
