@@ -13,6 +13,7 @@ from diffusion_ode.configs.upgrade import upgraded
 from diffusion_ode.errors import UserError
 from diffusion_ode.evaluation.bound_pass import BoundPass
 from diffusion_ode.evaluation.per_example import read_table
+from diffusion_ode.foreign import refused
 from diffusion_ode.workdir.result_files import read_json
 
 
@@ -48,17 +49,25 @@ class Evaluated:
         return same and (ours["split"] == "test" or ours["split_images"] == theirs["split_images"])
 
     def bits(self, figure: str) -> dict[int, float]:
-        """Bits per dimension by image; NaN where the solve did not converge."""
-        table = read_table(self.folder / "per_example.csv")
-        if figure == "ode":
-            nats = np.where(table["converged"] > 0.0, -table["log_likelihood"], np.nan)
-        else:
-            nats = np.sum([table[column] for column in BoundPass.columns], axis=0)
-        shape = self.result["data"]["shape"]
-        if not (shape and all(type(size) is int and size > 0 for size in shape)):
-            raise ValueError(f"images of the shape {shown(shape)}")
-        bits = units.bits_per_dimension(nats, math.prod(shape))
-        return dict(zip(table["index"].tolist(), bits.tolist(), strict=True))
+        """Bits per dimension by image; NaN where the solve did not converge.
+
+        Raises:
+          UserError: a file is not as an evaluation writes it.
+        """
+        with (
+            refused(lambda why: f"{self.folder} is not as it was written ({why}): evaluate anew."),
+            np.errstate(over="raise"),
+        ):
+            table = read_table(self.folder / "per_example.csv")
+            if figure == "ode":
+                nats = np.where(table["converged"] > 0.0, -table["log_likelihood"], np.nan)
+            else:
+                nats = np.sum([table[column] for column in BoundPass.columns], axis=0)
+            shape = self.result["data"]["shape"]
+            if not (shape and all(type(size) is int and size > 0 for size in shape)):
+                raise ValueError(f"images of the shape {shown(shape)}")
+            bits = units.bits_per_dimension(nats, math.prod(shape))
+            return dict(zip(table["index"].tolist(), bits.tolist(), strict=True))
 
 
 def finished(workdir: Path) -> list[Path]:

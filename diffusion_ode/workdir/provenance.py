@@ -69,7 +69,9 @@ class LaunchRecord:
             )
 
     def _is_gone(self) -> bool:
-        return self._workdir is not None and identity(self._path.parent) != self._workdir
+        if self._path is None or self._workdir is None:
+            return False
+        return identity(self._path.parent) != self._workdir
 
     def end(self, outcome: str) -> None:
         """How it ended; nothing is written about one that never began."""
