@@ -29,6 +29,16 @@ _PACKAGES = {
     **dict.fromkeys(("sftp", "ssh"), "paramiko"),
     "hf": "huggingface_hub",
 }
+_SUCH_AS = "gs://bucket/folder or s3://bucket/folder"
+# What fsspec calls so is within something else, or of this machine; some of it opens whatever the
+# address has after it.
+_NO_STORAGES = frozenset(
+    [
+        *("async_wrapper", "asyncwrapper", "blockcache", "cached", "dir", "filecache", "generic"),
+        *("libarchive", "reference", "simplecache", "tar", "zip"),
+        *("asynclocal", "data", "local"),
+    ]
+)
 _FETCHED = "fetched"  # the folder of the cache
 # Of a checkpoint: written last, so that where it is, all is. (`checkpoints` names it `facts`.)
 _LAST_OF_A_STEP = "facts/metadata"
@@ -214,21 +224,32 @@ def _get(storage: Any, url: str, places: Mapping[str, Path]) -> None:
 
 def _storage(url: str) -> tuple[Any, str]:
     scheme = url.partition(":")[0]
+    if "::" in url:
+        raise UserError(
+            f"{url} has a ::, which joins several addresses, and one alone is read: give one such"
+            f" as {_SUCH_AS}, and unpack an archive there first."
+        )
+    if scheme.lower() in _NO_STORAGES:
+        raise UserError(
+            f"{url} is in no remote storage, as {scheme}: names none: give an address such as"
+            f" {_SUCH_AS}, or a path of this machine."
+        )
     fsspec = importlib.import_module("fsspec.core")
-    try:
-        storage, root = fsspec.url_to_fs(url)
-    except ImportError as missing:
-        package = _PACKAGES.get(scheme, "what it names")
-        raise UserError(
-            f"{url} needs a library that is not installed ({in_words(missing)}): pip install"
-            f" {package}."
-        ) from None
-    except ValueError as unknown:
-        raise UserError(
-            f"{url} is no address that fsspec knows ({in_words(unknown)}): give one such as"
-            " gs://bucket/folder or s3://bucket/folder, or a path of this machine."
-        ) from None
-    return storage, str(root).rstrip("/")
+    with _told(url, "open"):
+        try:
+            storage, root = fsspec.url_to_fs(url)
+        except ImportError as missing:
+            package = _PACKAGES.get(scheme, "what it names")
+            raise UserError(
+                f"{url} needs a library that is not installed ({in_words(missing)}): pip install"
+                f" {package}."
+            ) from None
+        except ValueError as unknown:
+            raise UserError(
+                f"{url} is no address that fsspec knows ({in_words(unknown)}): give one such as"
+                f" {_SUCH_AS}, or a path of this machine."
+            ) from None
+        return storage, str(root).rstrip("/")
 
 
 class _told:
@@ -240,6 +261,8 @@ class _told:
     def __enter__(self) -> None: ...
 
     def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, UserError):
+            return
         if isinstance(error, FileNotFoundError):
             raise UserError(f"There is nothing at {self._url}: check the address.") from error
         if isinstance(error, Exception):

@@ -8,6 +8,10 @@ import fsspec
 import jax
 import numpy as np
 import pytest
+from fsspec.archive import AbstractArchiveFileSystem
+from fsspec.implementations.chained import ChainedFileSystem
+from fsspec.implementations.dirfs import DirFileSystem
+from fsspec.registry import known_implementations
 from PIL import Image
 
 from data.prepare import main as prepare
@@ -199,6 +203,12 @@ def test_arrays_and_pictures_there_are_the_same_data_as_here(bucket, tmp_path, c
         (export_main, ["run", "gs://b/out"], "OUT gs://b/out is in remote"),
         (import_main, ["ckpt-1.flax", "gs://b/run"], "WORKDIR gs://b/run is in remote"),
         (mirror, ["gs://b/run", "s3://b/run"], "Both of gs://b/run and s3://b/run"),
+        (launch, ["--exp=digits_vp", "--init_from=zip://a::/etc/passwd"], "several addresses"),
+        (prepare, ["cifar10", "--from", "zip://a::/etc/passwd"], "several addresses"),
+        (prepare, ["image_folder", "--from", "reference://x", "--size=8"], "in no remote storage"),
+        (mirror, ["tar://a::/etc/passwd", "here"], "several addresses"),
+        (mirror, ["dir://x", "here"], "in no remote storage, as dir: names none"),
+        (mirror, ["github://x", "here"], "Cannot open github://x (TypeError"),
         (mirror, ["run", "here"], "Neither of run and here"),
         (mirror, ["run", "memory://b/x"], "run is no folder"),
     ],
@@ -212,6 +222,33 @@ def test_what_cannot_be_there_is_one_sentence_before_anything_is_made(
     assert says in said
     assert len(said.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("protocol", sorted(known_implementations))
+def test_what_is_within_something_else_or_of_this_machine_is_not_even_opened(protocol, monkeypatch):
+    try:
+        kind = fsspec.get_filesystem_class(protocol)
+    except ImportError:
+        kind = object
+    monkeypatch.setattr(fsspec.core, "url_to_fs", lambda url: pytest.fail(f"{url} is opened"))
+    with pytest.raises(UserError, match="several addresses"):
+        remote._storage(f"{protocol}://a::memory://b")
+    if issubclass(kind, AbstractArchiveFileSystem | ChainedFileSystem | DirFileSystem):
+        with pytest.raises(UserError, match="in no remote storage"):
+            remote._storage(f"{protocol}://a")
+
+
+@pytest.mark.parametrize("raised", [KeyError("org"), TypeError("no fo"), EOFError(), OSError(5)])
+def test_whatever_opening_a_storage_raises_is_one_sentence(raised, tmp_path, monkeypatch, capsys):
+    def fail(url):
+        raise raised
+
+    monkeypatch.setattr(fsspec.core, "url_to_fs", fail)
+    (tmp_path / "run").mkdir()
+    for ends in (["s3://b/run", f"{tmp_path}/new"], [f"{tmp_path}/run", "s3://b/run"]):
+        assert mirror(ends) == 2
+        assert "Cannot open s3://b/run" in capsys.readouterr().err
+    assert [each.name for each in tmp_path.iterdir()] == ["run"]
 
 
 def test_a_missing_library_is_told_with_its_command(monkeypatch):
