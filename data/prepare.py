@@ -35,16 +35,19 @@ from data.source import ImageData, Source
 from data.sources.array_file import ArrayFile
 from data.sources.image_folder import ImageFolder
 from data.store import is_prepared, open_prepared
+from diffusion_ode.command_line import SentenceParser, whole_number
 from diffusion_ode.errors import UserError, is_utf8
 from diffusion_ode.exit_statuses import DONE, INTERRUPTED, REFUSED
 from diffusion_ode.home import path_argument, url_of
 from diffusion_ode.leaving import leave_in_order, status_of
+from diffusion_ode.ranges import Within
 from diffusion_ode.remote import fetched
 from diffusion_ode.streams import LastingStream
 
 # Sources of a user's own, for which --from says what they are made of.
 OWN = {"image_folder": ImageFolder, "array_file": ArrayFile}
 _FIELDS = "data.source."  # where an experiment has them
+_LARGEST_SIDE = 1 << 14  # of a picture, which then has a gigabyte
 # A folder of TFRecords has dozens of files.
 MAX_NAMES_SHOWN = 3
 
@@ -230,14 +233,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return DONE
 
 
-class _Parser(argparse.ArgumentParser):
-    """Wrong flags meet a sentence of ours."""
+class _Parser(SentenceParser):
+    """It knows what a word may have been meant as."""
 
     def error(self, message: str):
         what, _, word = message.rpartition(" ")
         if what.startswith("unrecognized") and "=" in word and not word.startswith("-"):
             message = f"{message}: each field has a --set of its own"
-        raise UserError(f"{message[:1].upper()}{message[1:]}; --help shows the flags.")
+        super().error(message)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -257,7 +260,10 @@ def _parser() -> argparse.ArgumentParser:
         help="the publisher's file or folder, instead of a download; or your own; gs://… too",
     )
     parser.add_argument(
-        "--size", type=int, metavar="N", help="image_folder: short for --set resize=N --set crop=N"
+        "--size",
+        type=whole_number(Within(1, _LARGEST_SIDE)),
+        metavar="N",
+        help="image_folder: short for --set resize=N --set crop=N",
     )
     parser.add_argument(
         "--set",

@@ -177,7 +177,8 @@ def download(url: str, folder: Path) -> int:
     Raises:
       UserError: the folder is taken, there is nothing, or it cannot be read.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    # The folder where one stands has no name, and nothing can be put in its place.
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir()) or not folder.name):
         raise UserError(f"{folder} exists already: give another folder, or remove it.")
     storage, root, listing = _listed(url)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")

@@ -5,13 +5,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from diffusion_ode.command_line import whole_number
 from diffusion_ode.distributed.joining import WAIT_FOR_PEERS, Peers
 from diffusion_ode.errors import UserError
 from diffusion_ode.exit_statuses import ABORTED, DONE, FAILED, INTERRUPTED, REFUSED
 from diffusion_ode.home import path_argument
-from diffusion_ode.ranges import is_count
+from diffusion_ode.ranges import Within, is_count
 from diffusion_ode.tasks import registry as tasks
 from launch.parser import Parser
+
+_MOST_PROCESSES = 1 << 16  # of which the first one keeps lists
+_LONGEST_WAIT = 7 * 24 * 3600  # seconds; timers have an end
 
 EPILOG = f"""\
 examples:
@@ -167,14 +171,20 @@ def _parser() -> Parser:
         "--coordinator", metavar="ADDR", help="HOST:PORT of process 0, a free port there"
     )
     several.add_argument(
-        "--num_processes", type=int, metavar="N", help="how many; 1 runs alone, even on a cluster"
+        "--num_processes",
+        type=whole_number(Within(1, _MOST_PROCESSES)),
+        metavar="N",
+        help="how many; 1 runs alone, even on a cluster",
     )
     several.add_argument(
-        "--process_id", type=int, metavar="I", help="the number of this one, 0 to N - 1"
+        "--process_id",
+        type=whole_number(Within(0, _MOST_PROCESSES - 1)),
+        metavar="I",
+        help="the number of this one, 0 to N - 1",
     )
     several.add_argument(
         "--wait_for_peers",
-        type=int,
+        type=whole_number(Within(1, _LONGEST_WAIT)),
         default=WAIT_FOR_PEERS,
         metavar="S",
         help=f"seconds to wait for the others; default {WAIT_FOR_PEERS}",
@@ -184,17 +194,17 @@ def _parser() -> Parser:
 
 def _peers(given: argparse.Namespace) -> Peers | None:
     """What the flags say of this process and its peers; None if nothing."""
-    if given.wait_for_peers < 1:
-        raise UserError(
-            f"--wait_for_peers={given.wait_for_peers} is too short: give at least 1 second."
-        )
     flags = ("coordinator", "num_processes", "process_id")
     present = [name for name in flags if getattr(given, name) is not None]
     if not present:
         return None
     count, index, coordinator = given.num_processes, given.process_id, given.coordinator
     if count is not None:
-        _check_number(count, index)
+        if index is not None and index >= count:
+            raise UserError(
+                f"--process_id={index} is not one of --num_processes={count} processes: number them"
+                " from 0."
+            )
         if count == 1:
             return Peers(1, 0)
     if count is None or index is None or coordinator is None:
@@ -203,7 +213,7 @@ def _peers(given: argparse.Namespace) -> Peers | None:
             " --process_id=I: give the three together, or none to ask the cluster."
         )
     host, colon, port = coordinator.rpartition(":")
-    if not (host and colon and is_count(port) and 0 < int(port) < 1 << 16):
+    if not (_is_host(host) and colon and is_count(port) and 0 < int(port) < 1 << 16):
         raise UserError(
             f"--coordinator={coordinator} is not HOST:PORT: give the host of process 0 and a free"
             " port on it, such as node1:1234."
@@ -211,14 +221,12 @@ def _peers(given: argparse.Namespace) -> Peers | None:
     return Peers(count, index, coordinator)
 
 
-def _check_number(count: int, index: int | None) -> None:
-    if count < 1:
-        raise UserError(f"--num_processes={count} is too few: give at least 1.")
-    if index is not None and not 0 <= index < count:
-        raise UserError(
-            f"--process_id={index} is not one of --num_processes={count} processes: number them"
-            " from 0."
-        )
+def _is_host(text: str) -> bool:
+    """Whether it can be looked up, which of a name too long is a UnicodeError."""
+    try:
+        return bool(text.encode("idna"))
+    except UnicodeError:
+        return False
 
 
 def _word(word: str) -> str:

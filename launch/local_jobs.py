@@ -95,12 +95,10 @@ def check_at_once(at_once: int) -> None:
     """Refuses more jobs at once than there are GPUs, if there are any: each takes one to itself.
 
     Raises:
-      UserError: there are fewer.
+      UserError: there are fewer, or they are more than any machine should have.
     """
-    if at_once < 1:
-        raise UserError(f"--jobs={at_once} is too few: give at least 1.")
     if at_once > _MOST_AT_ONCE:
-        raise UserError(f"--jobs={at_once:.0e} is too many: give at most {_MOST_AT_ONCE}.")
+        raise UserError(f"--jobs={at_once} is too many: give at most {_MOST_AT_ONCE}.")
     if at_once > len(gpus()) > 0:
         raise UserError(
             f"--jobs={at_once} is more than the GPUs, of which each job takes one: give at most"

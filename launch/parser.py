@@ -6,12 +6,13 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 
+from diffusion_ode.command_line import SentenceParser
 from diffusion_ode.errors import UserError
 from diffusion_ode.suggestions import nearest
 from launch.screen import SCREEN_WIDTH, show
 
 
-class Parser(argparse.ArgumentParser):
+class Parser(SentenceParser):
     """A parser that raises UserError, as wide as the screen, and takes flags only in full.
 
     Args:
@@ -82,9 +83,6 @@ class Parser(argparse.ArgumentParser):
     def print_help(self, file=None):
         del file  # argparse asks for none, and would not say that nobody can read it
         sys.exit(show(self.format_help().splitlines()))
-
-    def error(self, message: str):
-        raise UserError(f"{message[:1].upper()}{message[1:]}; --help shows the flags.")
 
     def answer_shell(self) -> None:
         """Ends the process if a shell has started it only to ask what may follow."""

@@ -23,10 +23,12 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from diffusion_ode.command_line import whole_number
 from diffusion_ode.errors import UserError
 from diffusion_ode.exit_statuses import DONE, FAILED, INTERRUPTED, REFUSED
 from diffusion_ode.home import path_argument, refuse_remote_workdir
 from diffusion_ode.leaving import status_of
+from diffusion_ode.ranges import Within
 from diffusion_ode.streams import LastingStream
 from launch.parser import Parser
 
@@ -39,6 +41,7 @@ examples:
          --slurm time=24:00:00 --slurm partition=gpu --slurm gpus_per_node=1
   python launch/report.py runs/digits_vp_sweep
 """
+_MOST_JOBS = 10_000  # as many as a grid may have points
 _RUN = Path(__file__).with_name("run.py")
 
 
@@ -221,7 +224,10 @@ def _parser() -> Parser:
     )
     parser.add_argument("--show", action="store_true", help="points and what is done; runs nothing")
     parser.add_argument(
-        "--jobs", type=int, metavar="N", help="at a time; default 1, under SLURM all"
+        "--jobs",
+        type=whole_number(Within(1, _MOST_JOBS)),
+        metavar="N",
+        help="at a time; default 1, under SLURM all",
     )
     parser.add_argument(
         "--slurm",

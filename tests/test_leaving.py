@@ -1,5 +1,7 @@
 """A Ctrl-C in a program's first moments is a sentence, as it is later."""
 
+import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +43,40 @@ def test_interruption_of_an_import_is_a_sentence_and_the_end(program):
     )
     assert (done.returncode, done.stdout) == (75, "")
     assert done.stderr == "Interrupted; run the same command to go on.\n"
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_wrong_flags_and_a_screen_of_few_letters_are_one_short_sentence_and_status_2(program):
+    command = [program] if program.endswith(".py") else ["-m", program]
+    done = subprocess.run(
+        [sys.executable, *command, "é", "b", f"--path=é{'q' * 5000}"],
+        cwd=Path(__file__).parent.parent,
+        env={**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1 and len(done.stderr) < 700
+    assert not done.stderr.startswith("usage")
+
+
+@pytest.mark.parametrize("redirected", [">/dev/full", ">&-", "2>/dev/full", "2>&-"])
+def test_a_screen_that_cannot_be_written_to_takes_nothing_from_what_is_done(redirected, tmp_path):
+    (tmp_path / "rún").mkdir()
+    (tmp_path / "rún/config.json").write_text("{}")
+    (tmp_path / "thére").mkdir()
+    tool = f"{sys.executable} -m diffusion_ode.tools.mirror"
+    there = shlex.quote(f"file://{tmp_path}/thére")
+    done = subprocess.run(
+        f"{tool} {shlex.quote(str(tmp_path / 'rún'))} {there} {redirected}",
+        shell=True,
+        cwd=Path(__file__).parent.parent,
+        env={**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "thére/config.json").read_text() == "{}"
 
 
 def test_interruption_of_a_program_that_has_begun_is_a_sentence_too(capsys):

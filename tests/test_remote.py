@@ -209,6 +209,8 @@ def test_arrays_and_pictures_there_are_the_same_data_as_here(bucket, tmp_path, c
         (mirror, ["tar://a::/etc/passwd", "here"], "several addresses"),
         (mirror, ["dir://x", "here"], "in no remote storage, as dir: names none"),
         (mirror, ["github://x", "here"], "Cannot open github://x (TypeError"),
+        (mirror, ["memory://b/run", "."], ". exists already: give another folder"),
+        (export_main, ["run", "."], ". exists already: give another OUT"),
         (mirror, ["run", "here"], "Neither of run and here"),
         (mirror, ["run", "memory://b/x"], "run is no folder"),
     ],

@@ -9,7 +9,6 @@ if __name__ == "__main__":
 
     leave_at_once()
 
-import argparse
 import os
 import shutil
 import sys
@@ -18,13 +17,15 @@ from pathlib import Path
 
 from diffusion_ode.checkpoints.exported import write_exported
 from diffusion_ode.checkpoints.stored import Restored, Step, StoredCheckpoints
+from diffusion_ode.command_line import SentenceParser
 from diffusion_ode.configs import allowed
 from diffusion_ode.configs.construction import Document
-from diffusion_ode.errors import UserError
+from diffusion_ode.errors import UserError, in_words
 from diffusion_ode.exit_statuses import DONE, REFUSED
 from diffusion_ode.home import expanded, path_argument, refuse_remote
 from diffusion_ode.inference.diffusion_model import model_documents
 from diffusion_ode.leaving import leave_in_order, status_of
+from diffusion_ode.streams import LastingStream
 from diffusion_ode.tasks.loading import parse_step
 from diffusion_ode.tools.model_card import model_card
 from diffusion_ode.workdir.code import read_kept
@@ -79,7 +80,8 @@ def export(run: Path, out: Path, step: Step = None) -> Restored:
     run = expanded(run)
     refuse_remote(out, "OUT ", "give a folder of this machine, and upload that")
     out = expanded(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    # The folder where one stands has no name, and nothing can be put in its place.
+    if out.exists() and (not out.is_dir() or any(out.iterdir()) or not out.name):
         raise UserError(f"{out} exists already: give another OUT, or remove it.")
     if not (run / "checkpoints").is_dir():
         raise UserError(f"{run} holds no checkpoint: give the workdir of a training as RUN.")
@@ -125,7 +127,23 @@ def _outside(document: Document) -> Iterator[str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
-    parser = argparse.ArgumentParser(
+    try:
+        options = _parser().parse_args(arguments)
+        exported = export(options.run, options.out, parse_step(options.checkpoint))
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return REFUSED
+    except OSError as error:
+        said = f"OUT cannot be written ({in_words(error)}): choose another OUT."
+        print(said, file=sys.stderr)
+        return REFUSED
+    print(f"step {exported.step} of {options.run} is in {options.out}; load it with")
+    print(f"  python {options.out / LOADER}")
+    return DONE
+
+
+def _parser() -> SentenceParser:
+    parser = SentenceParser(
         prog="python -m diffusion_ode.tools.export",
         description="Write a run's averaged parameters as a folder to pass on: safetensors, config,"
         " model card and a script that loads it.",
@@ -133,20 +151,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("run", metavar="RUN", type=path_argument, help="the workdir of a training")
     parser.add_argument("out", metavar="OUT", type=path_argument, help="the folder to make")
     parser.add_argument("--checkpoint", metavar="STEP", help="a step or best; default the newest")
-    options = parser.parse_args(arguments)
-    try:
-        exported = export(options.run, options.out, parse_step(options.checkpoint))
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return REFUSED
-    except OSError as error:
-        print(f"Cannot write {options.out}: {error}; choose another OUT.", file=sys.stderr)
-        return REFUSED
-    print(f"step {exported.step} of {options.run} is in {options.out}; load it with")
-    print(f"  python {options.out / LOADER}")
-    return DONE
+    return parser
 
 
 if __name__ == "__main__":
+    sys.stdout, sys.stderr = LastingStream(sys.stdout), LastingStream(sys.stderr)
     leave_in_order()
     sys.exit(status_of(main))

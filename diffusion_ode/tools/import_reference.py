@@ -19,6 +19,7 @@ from typing import Any
 
 from diffusion_ode.checkpoints.checkpoints import Checkpoints
 from diffusion_ode.checkpoints.reference import ReferenceCheckpoint, read_reference
+from diffusion_ode.command_line import SentenceParser
 from diffusion_ode.configs import construction, documents
 from diffusion_ode.diffusion.learned_schedule import LearnedSchedule
 from diffusion_ode.diffusion.model import Model
@@ -28,7 +29,7 @@ from diffusion_ode.diffusion.schedule import LinearSchedule, NoiseSchedule
 from diffusion_ode.diffusion.straight_path import StraightPath
 from diffusion_ode.diffusion.time_sampling import ImportanceSampledTimes, UniformTimes
 from diffusion_ode.diffusion.variance_preserving import VariancePreserving
-from diffusion_ode.errors import UserError
+from diffusion_ode.errors import UserError, in_words
 from diffusion_ode.evaluation.reference_quirks import ReferenceQuirks
 from diffusion_ode.exit_statuses import DONE, REFUSED
 from diffusion_ode.home import expanded, path_argument, refuse_remote
@@ -38,6 +39,7 @@ from diffusion_ode.networks.unet_sizes import UNetSizes, unet_sizes
 from diffusion_ode.objectives.flow_matching import FlowMatching
 from diffusion_ode.remote import fetched
 from diffusion_ode.reporting.quantities import counted
+from diffusion_ode.streams import LastingStream
 from diffusion_ode.tasks.evaluate import Evaluate
 from diffusion_ode.tasks.experiment import Experiment
 from diffusion_ode.tasks.sample import Sample
@@ -159,23 +161,8 @@ def _write(experiment: Experiment, found: ReferenceCheckpoint, workdir: Path) ->
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m diffusion_ode.tools.import_reference",
-        description="Make a workdir of ours from a published checkpoint.",
-    )
-    parser.add_argument(
-        "path", metavar="PATH", type=path_argument, help="a ckpt-N.flax, or its folder"
-    )
-    parser.add_argument(
-        "workdir", metavar="WORKDIR", type=path_argument, help="the workdir to make"
-    )
-    parser.add_argument("--path", dest="process", choices=PATHS, default="vp")
-    parser.add_argument("--prediction", choices=PREDICTIONS, default="")
-    parser.add_argument(
-        "--data", choices=SOURCES, default="", help="default cifar10, or fashion_mnist if grey"
-    )
-    options = parser.parse_args(arguments)
     try:
+        options = _parser().parse_args(arguments)
         imported = import_reference(
             options.path,
             options.workdir,
@@ -187,7 +174,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return REFUSED
     except OSError as error:
-        print(f"Cannot write {options.workdir}: {error}; choose another WORKDIR.", file=sys.stderr)
+        said = f"WORKDIR cannot be written ({in_words(error)}): choose another WORKDIR."
+        print(said, file=sys.stderr)
         return REFUSED
     print(f"step {imported.step} is in {options.workdir}")
     print(f"its data are known by name only: {imported.data}")
@@ -226,6 +214,26 @@ def _evaluation(imported: Imported, options: argparse.Namespace) -> str:
     return shlex.join(["python", "launch/run.py", *command])
 
 
+def _parser() -> SentenceParser:
+    parser = SentenceParser(
+        prog="python -m diffusion_ode.tools.import_reference",
+        description="Make a workdir of ours from a published checkpoint.",
+    )
+    parser.add_argument(
+        "path", metavar="PATH", type=path_argument, help="a ckpt-N.flax, or its folder"
+    )
+    parser.add_argument(
+        "workdir", metavar="WORKDIR", type=path_argument, help="the workdir to make"
+    )
+    parser.add_argument("--path", dest="process", choices=PATHS, default="vp")
+    parser.add_argument("--prediction", choices=PREDICTIONS, default="")
+    parser.add_argument(
+        "--data", choices=SOURCES, default="", help="default cifar10, or fashion_mnist if grey"
+    )
+    return parser
+
+
 if __name__ == "__main__":
+    sys.stdout, sys.stderr = LastingStream(sys.stdout), LastingStream(sys.stderr)
     leave_in_order()
     sys.exit(status_of(main))

@@ -10,15 +10,16 @@ if __name__ == "__main__":
 
     leave_at_once()
 
-import argparse
 import sys
 from collections.abc import Sequence
 
+from diffusion_ode.command_line import SentenceParser
 from diffusion_ode.errors import UserError, in_words
 from diffusion_ode.exit_statuses import DONE, REFUSED
 from diffusion_ode.home import expanded, url_of
 from diffusion_ode.leaving import leave_in_order, status_of
 from diffusion_ode.remote import download, upload
+from diffusion_ode.streams import LastingStream
 
 
 def mirror(source: str, target: str) -> str:
@@ -50,15 +51,8 @@ def mirror(source: str, target: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m diffusion_ode.tools.mirror",
-        description="Copy a workdir to remote storage, or from there into a new folder. Run again,"
-        " it copies the checkpoints that are new, and all that is small.",
-    )
-    parser.add_argument("source", metavar="FROM", help="a workdir, or gs://bucket/folder")
-    parser.add_argument("target", metavar="TO", help="the other one of the two")
-    options = parser.parse_args(arguments)
     try:
+        options = _parser().parse_args(arguments)
         print(mirror(options.source, options.target))
     except UserError as error:
         print(error, file=sys.stderr)
@@ -69,6 +63,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return DONE
 
 
+def _parser() -> SentenceParser:
+    parser = SentenceParser(
+        prog="python -m diffusion_ode.tools.mirror",
+        description="Copy a workdir to remote storage, or from there into a new folder. Run again,"
+        " it copies the checkpoints that are new, and all that is small.",
+    )
+    parser.add_argument("source", metavar="FROM", help="a workdir, or gs://bucket/folder")
+    parser.add_argument("target", metavar="TO", help="the other one of the two")
+    return parser
+
+
 if __name__ == "__main__":
+    sys.stdout, sys.stderr = LastingStream(sys.stdout), LastingStream(sys.stderr)
     leave_in_order()
     sys.exit(status_of(main))

@@ -48,6 +48,12 @@ def test_the_help_says_what_downloads():
     )
 
 
+@pytest.mark.parametrize("size", ["0", "-5", "1.5", str(10**5), str(10**30), "9" * 5000])
+def test_a_size_has_a_range(size, capsys):
+    assert main(["image_folder", "--from=pictures", f"--size={size}"]) == 2
+    assert "is no whole number in [1, 16384]" in capsys.readouterr().err
+
+
 def test_digits_need_nothing():
     result = command("digits")
     assert result.returncode == 0

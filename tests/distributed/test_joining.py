@@ -99,12 +99,21 @@ def test_a_garbled_cluster_is_one_sentence_that_names_the_way_out(environment):
         (("--coordinator=a:1", "--num_processes=2"), "give the three together"),
         (("--coordinator=a:1", "--num_processes=2", "--process_id=2"), "number them from 0"),
         (("--coordinator=a", "--num_processes=2", "--process_id=1"), "is not HOST:PORT"),
-        (("--wait_for_peers=0",), "at least 1 second"),
+        (("--coordinator=a:0", "--num_processes=2", "--process_id=1"), "is not HOST:PORT"),
+        (("--coordinator=a:65536", "--num_processes=2", "--process_id=1"), "is not HOST:PORT"),
+        ((f"--coordinator={'a' * 70}:1", "--num_processes=2", "--process_id=1"), "not HOST:PORT"),
     ],
 )
 def test_wrong_flags_are_refused(given, says):
     with pytest.raises(UserError, match=says):
         flags.read(["--exp=digits_vp", *given])
+
+
+@pytest.mark.parametrize("value", ["-1", str(10**7), str(10**30), "9" * 5000, "1.5", "nan", ""])
+@pytest.mark.parametrize("flag", ["num_processes", "process_id", "wait_for_peers"])
+def test_a_whole_number_has_a_range(flag, value):
+    with pytest.raises(UserError, match=rf"(?i)argument --{flag}: '.*' is no whole number in \["):
+        flags.read(["--exp=digits_vp", f"--{flag}={value}"])
 
 
 def test_flags_say_who_the_peers_are():
