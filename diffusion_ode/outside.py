@@ -6,6 +6,7 @@ from types import ModuleType
 
 from diffusion_ode.errors import UserError
 
+_DEEPEST = 32  # folders that a module is in; Python goes into each before it looks for it
 SOURCES: dict[str, bytes] = {}
 """By module, the files of those that were named, as they were when they were imported."""
 
@@ -22,7 +23,8 @@ def outside_module(reference: str, what: str) -> ModuleType:
     """
     module = reference.partition(":")[0]
     try:
-        if not all(map(str.isidentifier, module.split("."))):
+        parts = module.split(".")
+        if len(parts) > _DEEPEST or not all(map(str.isidentifier, parts)):
             raise ModuleNotFoundError(name=module)
         found = importlib.import_module(module)
         if found.__file__ is not None:

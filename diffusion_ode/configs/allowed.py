@@ -38,8 +38,8 @@ LIBRARY_NAMES: Mapping[str, frozenset[str]] = {
 """Functions and dtypes of libraries that a document may name without calling them."""
 
 _NAME = r"[A-Za-z_][A-Za-z0-9_]*"
-MODULE = re.compile(rf"{_NAME}(?:\.{_NAME})*")
-"""The name of a module; no path, and nothing that leads out of a folder."""
+MODULE = re.compile(rf"{_NAME}(?:\.{_NAME}){{0,31}}")
+"""The name of a module; no path, nothing that leads out of a folder, or deeper than imports go."""
 
 _REFERENCE = re.compile(rf"({MODULE.pattern}):({_NAME})")
 

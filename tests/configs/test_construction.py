@@ -84,6 +84,7 @@ def test_library_functions_and_dtypes_are_named_not_called():
         "",
         ":",
         "x" * 10_000,
+        f"diffusion_ode{'.a' * 2000}:B",
     ],
 )
 @pytest.mark.parametrize("form", ["call", "name"])

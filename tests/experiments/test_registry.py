@@ -162,6 +162,8 @@ def test_experiment_from_outside_the_repository(outside):
         ("nowhere_at_all:x", "no module 'nowhere_at_all'"),
         (":x", "no module ''"),
         ("..x:y", "no module '..x'"),
+        (f"{'a.' * 2000}b:c", "no module 'a.a.a"),
+        (f"my_experiments.{'a.' * 200}b:c", "no module 'my_experiments.a"),
     ],
 )
 def test_wrong_reference_outside_is_explained(outside, reference, message):

@@ -150,6 +150,10 @@ def test_help_fits_a_screen_and_shows_examples(launch):
         ),
         (("--list=no_such_thing",), "No experiment matches 'no_such_thing'"),
         (("--exp=nowhere:thing",), "no module 'nowhere'"),
+        ((f"--exp={'a.' * 2000}b:c",), "no module 'a.a.a"),
+        (("--exp=digits_vp", f"--task={'a.' * 2000}b:c"), "no module 'a.a.a"),
+        (("--exp=digits_vp", f"--set=data.source={'a.' * 2000}b:c(d=1)"), "it takes a Source"),
+        (("--exp=digits_vp", f"--set=data.source={'a.' * 90}b:c(d=1)"), "no module 'a.a.a"),
         (("--exp=digits_vp", "--describe=all"), "neither --describe nor --describe=full"),
     ],
 )
