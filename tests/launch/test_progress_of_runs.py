@@ -31,7 +31,23 @@ def test_point_is_done_once_each_task_has_ended_well_after_its_training(workdir)
     assert done(workdir, LAUNCHES)
     assert done(workdir, [5, *LAUNCHES])
     assert not done(workdir, LAUNCHES[:1])
-    assert not done(workdir, [LAUNCHES[0] | {"started": "2026-11-29"}, LAUNCHES[1]])
+    assert not done(workdir, LAUNCHES[::-1])
+    assert done(workdir, [LAUNCHES[1] | {"outcome": "failed"}, *LAUNCHES])
+    assert not done(workdir, [*LAUNCHES, LAUNCHES[0]])
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        ("2026-10-25T02:50:00+02:00", "2026-10-25T02:10:00+01:00"),  # the end of summer time
+        ("2026-10-25T02:50:00+02:00", "2026-10-25T02:40:00+02:00"),  # a clock set back
+        (5, None),
+    ],
+)
+def test_point_is_done_whatever_the_clock_said_meanwhile(workdir, times):
+    launches = [each | {"started": at} for each, at in zip(LAUNCHES, times, strict=True)]
+    assert done(workdir, launches)
+    assert not done(workdir, launches[::-1])
 
 
 @pytest.mark.parametrize("name", ["run.json", "config.json"])
@@ -43,7 +59,7 @@ def test_point_of_damaged_files_is_not_done(workdir, name, content):
 
 
 @pytest.mark.parametrize("wrong", WRONG_VALUES)
-@pytest.mark.parametrize("field", LAUNCHES[0])
+@pytest.mark.parametrize("field", ["task", "outcome"])
 def test_point_of_a_launch_with_a_field_of_another_kind_is_not_done(workdir, field, wrong):
     assert not done(workdir, [LAUNCHES[0] | {field: wrong}, LAUNCHES[1]])
     without = {name: value for name, value in LAUNCHES[0].items() if name != field}
