@@ -7,7 +7,6 @@ A config class whose fields declare ranges (`diffusion_ode.ranges`) or choices c
 
 import collections.abc
 import enum
-import functools
 import inspect
 import numbers
 import operator
@@ -24,7 +23,7 @@ from diffusion_ode.suggestions import either, with_article
 
 
 def check_fields(piece: Any) -> None:
-    """Refuses what is outside of the range, or none of the choices, that its field declares.
+    """Refuses what a field does not take: another kind, outside of its range, none of its choices.
 
     NumPy's numbers become Python's, and lists become tuples.
 
@@ -251,12 +250,6 @@ def _each(items: tuple) -> str:
     """The range that all items of a container have, if it is one."""
     found = {rule for item in items for rule in typing.get_args(item)[1:]}
     return f", each {found.pop()}" if len(found) == 1 else ""
-
-
-@functools.cache
-def _declared(kind: type) -> dict[str, Any]:
-    """The fields that declare more than a class."""
-    return {name: found for name, found in annotations_of(kind).items() if is_declared(found)}
 
 
 def is_declared(annotation: Any) -> bool:
