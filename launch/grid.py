@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import fiddle as fdl
+
 from diffusion_ode.configs.documents import Document, rendered_at
 from diffusion_ode.errors import UserError
 from experiments import registry
@@ -85,13 +87,14 @@ def points(
     """
     _check(experiments, axes, settings)
     combinations = list(itertools.product(*(axis.values for axis in axes), experiments))
+    bases = {experiment: _base(experiment, settings) for experiment in experiments}
     labels = _labels([axis.path for axis in axes])
     found, origins = [], {}
     for *values, experiment in combinations:
         own = tuple(f"{axis.path}={value}" for axis, value in zip(axes, values, strict=True))
-        entry = registry.find(experiment)
+        entry, common = bases[experiment]
         try:
-            config = override(registry.configuration_of(entry), (*settings, *own))
+            config = override(common, own)
             built = build(config)
         except UserError as error:
             where = f"At {' '.join(own)}: " if len(axes) > 1 else ""
@@ -113,6 +116,12 @@ def points(
             " values in sweeps of their own."
         )
     return found
+
+
+def _base(experiment: str, settings: Sequence[str]) -> tuple[registry.Entry, fdl.Config]:
+    """The experiment, and its config with what all its points share."""
+    entry = registry.find(experiment)
+    return entry, override(registry.configuration_of(entry), settings)
 
 
 def _check(experiments: Sequence[str], axes: Sequence[Axis], settings: Sequence[str]) -> None:

@@ -83,12 +83,12 @@ def _sweep(asked: argparse.Namespace) -> int:
     check_writable(folder / "logs")
     if (folder / "config.json").exists():
         raise UserError(f"{folder} is the workdir of a single run: choose another --workdir.")
-    done = [point for point in found if is_done(point, point.workdir(folder))]
-    missing = [point for point in found if point not in done]
+    done = {point.name for point in found if is_done(point, point.workdir(folder))}
+    missing = [point for point in found if point.name not in done]
     print(f"{counted(len(found), 'point')} in {folder}: {len(done)} done, {len(missing)} to do")
     if asked.show:
         for point in found:
-            print(f"  {'done' if point in done else 'to do'}  {point.name}")
+            print(f"  {'done' if point.name in done else 'to do'}  {point.name}")
         return DONE
     shared = [f"--{flag}={value}" for flag in _PASSED_ON if (value := getattr(asked, flag))]
     shared += ["--continue_with_changes"] * asked.continue_with_changes

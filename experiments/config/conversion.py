@@ -49,8 +49,6 @@ def _explicit(value: Any, own: Callable[[fdl.Config], fdl.Config]) -> Any:
     """What `own` makes of each config, explicit; it may be the same one."""
     if isinstance(value, _PLAIN):
         return value
-    if getattr(value, "ndim", None) == 0:  # a number of NumPy or JAX
-        return value.item()
     if isinstance(value, fdl.Config):
         config = own(value)
         given = config.__arguments__
@@ -65,6 +63,9 @@ def _explicit(value: Any, own: Callable[[fdl.Config], fdl.Config]) -> Any:
             else:
                 setattr(config, name, _explicit(field, own))
         return config
+    # Not asked of a config, which would write down all that is in it to say that it has none.
+    if getattr(value, "ndim", None) == 0:  # a number of NumPy or JAX
+        return value.item()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         names = construction.fields_of(type(value))
         fields = {name: getattr(value, name) for name in names}

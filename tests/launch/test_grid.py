@@ -1,8 +1,10 @@
 """The points of a sweep: all combinations, named, and refused in a sentence before any runs."""
 
+import fiddle as fdl
 import pytest
 
 from diffusion_ode.errors import UserError
+from experiments import registry
 from launch.grid import points, read_axis
 
 PEAK = "train.optimizer.learning_rate.peak"
@@ -26,6 +28,19 @@ def test_every_combination_is_a_point_named_by_its_values():
     assert found[0].tasks == ("train", "evaluate", "sample")
     rate = found[2].document["arguments"]["train"]["arguments"]["optimizer"]["arguments"]
     assert rate["learning_rate"]["arguments"]["peak"] == 2e-3
+
+
+def test_what_all_points_share_is_made_once_and_no_config_is_written_down(monkeypatch):
+    made, make = [], registry.configuration_of
+    monkeypatch.setattr(registry, "configuration_of", lambda e: (made.append(e.name), make(e))[1])
+    monkeypatch.setattr(fdl.Config, "__repr__", lambda _: pytest.fail("written down"))
+    names = named(
+        "train.seed=0,1,2",
+        experiments=("digits_vp", "digits_sp"),
+        settings=("train.num_steps=7",),
+    )
+    assert len(names) == 6
+    assert made == ["digits_vp", "digits_sp"]
 
 
 def test_commas_within_brackets_and_quotes_divide_nothing():
