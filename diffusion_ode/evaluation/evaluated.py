@@ -14,6 +14,7 @@ from diffusion_ode.errors import UserError
 from diffusion_ode.evaluation.bound_pass import BoundPass
 from diffusion_ode.evaluation.per_example import read_table
 from diffusion_ode.foreign import refused
+from diffusion_ode.ranges import is_count
 from diffusion_ode.workdir.result_files import read_json
 
 
@@ -89,7 +90,13 @@ def finished(workdir: Path) -> list[Path]:
 def list_finished(workdir: Path) -> list[Path]:
     """The same, of which there may be none."""
     results = (workdir / "evaluations").glob("*/result.json")
-    return [path.parent for path in sorted(results, key=lambda path: -path.stat().st_mtime)]
+    return [path.parent for path in sorted(results, key=_last_first)]
+
+
+def _last_first(result: Path) -> tuple[float, int]:
+    """By when it was written; of one moment, as files that were copied may be, by the step."""
+    step = result.parent.name.partition("-")[0]
+    return -result.stat().st_mtime, -int(step) if is_count(step) else 0
 
 
 def of_name(found: list[Path], name: str) -> Path:

@@ -1,10 +1,12 @@
 """What an evaluation has found before is kept only if it is of its kind."""
 
 import json
+import os
 
 import pytest
 
 from diffusion_ode.evaluation.earlier_result import earlier_result, kept_parts, kept_times
+from diffusion_ode.evaluation.evaluated import list_finished
 from diffusion_ode.evaluation.in_words import in_words
 from tests.mutations import NO_OBJECTS, WRONG_VALUES, with_wrong_values
 
@@ -58,3 +60,14 @@ def test_what_is_of_another_kind_is_found_anew(tmp_path, wrong):
         parts = kept_parts(earlier, 2)
         in_words({**FOUND_ANEW, "ode": ODE | (parts or PARTS), **(kept_times(earlier) or TIMES)})
         assert some_are_of_it or earlier is None
+
+
+def test_of_evaluations_of_one_moment_the_last_step_comes_first(tmp_path):
+    for name in ("9-ode", "100-ode", "x-ode", "20-bound"):
+        (tmp_path / "evaluations" / name).mkdir(parents=True)
+        (tmp_path / "evaluations" / name / "result.json").write_text("{}")
+        os.utime(tmp_path / "evaluations" / name / "result.json", (5, 5))
+    names = [folder.name for folder in list_finished(tmp_path)]
+    assert names == ["100-ode", "20-bound", "9-ode", "x-ode"]
+    os.utime(tmp_path / "evaluations/9-ode/result.json", (6, 6))
+    assert list_finished(tmp_path)[0].name == "9-ode"
