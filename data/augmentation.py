@@ -10,6 +10,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from diffusion_ode.checking import check_fields
 from diffusion_ode.errors import UserError
 
 # SplitMix64's increment and multipliers (Steele, Lea & Flood, "Fast splittable pseudorandom number
@@ -109,6 +110,7 @@ class FlipRotate:
     shuffle_channels: bool = False
 
     def __post_init__(self):
+        check_fields(self)
         if self.permute_channels and self.shuffle_channels:
             raise UserError(
                 "FlipRotate cannot both permute and shuffle the channels: set"

@@ -36,7 +36,7 @@ from data.sources.array_file import ArrayFile
 from data.sources.image_folder import ImageFolder
 from data.store import is_prepared, open_prepared
 from diffusion_ode.command_line import SentenceParser, whole_number
-from diffusion_ode.errors import UserError, is_utf8
+from diffusion_ode.errors import UserError, is_utf8, printable
 from diffusion_ode.exit_statuses import DONE, INTERRUPTED, REFUSED
 from diffusion_ode.home import path_argument, url_of
 from diffusion_ode.leaving import leave_in_order, status_of
@@ -213,12 +213,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.name in OWN:
             source = own_source(options.name, options.path, options.size, options.set)
             images = source.load(options.data_dir)
-            print(f"{describe(images)}\nto train on it, type\n  ", end="")
+            print(printable(describe(images), "\n"), "to train on it, type\n  ", sep="\n", end="")
             print(_training(options.name, source, images))
             return DONE
         if options.size is not None or options.set:
             raise UserError(f"{options.name} is as published: leave --size and --set out.")
-        print(describe(prepare(options.name, options.path, options.data_dir)))
+        print(printable(describe(prepare(options.name, options.path, options.data_dir)), "\n"))
     except UserError as error:
         said = str(error).replace(f"and {_FIELDS}", "and --set ")
         said = said.replace(f"set {_FIELDS}", "--set ").replace(_FIELDS, "")

@@ -3,9 +3,11 @@
 import sys
 from collections.abc import Callable
 
+from diffusion_ode.errors import printable
+
 Report = Callable[[str], None]
 
 
 def say(message: str) -> None:
     """To whoever looks at the screen."""
-    print(message, file=sys.stderr, flush=True)
+    print(printable(message), file=sys.stderr, flush=True)

@@ -6,17 +6,27 @@ A config class whose fields declare ranges (`diffusion_ode.ranges`) or choices c
 """
 
 import collections.abc
+import contextlib
+import dataclasses
 import enum
 import inspect
 import numbers
 import operator
+import os
 import types
 import typing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from diffusion_ode.conformance import annotations_of, constructor_of, is_protocol, lacking, makes
+from diffusion_ode.conformance import (
+    annotations_of,
+    constructor_of,
+    has_members,
+    is_protocol,
+    lacking,
+    makes,
+)
 from diffusion_ode.errors import UserError
 from diffusion_ode.ranges import Within
 from diffusion_ode.suggestions import either, with_article
@@ -25,15 +35,18 @@ from diffusion_ode.suggestions import either, with_article
 def check_fields(piece: Any) -> None:
     """Refuses what a field does not take: another kind, outside of its range, none of its choices.
 
-    NumPy's numbers become Python's, and lists become tuples.
+    NumPy's numbers become Python's, and lists become tuples. Fields that have no value yet, or are
+    for classes of other libraries, are not looked at.
 
     Raises:
       UserError: with value, rule and remedy.
     """
     kind = type(piece)
-    for name, annotation in annotations_of(kind).items():
-        value = getattr(piece, name)
-        if value is not getattr(kind, name, piece):  # defaults are checked by a test, once
+    annotations = annotations_of(kind)
+    for name in (field.name for field in dataclasses.fields(piece) if hasattr(piece, field.name)):
+        value, annotation = getattr(piece, name), annotations.get(name, Any)
+        # Defaults are checked by a test, once.
+        if value is not getattr(kind, name, piece) and _is_understood(annotation):
             plain = check(name, value, annotation)
             if plain is not value:  # a field that is computed cannot be set, and need not be
                 object.__setattr__(piece, name, plain)
@@ -87,8 +100,9 @@ def fit(value: Any, annotation: Any) -> Any:
     if origin in (typing.Union, types.UnionType):
         return _fit_one_of(value, arguments)
     if origin is typing.Literal:
-        if any(type(value) is type(choice) and value == choice for choice in arguments):
-            return value
+        plain = _plain(value)
+        if any(type(plain) is type(choice) and plain == choice for choice in arguments):
+            return plain
         raise Misfit
     if annotation is None or annotation is type(None):
         return _keep_if(value is None, value)
@@ -96,7 +110,7 @@ def fit(value: Any, annotation: Any) -> Any:
     if kind in (tuple, list, collections.abc.Sequence, collections.abc.Iterable):
         return _fit_items(value, kind, arguments)
     if kind in (dict, collections.abc.Mapping):
-        return _keep_if(isinstance(value, dict), value)
+        return _keep_if(isinstance(value, dict if kind is dict else collections.abc.Mapping), value)
     if kind in (collections.abc.Callable, Callable):
         return _keep_if(_is_callable(value), value)
     return _fit_class(value, kind)
@@ -180,7 +194,7 @@ def _fit_one_of(value: Any, choices: tuple) -> Any:
 
 
 def _fit_items(value: Any, kind: Any, arguments: tuple) -> Any:
-    if not isinstance(value, tuple | list):
+    if not isinstance(value, tuple | list | range):
         raise Misfit
     container = list if kind is list else tuple
     if not arguments:
@@ -192,14 +206,24 @@ def _fit_items(value: Any, kind: Any, arguments: tuple) -> Any:
     return tuple(fit(item, argument) for item, argument in zip(value, arguments, strict=True))
 
 
+def _plain(value: Any) -> Any:
+    """A number, truth value or text of NumPy's or JAX's as Python's."""
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
+        with contextlib.suppress(Exception):  # of a traced one nothing is known
+            return value.item()
+    return value
+
+
 def _fit_number(value: Any, kind: type) -> Any:
     if isinstance(value, bool):
         raise Misfit
     try:
         if kind is int:
             return operator.index(value)
-        if isinstance(value, numbers.Real):
+        if kind is float and isinstance(value, numbers.Real):
             return float(value)
+        if kind is complex and isinstance(value, numbers.Complex):
+            return complex(value)
     except (TypeError, OverflowError) as error:  # of hundreds of digits
         raise Misfit from error
     raise Misfit
@@ -208,7 +232,11 @@ def _fit_number(value: Any, kind: type) -> Any:
 def _fit_class(value: Any, kind: Any) -> Any:
     if not isinstance(kind, type):
         return value  # a form of annotation that is not understood decides nothing
-    if kind in (int, float):
+    if kind in (int, float, complex, bool, str):
+        value = _plain(value)
+    if kind is str and isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if kind in (int, float, complex):
         return _fit_number(value, kind)
     if issubclass(kind, Path) and isinstance(value, str):
         return kind(value)
@@ -217,12 +245,15 @@ def _fit_class(value: Any, kind: Any) -> Any:
     if isinstance(value, bool) and kind is not bool:
         raise Misfit
     if (made := constructor_of(value)) is not None:
-        if not makes(made, kind):
+        if not makes(made, kind) and not (made is type(value) and has_members(value, kind)):
             raise Misfit(lacking(made, kind))
         return value
     if is_protocol(kind):
         raise Misfit  # a literal is no piece
-    return _keep_if(isinstance(value, kind), value)
+    try:
+        return _keep_if(isinstance(value, kind), value)
+    except TypeError:  # a form of annotation that is not understood, either
+        return value
 
 
 def _is_callable(value: Any) -> bool:
@@ -250,6 +281,22 @@ def _each(items: tuple) -> str:
     """The range that all items of a container have, if it is one."""
     found = {rule for item in items for rule in typing.get_args(item)[1:]}
     return f", each {found.pop()}" if len(found) == 1 else ""
+
+
+def _is_understood(annotation: Any) -> bool:
+    """Whether all that it names are numbers, texts, containers and classes of this program."""
+    if typing.get_origin(annotation) is typing.Literal or isinstance(annotation, Within | str):
+        return True
+    inner = typing.get_args(annotation)
+    if inner:
+        return all(_is_understood(each) for each in inner if not isinstance(each, list))
+    if not isinstance(annotation, type):
+        return annotation in (None, Any, Ellipsis)
+    package = annotation.__module__.partition(".")[0]
+    return package in _PACKAGES or annotation in (*_LITERALS, *_CONTAINERS, complex, type(None))
+
+
+_PACKAGES = ("data", "diffusion_ode", "experiments")
 
 
 def is_declared(annotation: Any) -> bool:

@@ -38,6 +38,7 @@ def _is_of_class(hint: Any) -> bool:
     return typing.ClassVar in (hint, typing.get_origin(hint))
 
 
+@functools.cache
 def makes(constructor: Callable, kind: type) -> bool:
     """Whether what the constructor makes is of the kind: by its class, or its attributes."""
     if not isinstance(constructor, type):
@@ -54,6 +55,11 @@ def makes(constructor: Callable, kind: type) -> bool:
         return False  # a network has fields named like anything, but is there to be called
     has = {name for base in constructor.__mro__ for name in (*vars(base), *_annotated(base))}
     return members <= has and all(_is_called_like(constructor, kind, name) for name in members)
+
+
+def has_members(piece: Any, kind: type) -> bool:
+    """Whether an object has all that a protocol wants, some of it perhaps not of its class."""
+    return is_protocol(kind) and all(hasattr(piece, name) for name in _members(kind))
 
 
 def lacking(constructor: Callable, kind: type) -> str:
@@ -81,7 +87,7 @@ def _is_called_like(constructor: type, protocol: type, name: str) -> bool:
             *(p for p in given if p.kind is p.POSITIONAL_ONLY),
             **{p.name: p for p in given if p.kind is not p.POSITIONAL_ONLY},
         )
-    except TypeError:
+    except (TypeError, ValueError):
         return False
     return True
 

@@ -18,6 +18,7 @@ if not __package__:
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 from diffusion_ode.errors import UserError, printable
 from diffusion_ode.exit_statuses import REFUSED
@@ -38,7 +39,6 @@ examples:
 """
 
 
-_REMEDY = "find which by naming fewer, and evaluate that one anew"
 _LEAVE_OUT = "find whose metrics.jsonl it is by naming fewer, and leave that run out"
 
 
@@ -78,7 +78,7 @@ def _report(asked: argparse.Namespace) -> list[str]:
     if baseline is not None:
         folders = list(dict.fromkeys([*folders, *workdirs([baseline])]))
     with (
-        refused(lambda why: f"A file of these runs is not as it was written ({why}): {_REMEDY}."),
+        refused(lambda why: _not_as_written(folders, why)),
         np.errstate(over="raise", divide="raise"),
     ):
         rows = replicates(read_runs(folders, asked.evaluation))
@@ -98,6 +98,13 @@ def _report(asked: argparse.Namespace) -> list[str]:
             file=sys.stderr,
         )
     return text.removesuffix("\n").split("\n")
+
+
+def _not_as_written(folders: Sequence[Path], why: str) -> str:
+    if len(folders) == 1:
+        return f"A file of {folders[0]} is not as it was written ({why}): evaluate it anew."
+    remedy = "find which by naming fewer, and evaluate that one anew"
+    return f"A file of these runs is not as it was written ({why}): {remedy}."
 
 
 def _parser() -> Parser:

@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import hashlib
 import math
-import os
+import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,8 +27,11 @@ from diffusion_ode.foreign import read_regular
 from diffusion_ode.home import url_of
 from diffusion_ode.ranges import Count, Seed, Within
 from diffusion_ode.remote import fetched
+from diffusion_ode.workdir.files import replace_atomically
 
 PICTURES_PER_BLOCK, BYTES_PER_BLOCK = 1024, 1 << 28
+
+_DIGITS = 16  # of the checksum that names what a folder holds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,14 +152,14 @@ class ImageFolder:
         known = _digest(facts, [(s.st_dev, s.st_ino, s.st_size, s.st_ctime_ns) for s in stats])
         note = data_dir / ".listings" / known
         with contextlib.suppress(OSError):
-            return str(read_regular(note, 1 << 10), "utf-8", "replace")
+            version = str(read_regular(note, 1 << 10), "utf-8", "replace")
+            if re.fullmatch(rf"[0-9a-f]{{{_DIGITS}}}", version):  # a power failure leaves nothing
+                return version
         with ThreadPoolExecutor() as threads:
             version = _digest(facts, list(threads.map(file_checksum, splits.all)))
-        with contextlib.suppress(OSError):  # data that others have prepared may be read-only
-            note.parent.mkdir(parents=True, exist_ok=True)
-            whole = note.with_suffix(f".{os.getpid()}")
-            whole.write_text(version)
-            whole.rename(note)
+        # Data that others have prepared may be read-only.
+        with contextlib.suppress(OSError), replace_atomically(note) as file:
+            file.write(version)
         return version
 
     def _labels(self, files: list[Path]) -> list[str]:
@@ -183,4 +186,4 @@ class ImageFolder:
 
 
 def _digest(*facts: object) -> str:
-    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:_DIGITS]

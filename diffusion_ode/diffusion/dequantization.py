@@ -7,6 +7,7 @@ from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 
+from diffusion_ode.checking import check_fields
 from diffusion_ode.diffusion.model import Model, squared_norm
 from diffusion_ode.typing import Images, Key, Levels, PerImage, Scalar
 
@@ -97,6 +98,8 @@ class VariationalDequantization:
 
     closed_form_entropy: bool = False
 
+    __post_init__ = check_fields
+
     def gamma(self, model):
         return model.schedule.gamma_0
 
@@ -132,6 +135,8 @@ class TruncatedNormalDequantization:
     """
 
     closed_form_entropy: bool = False
+
+    __post_init__ = check_fields
 
     def gamma(self, model):
         return model.schedule.gamma_0

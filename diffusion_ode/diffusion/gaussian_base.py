@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from diffusion_ode.checking import check_fields
 from diffusion_ode.diffusion.covariance import Covariance, Shape, StationaryCovariance
 from diffusion_ode.diffusion.parameterization import Parameterization
 from diffusion_ode.diffusion.path import Path
@@ -40,6 +41,8 @@ class GaussianBase:
     """
 
     covariance: Covariance = field(default_factory=StationaryCovariance)
+
+    __post_init__ = check_fields
 
     def init(self, shape: Shape) -> Statistics:
         """The statistics of N(0, I), of the shapes that `fit` gives."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import jax
 import jax.numpy as jnp
 
+from diffusion_ode.checking import check_fields
 from diffusion_ode.diffusion.gaussian_base import BASE, GaussianBase, trained
 from diffusion_ode.diffusion.input_scaling import AsItIs, InputScaling
 from diffusion_ode.diffusion.learned_schedule import SCHEDULE, LearnedSchedule
@@ -41,6 +42,7 @@ class Model:
     prior: Prior = field(default_factory=StandardPrior)
 
     def __post_init__(self):
+        check_fields(self)
         if self.base is None and isinstance(self.prior, FittedPrior):
             raise UserError(
                 "model.prior = FittedPrior() takes the statistics of a Gaussian base: give --set"

@@ -55,6 +55,8 @@ class UniformTimes(TimeSampler):
 
     uniforms: Uniforms = field(default_factory=LowDiscrepancyUniforms)
 
+    __post_init__ = check_fields
+
     def sample(self, state, path, schedule, u):
         del state, path
         return Times(schedule.gamma(u), 1.0 / schedule.derivative(u))
@@ -76,6 +78,8 @@ class ImportanceSampledTimes(TimeSampler):
 
     follows_schedule: ClassVar[bool] = False
     uniforms: Uniforms = field(default_factory=LowDiscrepancyUniforms)
+
+    __post_init__ = check_fields
 
     def sample(self, state, path, schedule, u):
         del state

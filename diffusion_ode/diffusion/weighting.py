@@ -59,6 +59,8 @@ class UnweightedError(Weighting):
 
     of: Parameterization = field(default_factory=NoisePrediction)
 
+    __post_init__ = check_fields
+
     def weight(self, path, schedule, gamma):
         gain = self.of.gain(path, gamma)
         return 2.0 / (jnp.square(gain) * schedule.derivative(schedule.time(gamma)))

@@ -48,7 +48,7 @@ class PerExampleTable:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         with refused(lambda why: _no_table(path, why)):
-            _drop_half_a_line(path)
+            _drop_half_a_line(path, self.columns)
             for index, cells in _lines(path, self.columns) if path.exists() else ():
                 self._add(index, cells)
         self._file = path.open("a", newline="")
@@ -191,25 +191,44 @@ def _joined(content: bytes, columns: Sequence[str]) -> Columns | None:
     return {_INDEX: cells[0].astype(np.int64), **named}
 
 
-def _drop_half_a_line(path: Path) -> None:
+def _drop_half_a_line(path: Path, columns: Sequence[str]) -> None:
+    """Of a table with these columns; any other file is left as it is.
+
+    Raises:
+      UserError: it is a link, or a file whose first line is no part of their names.
+    """
+    if path.is_symlink():
+        raise UserError(f"{path} is a link, which is not followed: remove it.")
     content = _content(path) if path.exists() else b""
     whole = content.rfind(b"\n") + 1
+    header = f"{_header(columns)}\n".encode()
+    if not (content if whole else header).startswith(header if whole else content):
+        raise _other_columns(path, str(content[:MAX_HEADER], "utf-8", "replace"), columns)
     if whole != len(content):
         os.truncate(path, whole)
 
 
+def _header(columns: Sequence[str]) -> str:
+    return ",".join((_INDEX, *columns))
+
+
+def _other_columns(path: Path, content: str, columns: Sequence[str]) -> UserError:
+    return UserError(
+        f"{path} has the columns {content.partition(chr(10))[0]!r}, but this evaluation writes"
+        f" {_header(columns)!r}: move the file away, or evaluate as it was begun."
+    )
+
+
 def _lines(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, float]]]:
     """What each line says of an example."""
-    lines = str(_content(path), "utf-8", "replace").splitlines()
-    header = ",".join((_INDEX, *columns))
-    if lines and lines[0] != header:
-        raise UserError(
-            f"{path} has the columns {lines[0]!r}, but this evaluation writes {header!r}: move the"
-            " file away, or evaluate as it was begun."
-        )
+    lines = str(_content(path), "utf-8", "replace").removesuffix("\n").split("\n")
+    if lines != [""] and lines[0] != _header(columns):
+        raise _other_columns(path, lines[0], columns)
     for number, line in enumerate(lines[1:], start=2):
         try:
             index, *cells = line.split(",", len(columns) + 1)
+            if not (index.isascii() and index.isdecimal()):
+                raise ValueError
             named = zip(columns, cells, strict=True)
             yield int(index), {name: float(cell) for name, cell in named if cell}
         except ValueError:

@@ -7,6 +7,7 @@ from typing import ClassVar
 import jax.numpy as jnp
 import numpy as np
 
+from diffusion_ode.checking import check_fields
 from diffusion_ode.diffusion.dequantization import (
     Start,
     TruncatedNormalDequantization,
@@ -55,6 +56,8 @@ class ReferenceQuirks:
     single_probe: bool = False
     unscaled_uniform: bool = False
     closed_form_average: bool = False
+
+    __post_init__ = check_fields
 
     @classmethod
     def all(cls) -> "ReferenceQuirks":

@@ -1,5 +1,6 @@
 """What a workdir tells of its run, for a table of several."""
 
+import contextlib
 import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -182,10 +183,10 @@ def _without(document: Document, path: Sequence[str], names: Sequence[str]) -> D
 
 
 def _training_seconds(launches: Sequence[Mapping[str, Any]]) -> float | None:
-    spans = [
-        datetime.datetime.fromisoformat(launch["stopped"])
-        - datetime.datetime.fromisoformat(launch["started"])
-        for launch in launches
-        if launch.get("task") == "train" and "stopped" in launch
-    ]
+    spans = []
+    for launch in launches:
+        if launch.get("task") == "train" and "stopped" in launch:
+            with contextlib.suppress(Exception):  # a record that was damaged tells no time
+                started = datetime.datetime.fromisoformat(launch["started"])
+                spans.append(datetime.datetime.fromisoformat(launch["stopped"]) - started)
     return sum(span.total_seconds() for span in spans) if spans else None

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from diffusion_ode.checking import check_fields
 from diffusion_ode.diffusion.conditional_flow import placed_by_flow
 from diffusion_ode.diffusion.model import Model
 from diffusion_ode.diffusion.time_sampling import TimeSampler, UniformTimes
@@ -51,6 +52,8 @@ class DequantizedBound:
     model: Model
     parameters: Parameters = field(compare=False)
     times: TimeSampler = field(default_factory=UniformTimes)
+
+    __post_init__ = check_fields
 
     def draw(self, model, images, key, times_state):
         keys = jax.random.split(key, 3)

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import jax
 
+from diffusion_ode.checking import check_fields
 from diffusion_ode.diffusion.end_terms import GaussianEnds
 from diffusion_ode.diffusion.learned_schedule import learns_ends
 from diffusion_ode.diffusion.model import Model
@@ -31,6 +32,8 @@ class FlowMatching:
     """Whether a schedule may give each pixel its own γ."""
     times: TimeSampler = field(default_factory=ImportanceSampledTimes)
     weighting: Weighting = field(default_factory=LikelihoodWeighting)
+
+    __post_init__ = check_fields
 
     def directions(self, model):
         del model

@@ -1,5 +1,6 @@
 """The file `metrics.csv`: a row for each logged step, a column for each name."""
 
+import contextlib
 import csv
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -53,30 +54,34 @@ class CsvWriter:
     def close(self) -> None: ...
 
     def _header(self) -> list[str]:
-        return list(csv.DictReader(self._lines()).fieldnames or [])
+        with self._refused():
+            names = list(csv.DictReader(self._lines()).fieldnames or [])
+            if names and _STEP not in names:
+                raise ValueError(f"it has no column {_STEP}")
+            return names
 
     def _rows(self) -> Iterator[dict[str, str]]:
         """The rows of the file, one after the other; an empty one in place of one not whole."""
         torn = []
-        reader = csv.DictReader(self._lines(torn.append))
-        for row in reader:
-            whole = None not in row and None not in row.values()
-            yield row if whole and row.get(_STEP, "").isdecimal() else {}
+        with self._refused():
+            for row in csv.DictReader(self._lines(torn.append)):
+                whole = None not in row and None not in row.values()
+                yield row if whole and row.get(_STEP, "").isdecimal() else {}
         yield from ({} for _ in torn)
 
     def _lines(self, torn: Callable[[bytes], None] = lambda line: None) -> Iterator[str]:
         """The whole lines; the others are told."""
         if not self._path.exists():
             return
-        with (
-            refused(lambda why: f"{self._path} cannot be read ({why}): move it away."),
-            open_regular(self._path) as file,
-        ):
+        with open_regular(self._path) as file:
             for line in lines_of(file, _MAX_LINE):
                 if line.endswith(b"\n"):
                     yield str(line, "utf-8", "replace")
                 else:
                     torn(line)
+
+    def _refused(self) -> contextlib.AbstractContextManager[None]:
+        return refused(lambda why: f"{self._path} cannot be read ({why}): move it away.")
 
     def _rewrite(self, rows: Iterable[Mapping[str, str]]) -> None:
         with replace_atomically(self._path) as file:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from diffusion_ode.checking import check_fields
 from diffusion_ode.errors import UserError
 from diffusion_ode.reporting.metric_writers import WALL_TIME, Setting
 from diffusion_ode.reporting.tracked_run import TrackedRun, library
@@ -40,6 +41,8 @@ class MlflowWriter:
     _known: TrackedRun = field(init=False, repr=False, compare=False)
     _mlflow: Any = field(default=None, init=False, repr=False, compare=False)
     _client: Any = field(default=None, init=False, repr=False, compare=False)
+
+    __post_init__ = check_fields
 
     def open(self, workdir: Path) -> None:
         """Raises UserError if mlflow is not installed."""

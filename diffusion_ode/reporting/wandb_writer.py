@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from diffusion_ode.checking import check_fields
 from diffusion_ode.errors import UserError
 from diffusion_ode.reporting.metric_writers import Setting
 from diffusion_ode.reporting.tracked_run import TrackedRun, library
@@ -42,6 +43,8 @@ class WandbWriter:
     _wandb: Any = field(default=None, init=False, repr=False, compare=False)
     _run: Any = field(default=None, init=False, repr=False, compare=False)
     _young: deque = field(default_factory=deque, init=False, repr=False, compare=False)
+
+    __post_init__ = check_fields
 
     def open(self, workdir: Path) -> None:
         """Raises UserError if wandb is not installed, or it is online and nobody is logged in."""

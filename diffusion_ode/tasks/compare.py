@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from diffusion_ode.checking import shown
+from diffusion_ode.checking import check_fields, shown
 from diffusion_ode.distributed import processes
 from diffusion_ode.errors import UserError
 from diffusion_ode.evaluation.comparison import compare
@@ -41,6 +41,8 @@ class Compare:
 
     evaluation: str | None = None
     other: str | None = None
+
+    __post_init__ = check_fields
 
     def run(self, run: Run) -> TaskResult:
         """Compares this workdir's evaluation with that of `--with WORKDIR`, or with another."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from diffusion_ode.checking import check_fields
 from diffusion_ode.coding.container import MAGIC, MAX_BYTES, decompress, unpack
 from diffusion_ode.errors import UserError
 from diffusion_ode.foreign import open_regular, read_regular
@@ -34,6 +35,8 @@ class Decompress:
     """
 
     file: str | None = None
+
+    __post_init__ = check_fields
 
     def check(self, experiment: Subject) -> None:
         """Refuses to read nothing."""

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
+from diffusion_ode.checking import check_fields
 from diffusion_ode.checkpoints.stored import StoredCheckpoints
 from diffusion_ode.configs import construction
 from diffusion_ode.costs.lanes import check_draws_fit
@@ -59,6 +60,7 @@ class Dequantizer:
     train: Train = field(default_factory=_short_training)
 
     def __post_init__(self):
+        check_fields(self)
         for name, nothing in (("pictures_every", None), ("validation_images", 0)):
             if (given := getattr(self.train, name)) != nothing:
                 raise UserError(
@@ -134,6 +136,8 @@ class LearnedDequantization:
     workdir: str
 
     closed_form_entropy: ClassVar[bool] = False
+
+    __post_init__ = check_fields
 
     def gamma(self, model):
         return model.schedule.gamma_0

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from diffusion_ode.checking import check_fields
 from diffusion_ode.diffusion.learned_schedule import LearnedSchedule
 from diffusion_ode.diffusion.model import Model
 from diffusion_ode.diffusion.schedule import ChecksSchedule
@@ -52,6 +53,7 @@ class Experiment:
     tasks: tuple[Task, ...] = ()
 
     def __post_init__(self):
+        check_fields(self)
         pixels = self.model.pixels
         shape, levels = tuple(self.data.shape), self.data.levels
         if (tuple(pixels.shape), pixels.levels) != (shape, levels):

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from diffusion_ode.checking import check_fields
 from diffusion_ode.checkpoints.stored import Restored
 from diffusion_ode.errors import UserError
 from diffusion_ode.training.optimizer import schedules_begun_anew
@@ -37,6 +38,7 @@ class WarmStart:
     step: bool = True
 
     def __post_init__(self):
+        check_fields(self)
         if not (self.parameters or self.ema):
             raise UserError(
                 "A warm start without parameters and ema takes nothing over: set one of"

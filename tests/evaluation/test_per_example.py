@@ -60,7 +60,23 @@ def test_other_columns_are_refused_and_the_file_left_alone(tmp_path):
     assert path.read_text() == "index,bpd\n0,1.5\n"
 
 
-@pytest.mark.parametrize("line", ["hello", "0,1,2", "0,x"])
+@pytest.mark.parametrize("linked", [False, True])
+@pytest.mark.parametrize(
+    "content", [b"much work", b"index,bpd\r0,1.5\r", b"a\nb", b"index,bpd,nfe"]
+)
+def test_what_is_no_such_table_is_not_cut_short(content, linked, tmp_path):
+    path = tmp_path / "per_example.csv"
+    place = tmp_path / "precious" if linked else path
+    place.write_bytes(content)
+    if linked:
+        path.symlink_to(place)
+    said = "is a link, which is not followed" if linked else "has the columns .* but this eval"
+    with pytest.raises(UserError, match=said):
+        PerExampleTable(("bpd",), path)
+    assert place.read_bytes() == content
+
+
+@pytest.mark.parametrize("line", ["hello", "0,1,2", "0,x", "-1,2", "1_0,2", "\u0663,2", "1.0,2"])
 def test_a_line_in_the_middle_that_is_no_row_is_named(tmp_path, line):
     path = tmp_path / "per_example.csv"
     path.write_text(f"index,bpd\n0,1.5\n{line}\n1,2\n")
@@ -104,7 +120,7 @@ def test_a_finished_table_is_read_at_once_as_line_by_line(tmp_path, monkeypatch)
         (["index,a", "0,1", "0,2"], "example 0 has"),
         (["index,a", "0,1,", "2"], "Line 2 of .*'0,1,'"),
         (["index,a", "0,1", "", "2,1"], "Line 3 of .*''"),
-        (["index,a", "-1,1", "-1,2"], "example -1 has"),
+        (["index,a", "-1,1", "-1,2"], "Line 2 of .*'-1,1'"),
         (["index,a", *["0,1"] * 20], "more than 9 lines"),
         (["index,a,b", "0" + "," * 30], "more than 30 cells"),
         (["index" + "a" * 4096, "0,1"], "its first line has 4096 bytes or more"),

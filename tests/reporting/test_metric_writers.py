@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from tensorboardX.proto import event_pb2, plugin_hparams_pb2
 
+from diffusion_ode.errors import UserError
 from diffusion_ode.reporting.csv_writer import CsvWriter
 from diffusion_ode.reporting.jsonl_writer import JsonlWriter
 from diffusion_ode.reporting.metric_writers import MetricWriters
@@ -89,6 +90,19 @@ def test_half_a_row_from_a_kill_is_dropped(tmp_path, resume):
     assert path.read_text() == "step,a,b\n10,1.0,\n20,2.0,7.5\n30,3.0,\n"
     writer.write_scalars(40, {"c": 4.0})
     assert path.read_text().splitlines()[::4] == ["step,a,b,c", "40,,,4.0"]
+
+
+@pytest.mark.parametrize("resume", [True, False])
+@pytest.mark.parametrize(
+    "content", [b"step,a\n1,2\r3\n", b"\xef\xbb\xbfstep,a\n1,2\n", b"a,b\n1,2\n"]
+)
+def test_a_file_that_another_program_has_written_is_left_as_it_is(tmp_path, content, resume):
+    path = tmp_path / "metrics.csv"
+    path.write_bytes(content)
+    writer = opened(CsvWriter(), tmp_path)
+    with pytest.raises(UserError, match=r"metrics.csv cannot be read .*: move it away"):
+        writer.resume_at(4) if resume else writer.write_scalars(5, {"a": 1.0})
+    assert path.read_bytes() == content
 
 
 @pytest.mark.parametrize("resume", [True, False])
