@@ -21,7 +21,9 @@ _POLL = 1.0  # seconds
 _PATIENCE = 30  # seconds: for SLURM's answer
 _NUMBERED = "jobs.json"
 _MOST_REQUEUES = 1000  # a training may take longer than any time limit
-_TIME = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?")
+_TIME = re.compile(r"(?:(\d{1,4})-)?(\d{1,9})(?::(\d{1,9}))?(?::(\d{1,9}))?")
+# What a sweep says itself, or submitit.
+_SAID_ALREADY = ("additional_parameters", "array", "command", "folder", "map_count")
 
 
 class SlurmLaunch:
@@ -102,6 +104,11 @@ def submit(
     limits = {"time": _minutes(asked.get("time"))}
     if "array_parallelism" in asked:
         raise UserError("--slurm array_parallelism is what --jobs=N says: give that.")
+    for name, value in asked.items():
+        if name in _SAID_ALREADY:
+            raise UserError(f"--slurm {name} is for a sweep to say: leave it out.")
+        if not (name.isidentifier() and value.isprintable()):  # it becomes a line of a script
+            raise UserError(f"--slurm {name}={value!r} is no option of sbatch's: mend it.")
     # A job finds this file nowhere: what it does is written into its own.
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     try:
@@ -113,21 +120,28 @@ def submit(
         ) from None
     taken = inspect.signature(_make_sbatch_string).parameters
     known = {name: value for name, value in asked.items() if name in taken}
-    executor.update_parameters(
-        **{"job_name": "diffusion_ode", **known, **limits},  # pyright: ignore[reportArgumentType]
-        array_parallelism=at_once,
-        additional_parameters={name: v for name, v in asked.items() if name not in taken},
-    )
-    try:
-        with executor.batch():
-            submitted = [executor.submit(SlurmLaunch(list(j.command), str(j.log))) for j in jobs]
-    except (FailedJobError, OSError) as failure:
-        reason = str(failure).strip().splitlines()[-1]
-        raise UserError(f"SLURM refuses the jobs: {reason}") from failure
+    with refused(_refusal):
+        executor.update_parameters(
+            **{"job_name": "diffusion_ode", **known, **limits},  # pyright: ignore[reportArgumentType]
+            array_parallelism=at_once,
+            additional_parameters={name: v for name, v in asked.items() if name not in taken},
+        )
+        try:
+            with executor.batch():
+                submitted = [
+                    executor.submit(SlurmLaunch(list(j.command), str(j.log))) for j in jobs
+                ]
+        except (FailedJobError, OSError) as failure:
+            lines = str(failure).strip().splitlines()
+            raise UserError(_refusal(lines[-1] if lines else type(failure).__name__)) from failure
     numbers = {job.name: each.job_id for job, each in zip(jobs, submitted, strict=True)}
     path = folder / _NUMBERED
     write_json(path, _numbers(path) | numbers)
     return numbers
+
+
+def _refusal(why: str) -> str:
+    return f"SLURM refuses the jobs ({why}): mend the --slurm flags, or see what sbatch says."
 
 
 def _numbers(path: Path) -> dict[str, str]:
@@ -141,7 +155,7 @@ def _numbers(path: Path) -> dict[str, str]:
 def _minutes(text: str | None) -> int:
     """A time as sbatch takes it: 90, 90:00, 1:30:00 or 1-12:00:00."""
     match = _TIME.fullmatch(text or "")
-    if match is None:
+    if match is None or not match[0].strip("0:-"):  # to sbatch 0 is no limit, to submitit a minute
         raise UserError(
             "--slurm time=… says how long a job may take, such as time=8:00:00 or time=90 for"
             " minutes: give that."
@@ -164,7 +178,7 @@ def _of_this_user() -> set[str]:
             timeout=_PATIENCE,
             check=True,
         )
-    except (OSError, subprocess.SubprocessError) as failure:
+    except (OSError, ValueError, subprocess.SubprocessError) as failure:
         raise UserError(
             f"SLURM does not answer which jobs of this sweep are still queued ({failure}): try"
             " again where squeue works."

@@ -128,6 +128,19 @@ def test_the_same_pictures_elsewhere_are_converted_no_second_time(load, folder, 
     assert len(list((tmp_path / "data").glob("image_folder-*"))) == 1
 
 
+@pytest.mark.parametrize("left", [b"", b"\0", b"../../evil", b"\xff" * 16, b"abc"])
+def test_what_is_no_note_of_a_folders_content_is_not_believed(left, load, folder, tmp_path):
+    save_numbered(folder, 3)
+    first = load()
+    save_numbered(tmp_path / "others", 5)
+    others = ImageFolder(str(tmp_path / "others"))
+    others.load(tmp_path / "data")
+    for note in (tmp_path / "data" / ".listings").iterdir():
+        note.write_bytes(left)
+    assert load().fingerprint == first.fingerprint
+    assert others.load(tmp_path / "data").fingerprint != first.fingerprint
+
+
 def test_other_files_come_and_go_and_nothing_is_converted_anew(folder, tmp_path):
     save_numbered(folder, 3)
     data_dir = folder / "prepared"  # whose files are other files, too

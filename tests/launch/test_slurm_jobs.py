@@ -81,10 +81,30 @@ def test_job_that_must_leave_saves_and_is_queued_again(tmp_path):
 
 def test_what_slurm_refuses_is_said_in_a_sentence(slurm):
     (slurm / "refuse").touch()
-    with pytest.raises(UserError, match=r"^SLURM refuses the jobs: .*invalid partition"):
+    with pytest.raises(UserError, match=r"^SLURM refuses the jobs \(.*invalid partition"):
         submit(jobs(slurm), slurm / "slurm", {"time": "10"}, 2)
     with pytest.raises(UserError, match="time=8:00:00"):
         submit(jobs(slurm), slurm / "slurm", {"partition": "gpu"}, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("additional_parameters", "x", "is for a sweep to say"),
+        ("array", "1-5", "is for a sweep to say"),
+        ("folder", "x", "is for a sweep to say"),
+        ("nodes", "x", "SLURM refuses the jobs"),
+        ("setup", "x", "SLURM refuses the jobs"),
+        ("comment", "x\n#SBATCH --evil", "is no option of sbatch's"),
+        ("a b", "x", "is no option of sbatch's"),
+        ("time", "0", "time=8:00:00"),
+        ("time", "9" * 5000, "time=8:00:00"),
+    ],
+)
+def test_an_option_that_nothing_can_come_of_is_a_sentence(slurm, name, value, says):
+    with pytest.raises(UserError, match=says) as refusal:
+        submit(jobs(slurm), slurm / "slurm", {"time": "10", name: value}, 2)
+    assert "\n" not in str(refusal.value)
 
 
 def test_machine_without_slurm_is_told(tmp_path, monkeypatch):
