@@ -189,7 +189,7 @@ def describe(images: ImageData) -> str:
     return "\n".join([line, *(f"  {note}" for note in manifest.notes)])
 
 
-def _training(name: str, source: Source, images: ImageData) -> str:
+def _training(name: str, source: Source, images: ImageData, data_dir: Path | None) -> str:
     """The command that trains on a source of a user's own."""
     given = (
         f"{field.name}={json.dumps(value) if isinstance(value, str) else value}"
@@ -202,7 +202,9 @@ def _training(name: str, source: Source, images: ImageData) -> str:
         f"model.pixels=pixels(shape={tuple(source.shape)}, levels={source.levels})",
         f"data.held_out={held_out}",
     )
-    flags = (f"--set {shlex.quote(setting)}" for setting in settings)
+    flags = [f"--set {shlex.quote(setting)}" for setting in settings]
+    if data_dir is not None:
+        flags.append(f"--data_dir={shlex.quote(str(data_dir))}")
     return " ".join(["python launch/run.py --exp=photos_vp --workdir=runs/mine", *flags])
 
 
@@ -214,7 +216,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             source = own_source(options.name, options.path, options.size, options.set)
             images = source.load(options.data_dir)
             print(printable(describe(images), "\n"), "to train on it, type\n  ", sep="\n", end="")
-            print(_training(options.name, source, images))
+            print(printable(_training(options.name, source, images, options.data_dir)))
             return DONE
         if options.size is not None or options.set:
             raise UserError(f"{options.name} is as published: leave --size and --set out.")

@@ -32,6 +32,7 @@ _PACKAGES = {
 _SUCH_AS = "gs://bucket/folder or s3://bucket/folder"
 # What fsspec calls so is within something else, or of this machine; some of it opens whatever the
 # address has after it.
+_IN_BRACKETS = re.compile(r"//\[[0-9A-Fa-f:.]+\]")  # an address of the sixth version of IP
 _NO_STORAGES = frozenset(
     [
         *("async_wrapper", "asyncwrapper", "blockcache", "cached", "dir", "filecache", "generic"),
@@ -225,7 +226,7 @@ def _get(storage: Any, url: str, places: Mapping[str, Path]) -> None:
 
 def _storage(url: str) -> tuple[Any, str]:
     scheme = url.partition(":")[0]
-    if "::" in url:
+    if "::" in _IN_BRACKETS.sub("//host", url):
         raise UserError(
             f"{url} has a ::, which joins several addresses, and one alone is read: give one such"
             f" as {_SUCH_AS}, and unpack an archive there first."

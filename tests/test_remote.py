@@ -240,6 +240,11 @@ def test_what_is_within_something_else_or_of_this_machine_is_not_even_opened(pro
             remote._storage(f"{protocol}://a")
 
 
+def test_an_address_of_the_sixth_version_is_no_chain(monkeypatch):
+    monkeypatch.setattr(fsspec.core, "url_to_fs", lambda url: (url, "x"))
+    assert remote._storage("http://[::1]:8000/x") == ("http://[::1]:8000/x", "x")
+
+
 @pytest.mark.parametrize("raised", [KeyError("org"), TypeError("no fo"), EOFError(), OSError(5)])
 def test_whatever_opening_a_storage_raises_is_one_sentence(raised, tmp_path, monkeypatch, capsys):
     def fail(url):

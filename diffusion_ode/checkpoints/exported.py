@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from diffusion_ode.checking import shown
 from diffusion_ode.checkpoints.arrays import kinds, put
 from diffusion_ode.checkpoints.digest import LeafFacts, leaf_facts, named_leaves, path_of
 from diffusion_ode.checkpoints.facts import checked_facts
@@ -29,6 +30,7 @@ from diffusion_ode.foreign import open_regular, read_regular, refused
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
+_STEPS = 10**15  # that no training has
 FIELD = "ema"  # of a train state: the only one that is exported
 
 
@@ -109,8 +111,8 @@ class ExportedModel:
         record = json.loads(text)
         if _checksum(self.directory) != record["config"]:
             raise ValueError(f"{CONFIG} is altered, or of another export")
-        if not isinstance(record["step"], int):
-            raise ValueError(f"its step is {record['step']!r}")
+        if type(record["step"]) is not int or not 0 <= record["step"] < _STEPS:
+            raise ValueError(f"its step is {shown(record['step'])}")
         return record | {"facts": checked_facts(record["facts"])}
 
 

@@ -13,7 +13,7 @@ from diffusion_ode.foreign_arrays import read_arrays
 _CHANNELS = 3  # of what Inception was trained on
 _BRIGHTEST = 255
 _LARGEST = 1e30  # of a feature: what is made of its third powers stays finite
-_MOST_FEATURES = 1 << 13  # of an image: their covariance takes half a GB
+_MOST_FEATURES = 1 << 12  # of an image: the root of their covariances takes minutes
 _ROUNDING = 1e-3  # of the largest entry or eigenvalue of a covariance, in single precision
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from diffusion_ode import units
 from diffusion_ode.backend import check_devices, refuse_tracing
-from diffusion_ode.checking import check
+from diffusion_ode.checking import Misfit, check, fit, shown, takes
 from diffusion_ode.checkpoints.exported import stored_in
 from diffusion_ode.checkpoints.stored import Step, as_step
 from diffusion_ode.configs import construction
@@ -171,14 +171,14 @@ class DiffusionModel:
         document = checkpoints.read_document(checkpoint)
         made_of, likelihood, sampler = model_documents(document, checkpoints.directory)
         build = functools.partial(construction.build, trusted=trusted)
-        model: Model = build(made_of)
+        model = _of_kind(Model, build(made_of), place)
         abstract = abstract_parameters(model)
         restored = checkpoints.restore_parameters({"ema": abstract}, checkpoint)
         return cls(
             model,
             restored.state["ema"],
-            build(likelihood),
-            build(sampler),
+            likelihood and _of_kind(OdeLikelihood, build(likelihood), place),
+            sampler and _of_kind(Sampler, build(sampler), place),
             {"step": restored.step, **restored.facts},
         )
 
@@ -307,6 +307,17 @@ def _is_whole(key: Any) -> bool:
     if isinstance(key, jax.Array | np.ndarray | np.generic):
         return not jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.dtype.kind in "iu"
     return isinstance(key, int) and not isinstance(key, bool)
+
+
+def _of_kind(kind: Any, built: Any, folder: Path) -> Any:
+    """What a config has made, if it is what it is for."""
+    try:
+        return fit(built, kind)
+    except Misfit:
+        raise UserError(
+            f"The config in {folder} has {shown(built)} where {takes(kind)} belongs: restore it"
+            " from a checkpoint of its run."
+        ) from None
 
 
 def model_documents(document: Any, folder: Path) -> tuple[Any, Any, Any]:

@@ -58,6 +58,7 @@ class Compare:
         name = f"{here.folder.name}-with-{_label(here.folder, there.folder)}.json"
         run.begin()
         if processes.is_leader():
+            run.recorder.check_there()
             write_json(run.workdir / "comparisons" / name, result)
         written = [("comparison", run.workdir / "comparisons" / name)]
         return TaskResult(rows, written)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from diffusion_ode.checking import check_fields
+from diffusion_ode.checking import check, check_fields
 from diffusion_ode.checkpoints.stored import StoredCheckpoints
 from diffusion_ode.configs import construction
 from diffusion_ode.costs.lanes import check_draws_fit
@@ -18,6 +18,7 @@ from diffusion_ode.diffusion.conditional_flow import ConditionalFlow, placed_by_
 from diffusion_ode.diffusion.model import Model, abstract_parameters
 from diffusion_ode.distributed import processes
 from diffusion_ode.errors import UserError
+from diffusion_ode.foreign import refused
 from diffusion_ode.home import expanded
 from diffusion_ode.objectives.dequantized_bound import DequantizedBound
 from diffusion_ode.tasks.kept_apart import check_workdir
@@ -168,8 +169,10 @@ class LearnedDequantization:
 @functools.lru_cache(maxsize=2)
 def _trained(folder: Path, step: int, shape: tuple[int, ...]) -> tuple[ConditionalFlow, Any, str]:
     checkpoints = StoredCheckpoints(folder)
-    document = checkpoints.read_document(step)["arguments"]["dequantizer"]["arguments"]["flow"]
-    flow = construction.build(document)
+    document = checkpoints.read_document(step)
+    with refused(lambda why: f"The config in {folder} has no dequantisation ({why}): train anew."):
+        made_of = document["arguments"]["dequantizer"]["arguments"]["flow"]
+        flow = check("flow", construction.build(made_of), ConditionalFlow)
     init: Callable = flow.init
     image = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
     abstract = jax.eval_shape(init, jax.random.key(0), image, image)["params"]

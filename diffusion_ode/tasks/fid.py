@@ -213,6 +213,10 @@ def _file(folder: Path, found_from: Mapping[str, Any]) -> Path:
     raise AssertionError  # numbers do not end
 
 
+def _are_flags(converged: Any, images: np.ndarray) -> bool:
+    return converged.dtype == bool and converged.shape == images.shape[:1]
+
+
 def _drawn_images(path: Path) -> np.ndarray:
     """Levels [n, h, w, c], n > 1.
 
@@ -223,7 +227,7 @@ def _drawn_images(path: Path) -> np.ndarray:
     images, converged = arrays.get("images", np.empty(0)), arrays.get("converged")
     if converged is None:
         converged = np.ones(len(images), bool) if images.ndim else np.True_
-    if images.ndim != _AXES or images.dtype.kind != "u" or converged.shape != images.shape[:1]:
+    if images.ndim != _AXES or images.dtype.kind != "u" or not _are_flags(converged, images):
         raise UserError(
             f"{path} is no .npz with `images` of levels [n, h, w, c]: give what --task=sample has"
             " written."

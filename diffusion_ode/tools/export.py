@@ -10,6 +10,7 @@ if __name__ == "__main__":
     leave_at_once()
 
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,7 @@ from diffusion_ode.checkpoints.stored import Restored, Step, StoredCheckpoints
 from diffusion_ode.command_line import SentenceParser
 from diffusion_ode.configs import allowed
 from diffusion_ode.configs.construction import Document
-from diffusion_ode.errors import UserError, in_words
+from diffusion_ode.errors import UserError, in_words, printable
 from diffusion_ode.exit_statuses import DONE, REFUSED
 from diffusion_ode.home import expanded, path_argument, refuse_remote
 from diffusion_ode.inference.diffusion_model import model_documents
@@ -137,8 +138,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         said = f"OUT cannot be written ({in_words(error)}): choose another OUT."
         print(said, file=sys.stderr)
         return REFUSED
-    print(f"step {exported.step} of {options.run} is in {options.out}; load it with")
-    print(f"  python {options.out / LOADER}")
+    print(printable(f"step {exported.step} of {options.run} is in {options.out}; load it with"))
+    print(f"  python {shlex.quote(printable(options.out / LOADER))}")
     return DONE
 
 

@@ -92,7 +92,7 @@ def test_files_of_the_field_are_read(tmp_path):
         ({"features": np.float64(3)}, "finite floats of 2 axes"),
         ({"features": np.zeros((0, 3))}, "finite floats of 2 axes"),
         ({"features": np.full((2, 3), 1e300)}, "or beyond 1e"),
-        ({"features": np.zeros((2, 9000))}, "at most 8192"),
+        ({"features": np.zeros((2, 9000))}, "at most 4096"),
         ({"features": np.zeros((3, 4)), "logits": np.zeros((2, 4))}, "of the same images"),
         ({"mu": np.zeros(2), "sigma": -np.eye(2)}, "eigenvalue -1,"),
         ({"mu": np.zeros(2), "sigma": np.array([[2.0, 1.0], [0.0, 2.0]])}, "not symmetric"),

@@ -18,6 +18,7 @@ from diffusion_ode.checkpoints.exported import ExportedModel, write_exported
 from diffusion_ode.checkpoints.stored import Restored
 from diffusion_ode.configs import construction, documents
 from diffusion_ode.errors import UserError
+from diffusion_ode.inference import diffusion_model
 from diffusion_ode.tools.export import export, main
 from diffusion_ode.tools.model_card import model_card
 from diffusion_ode.training.origins import parse_origin
@@ -258,3 +259,20 @@ def test_a_missing_library_is_told_with_its_command(run, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="pip install safetensors"):
         export(run, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("wrong", [5, {"tuple": []}, "x", None])
+@pytest.mark.parametrize("where", ["model", "likelihood", "sampler"])
+def test_a_config_that_makes_no_model_is_refused(run, tmp_path, monkeypatch, wrong, where):
+    if wrong is None and where != "model":
+        return  # nothing says how by default
+
+    def others(document, folder):
+        made_of = list(documents_of(document, folder))
+        made_of[("model", "likelihood", "sampler").index(where)] = wrong
+        return tuple(made_of)
+
+    documents_of = diffusion_model.model_documents
+    monkeypatch.setattr(diffusion_model, "model_documents", others)
+    with pytest.raises(UserError, match=r"^The config in .* has .* where an? \w+ belongs: restore"):
+        DiffusionModel.load(run)

@@ -93,8 +93,12 @@ class OldImages:
     name = "imagenet32_old"
     shape = (32, 32, 3)
     levels = 256
+    held_out = 0
 
-    def load(self, data_dir):
+    def train_batches(self, images, *, batch_size, seed, rows=None):
+        raise NotImplementedError
+
+    def load(self, data_dir=None):
         del data_dir
         black = np.zeros((2, *self.shape), np.uint8)
         return SimpleNamespace(

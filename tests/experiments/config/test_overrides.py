@@ -295,3 +295,13 @@ def test_piece_of_ones_own_module_is_set_by_its_dotted_name_and_loads_where_trus
 def test_wrong_piece_of_ones_own_is_refused_in_a_sentence(outside, setting, words):
     with pytest.raises(UserError, match=words):
         override(model(), [setting])
+
+
+def test_what_a_librarys_function_refuses_is_a_sentence_with_its_place():
+    schedule = "optimizer.learning_rate=optax.cosine_decay_schedule(1.0, 0)"
+    config = override(training(), [schedule])
+    with pytest.raises(
+        UserError, match=r"^optimizer.learning_rate cannot be made \(ValueError: .*decay_steps"
+    ) as refusal:
+        build(config)
+    assert "\n" not in str(refusal.value)
