@@ -70,7 +70,7 @@ VERDICTS: dict[str, Verdict] = {
     "digits_vp_finetune": Verdict(
         "is undecided",
         "one seed, 297 test images, errors over images: by the ODE −0.010 ± 0.004 from digits_vp,"
-        " by AdamW −0.050 ± 0.004, but −0.003 ± 0.004 by either from digits_vp_continued, whose steps"
-        " take 0.6 of the time.",
+        " by AdamW −0.050 ± 0.004, but −0.003 ± 0.004 by either from digits_vp_continued, whose"
+        " steps take 0.6 of the time.",
     ),
 }
