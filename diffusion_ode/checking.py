@@ -15,7 +15,7 @@ import operator
 import os
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -32,18 +32,24 @@ from diffusion_ode.ranges import Within
 from diffusion_ode.suggestions import either, with_article
 
 
-def check_fields(piece: Any) -> None:
+def check_fields(piece: Any, *, but: Collection[str] = ()) -> None:
     """Refuses what a field does not take: another kind, outside of its range, none of its choices.
 
     NumPy's numbers become Python's, and lists become tuples. Fields that have no value yet, or are
     for classes of other libraries, are not looked at.
+
+    Args:
+      piece: a dataclass.
+      but: the names of fields that take what does as much of a protocol as is needed.
 
     Raises:
       UserError: with value, rule and remedy.
     """
     kind = type(piece)
     annotations = annotations_of(kind)
-    for name in (field.name for field in dataclasses.fields(piece) if hasattr(piece, field.name)):
+    for name in (field.name for field in dataclasses.fields(piece)):
+        if name in but or not hasattr(piece, name):
+            continue
         value, annotation = getattr(piece, name), annotations.get(name, Any)
         # Defaults are checked by a test, once.
         if value is not getattr(kind, name, piece) and _is_understood(annotation):

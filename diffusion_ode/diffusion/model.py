@@ -42,8 +42,7 @@ class Model:
     prior: Prior = field(default_factory=StandardPrior)
 
     def __post_init__(self):
-        if self.network is not None:  # which the formulas alone can do without
-            check_fields(self)
+        check_fields(self, but=("network",))
         if self.base is None and isinstance(self.prior, FittedPrior):
             raise UserError(
                 "model.prior = FittedPrior() takes the statistics of a Gaussian base: give --set"

@@ -53,7 +53,7 @@ class Experiment:
     tasks: tuple[Task, ...] = ()
 
     def __post_init__(self):
-        check_fields(self)
+        check_fields(self, but=("data",))
         pixels = self.model.pixels
         shape, levels = tuple(self.data.shape), self.data.levels
         if (tuple(pixels.shape), pixels.levels) != (shape, levels):

@@ -93,12 +93,8 @@ class OldImages:
     name = "imagenet32_old"
     shape = (32, 32, 3)
     levels = 256
-    held_out = 0
 
-    def train_batches(self, images, *, batch_size, seed, rows=None):
-        raise NotImplementedError
-
-    def load(self, data_dir=None):
+    def load(self, data_dir):
         del data_dir
         black = np.zeros((2, *self.shape), np.uint8)
         return SimpleNamespace(
