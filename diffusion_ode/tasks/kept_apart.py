@@ -11,13 +11,21 @@ from diffusion_ode.errors import UserError
 from diffusion_ode.foreign_arrays import read_arrays
 
 _FILES = (".lock", "config.json", "history.json", "run.json", "log.txt")
+_APPENDED_TO = ("log.txt", "metrics.jsonl", "metrics.csv")
 _FOLDERS = ("checkpoints", "code", "tensorboard", "evaluations", "samples", "comparisons")
 _FOLDERS += ("compressed", "decompressed", "dequantizer")
 
 
 def check_workdir(workdir: Path) -> None:
-    """Refuses a workdir in which something else has the name of a file or folder of a run's."""
+    """Refuses a workdir in which something else has the name of a file or folder of a run's.
+
+    Raises:
+      UserError: so it is, or a file that is appended to is a link, which might lead anywhere.
+    """
     check_kinds(workdir, files=_FILES, folders=_FOLDERS)
+    for name in _APPENDED_TO:
+        if (workdir / name).is_symlink():
+            raise UserError(f"{workdir / name} is a link, which is not followed: remove it.")
 
 
 def check_kinds(root: Path, *, files: Sequence[str] = (), folders: Sequence[str] = ()) -> None:

@@ -193,6 +193,18 @@ def test_what_lies_where_a_task_will_write_is_refused_before_the_training(
     assert said == f"{path} is no {kind}, which it is in a run's workdir: move it.\n"
 
 
+@pytest.mark.parametrize("name", ["log.txt", "metrics.jsonl", "metrics.csv"])
+def test_nothing_is_appended_through_a_link(name, launched, tmp_path):
+    (tmp_path / "precious").write_text("much work")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).symlink_to(tmp_path / "precious")
+    assert launched() == (
+        2,
+        f"{tmp_path / 'run' / name} is a link, which is not followed: remove it.\n",
+    )
+    assert (tmp_path / "precious").read_text() == "much work"
+
+
 @pytest.mark.parametrize(
     ("checkpoint", "settings", "says"),
     [
