@@ -13,8 +13,13 @@ from diffusion_ode.distributed.interruption import Interrupted, Interruption
 
 ROOT = Path(__file__).parents[2]
 # `deaf` stays in C and lets go of the interpreter's lock, as XLA does while it compiles.
+# The signals are what they are to a program of a terminal: nohup or a shell's background, in which
+# the tests may run, lets some be ignored.
 PROLOGUE = """
-import ctypes, sys, time
+import ctypes, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+for number in (signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_DFL)
 from diffusion_ode.distributed.interruption import Interruption
 libc = ctypes.CDLL(None)
 def deaf(seconds):
