@@ -30,6 +30,7 @@ from data.store import MANIFEST_FILE, is_prepared, open_prepared
 from diffusion_ode.checking import shown
 from diffusion_ode.errors import UserError, in_words
 from diffusion_ode.foreign import open_regular, read_regular
+from diffusion_ode.workdir.files import replace_atomically
 
 PROGRESS_FILE = "progress.json"
 MAX_PROGRESS_BYTES = 1 << 24  # as the manifest, for a source of a thousand files
@@ -284,12 +285,8 @@ def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> int:
 
 
 def _write_json(path: Path, tree: Any) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.unlink(missing_ok=True)  # it might be a link to anywhere
-    with temporary.open("xb") as file:
-        file.write(json.dumps(tree, indent=2).encode())
-        _sync(file)
-    temporary.rename(path)
+    with replace_atomically(path) as file:
+        file.write(json.dumps(tree, indent=2))
 
 
 def _sync(file: BinaryIO) -> None:

@@ -52,13 +52,17 @@ def is_utf8(text: str) -> bool:
     return not any("\ud800" <= sign <= "\udfff" for sign in text)
 
 
-def unforeseen(error: BaseException) -> str:
-    """The sentence before the traceback of what the program should not have come to."""
+def say_unforeseen(error: BaseException) -> None:
+    """Shows what the program should not have come to: a sentence, and the traceback after it."""
+    import traceback
+
     reason = shortened(error).lstrip().partition("\n")[0]
-    return (
+    print(
         f"{type(error).__name__}: {reason}; the program should not have come to this: report it"
-        " with the traceback that follows."
+        " with the traceback that follows.",
+        file=sys.stderr,
     )
+    traceback.print_exception(error)
 
 
 def in_words(error: BaseException) -> str:

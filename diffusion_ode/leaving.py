@@ -39,12 +39,9 @@ def status_of(main: "Callable[[], int]") -> int:
         print("Interrupted.", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
-        import traceback
+        from diffusion_ode.errors import say_unforeseen
 
-        from diffusion_ode.errors import unforeseen
-
-        print(unforeseen(error), file=sys.stderr)
-        traceback.print_exception(error)
+        say_unforeseen(error)
         return FAILED
 
 

@@ -21,11 +21,10 @@ if not __package__:
 
 import gc
 import logging
-import traceback
 from collections.abc import Sequence
 
 from diffusion_ode.distributed import joining
-from diffusion_ode.errors import UserError, unforeseen
+from diffusion_ode.errors import UserError, say_unforeseen
 from diffusion_ode.exit_statuses import FAILED, INTERRUPTED, REFUSED
 from diffusion_ode.leaving import leave_in_order
 from diffusion_ode.streams import LastingStream
@@ -54,8 +53,7 @@ def main(arguments: Sequence[str]) -> int:
         print("Interrupted; run the same command to go on.", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:  # of a task it would be in the log; nothing has begun
-        print(unforeseen(error), file=sys.stderr)
-        traceback.print_exception(error)
+        say_unforeseen(error)
         return FAILED
 
 

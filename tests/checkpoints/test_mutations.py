@@ -29,6 +29,17 @@ def folder(tmp_path):
     return tmp_path / "checkpoints"
 
 
+def seal_again(folder, change):
+    """Changes the records of step 2, a dict by item, and puts their seal on them."""
+    files = {item: folder / "2" / item / "metadata" for item in ("data", "config", "facts")}
+    found = {item: json.loads(file.read_text()) for item, file in files.items()}
+    found["facts"].pop("seal")
+    change(found)
+    found["facts"]["seal"] = records._seal(found)
+    for item, file in files.items():
+        file.write_text(json.dumps(found[item]))
+
+
 def restored(folder) -> int:
     """The step that is read, its content as it was saved."""
     found = StoredCheckpoints(folder, report=lambda _: None).restore(ABSTRACT)
@@ -140,12 +151,7 @@ def test_a_shape_of_no_elements_and_of_too_many(tmp_path):
     ids=str,
 )
 def test_facts_of_another_kind_that_are_sealed_again(folder, wrong):
-    files = {item: folder / "2" / item / "metadata" for item in ("data", "config", "facts")}
-    found = {item: json.loads(file.read_text()) for item, file in files.items()}
-    found["facts"].pop("seal")
-    found["facts"] |= wrong
-    found["facts"]["seal"] = records._seal(found)
-    files["facts"].write_text(json.dumps(found["facts"]))
+    seal_again(folder, lambda found: found["facts"].update(wrong))
     with pytest.raises(DamagedCheckpoint, match=f"the {next(iter(wrong))} is not one"):
         records.read_records(folder / "2")
     assert restored(folder) == 1
@@ -153,13 +159,8 @@ def test_facts_of_another_kind_that_are_sealed_again(folder, wrong):
 
 @pytest.mark.parametrize("at", [-5, "x", 10**30, None, True, 1.5], ids=str)
 def test_a_data_state_that_names_no_batch_and_is_sealed_again(folder, at):
-    files = {item: folder / "2" / item / "metadata" for item in ("data", "config", "facts")}
-    found = {item: json.loads(file.read_text()) for item, file in files.items()}
-    found["facts"].pop("seal")
-    found["data"] = {} if at is None else {"next_index": at}
-    found["facts"]["seal"] = records._seal(found)
-    for item, file in files.items():
-        file.write_text(json.dumps(found[item]))
+    state = {} if at is None else {"next_index": at}
+    seal_again(folder, lambda found: found.update(data=state))
     with pytest.raises(DamagedCheckpoint, match="the state of its data names no batch"):
         records.read_records(folder / "2")
     assert restored(folder) == 1
