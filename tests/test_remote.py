@@ -12,6 +12,7 @@ from fsspec.archive import AbstractArchiveFileSystem
 from fsspec.implementations.chained import ChainedFileSystem
 from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.registry import known_implementations
+from fsspec.spec import AbstractFileSystem
 from PIL import Image
 
 from data.prepare import main as prepare
@@ -186,6 +187,13 @@ def test_arrays_and_pictures_there_are_the_same_data_as_here(bucket, tmp_path, c
     assert 'array_file(path="memory://bucket/images.npz")' in capsys.readouterr().out
 
 
+class Unopenable(AbstractFileSystem):
+    """Wants more than an address tells."""
+
+    def __init__(self, key, **options):
+        super().__init__(**options)
+
+
 @pytest.mark.parametrize(
     "command, arguments, says",
     [
@@ -208,7 +216,7 @@ def test_arrays_and_pictures_there_are_the_same_data_as_here(bucket, tmp_path, c
         (prepare, ["image_folder", "--from", "reference://x", "--size=8"], "in no remote storage"),
         (mirror, ["tar://a::/etc/passwd", "here"], "several addresses"),
         (mirror, ["dir://x", "here"], "in no remote storage, as dir: names none"),
-        (mirror, ["github://x", "here"], "Cannot open github://x (TypeError"),
+        (mirror, ["unopenable://x", "here"], "Cannot open unopenable://x (TypeError"),
         (mirror, ["memory://b/run", "."], ". exists already: give another folder"),
         (export_main, ["run", "."], ". exists already: give another OUT"),
         (mirror, ["run", "here"], "Neither of run and here"),
@@ -219,6 +227,7 @@ def test_what_cannot_be_there_is_one_sentence_before_anything_is_made(
     command, arguments, says, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
+    fsspec.register_implementation("unopenable", Unopenable, clobber=True)
     assert command(arguments) == 2
     said = capsys.readouterr().err
     assert says in said

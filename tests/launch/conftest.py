@@ -32,6 +32,7 @@ STAND_INS = textwrap.dedent('''
 
         num_steps: int = 1
         end: str = "well"
+        loses_log: bool = False
 
         def run(self, run):
             if self.end == "refused":
@@ -45,6 +46,8 @@ STAND_INS = textwrap.dedent('''
                 import orbax.checkpoint  # absl, which it logs by, would show this
 
                 logging.getLogger("orbax").error("many lines")
+            if self.loses_log:
+                run.config_path.with_name("log.txt").symlink_to("nowhere/log.txt")
             if self.end == "full":
                 from diffusion_ode.checkpoints.errors import SaveFailed
 

@@ -189,7 +189,8 @@ def test_training_is_followed_by_its_tasks_and_leaves_its_traces(launch, outside
     assert shown == SUMMARY
     workdir = outside / "runs/tiny_sp"
     config = json.loads((workdir / "config.json").read_text())
-    assert config["arguments"]["train"]["arguments"] == {"num_steps": 7, "end": "well"}
+    train = config["arguments"]["train"]["arguments"]
+    assert train == {"num_steps": 7, "end": "well", "loses_log": False}
     launches = json.loads((workdir / "run.json").read_text())["launches"]
     assert [entry["task"] for entry in launches] == ["train", "evaluate", "sample"]
     assert all(entry["outcome"] == "done" and entry["stopped"] for entry in launches)
@@ -290,10 +291,8 @@ def test_a_workdir_where_something_else_has_a_name_of_ours_is_refused(refusal, o
 
 
 @pytest.mark.parametrize(("end", "lines"), [("failed", 4), ("full", 1), ("disk", 1)])
-def test_a_failure_is_a_sentence_first_where_the_log_cannot_be_written(launch, outside, end, lines):
-    (outside / "runs/tiny").mkdir(parents=True)
-    (outside / "runs/tiny/log.txt").symlink_to(outside / "nowhere/log.txt")
-    done = launch("--exp=outside:tiny", f"--set=train.end={end}")
+def test_a_failure_is_a_sentence_first_where_the_log_cannot_be_written(launch, end, lines):
+    done = launch("--exp=outside:tiny", f"--set=train.end={end}", "--set=train.loses_log=True")
     assert done.returncode == 1
     first, *rest = done.stderr.splitlines()
     assert first.startswith("train failed: ")
