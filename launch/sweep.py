@@ -61,6 +61,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _sweep(asked: argparse.Namespace) -> int:
     from diffusion_ode.reporting.quantities import counted
+    from diffusion_ode.workdir.files import refuse_link
     from launch.grid import points, read_axis
     from launch.local_jobs import Job, check_at_once
     from launch.performing import check_writable
@@ -106,6 +107,8 @@ def _sweep(asked: argparse.Namespace) -> int:
         )
         for point in missing
     ]
+    for job in jobs:
+        refuse_link(job.log)
     if slurm:
         return _on_slurm(jobs, folder, slurm, asked.jobs)
     return _here(jobs, folder, asked.jobs or 1)

@@ -63,10 +63,10 @@ class ImageFolder:
 
     def __post_init__(self):
         check_fields(self)
-        if not 0 < self.test_fraction <= 0.5:
+        if not 1e-9 <= self.test_fraction <= 0.5:
             raise UserError(
                 f"test_fraction = {self.test_fraction} leaves too few images to train or to test"
-                " on: give more than 0 and at most 0.5."
+                " on: give at least 1e-9 and at most 0.5."
             )
         _ = self.fit  # which refuses what it cannot do
 

@@ -55,7 +55,7 @@ class CsvWriter:
 
     def _header(self) -> list[str]:
         with self._refused():
-            names = list(csv.DictReader(self._lines()).fieldnames or [])
+            names = list(csv.DictReader(self._lines(), strict=True).fieldnames or [])
             if names and _STEP not in names:
                 raise ValueError(f"it has no column {_STEP}")
             return names
@@ -64,7 +64,8 @@ class CsvWriter:
         """The rows of the file, one after the other; an empty one in place of one not whole."""
         torn = []
         with self._refused():
-            for row in csv.DictReader(self._lines(torn.append)):
+            # strict: a quote that is never closed would take all later rows into its own
+            for row in csv.DictReader(self._lines(torn.append), strict=True):
                 whole = None not in row and None not in row.values()
                 yield row if whole and row.get(_STEP, "").isdecimal() else {}
         yield from ({} for _ in torn)

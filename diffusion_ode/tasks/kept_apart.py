@@ -9,6 +9,7 @@ import numpy as np
 
 from diffusion_ode.errors import UserError
 from diffusion_ode.foreign_arrays import read_arrays
+from diffusion_ode.workdir.files import refuse_link
 
 _FILES = (".lock", "config.json", "history.json", "run.json", "log.txt")
 _APPENDED_TO = ("log.txt", "metrics.jsonl", "metrics.csv")
@@ -24,8 +25,7 @@ def check_workdir(workdir: Path) -> None:
     """
     check_kinds(workdir, files=_FILES, folders=_FOLDERS)
     for name in _APPENDED_TO:
-        if (workdir / name).is_symlink():
-            raise UserError(f"{workdir / name} is a link, which is not followed: remove it.")
+        refuse_link(workdir / name)
 
 
 def check_kinds(root: Path, *, files: Sequence[str] = (), folders: Sequence[str] = ()) -> None:

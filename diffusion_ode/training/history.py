@@ -29,7 +29,7 @@ def remember(
     """
     path = workdir / NAME
     with refused(lambda why: f"{path} is damaged ({why}): move it away, and run again."):
-        notes = read_json(path)["settings"] if path.exists() else []
+        notes = _notes(path) if path.exists() else []
         if before is not None and not notes:
             notes = [{"after_step": 0, "changes": [], "code": None, "config": before}]
         notes = [note for note in notes if note["after_step"] < step]
@@ -40,3 +40,12 @@ def remember(
         note = {"after_step": step, "changes": words, "code": code, "config": document}
         notes.append(note)
     write_json(path, {"settings": notes})
+
+
+def _notes(path: Path) -> list[dict[str, Any]]:
+    found = read_json(path)
+    if not isinstance(found, dict) or set(found) != {"settings"}:
+        raise ValueError("it has something else than settings")
+    if not isinstance(found["settings"], list):
+        raise ValueError("its settings are no list")
+    return found["settings"]

@@ -46,6 +46,16 @@ def replace_atomically(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
         os.close(folder)
 
 
+def refuse_link(path: Path) -> None:
+    """Refuses to append to, or to hold, what is reached through a link, which might lead anywhere.
+
+    Raises:
+      UserError: the path is a link.
+    """
+    if path.is_symlink():
+        raise UserError(f"{path} is a link, which is not followed: remove it.")
+
+
 def identity(folder: Path) -> tuple[int, int] | None:
     """What tells a folder from another of its name; None if there is none."""
     with contextlib.suppress(FileNotFoundError):
@@ -100,9 +110,9 @@ def held(path: Path, wait: bool = True) -> Iterator[int]:
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
             descriptor = os.open(path, flags, 0o644)
         except OSError as error:
-            if not path.is_symlink():
-                raise
-            raise UserError(f"{path} is a link, which is not followed: remove it.") from error
+            if error.errno == errno.ELOOP:
+                refuse_link(path)
+            raise
         with contextlib.ExitStack() as stack:
             stack.callback(os.close, descriptor)
             if not _taken(path, descriptor, wait, stack):

@@ -71,3 +71,12 @@ def test_a_log_that_cannot_be_written_ends_the_sweep_with_a_sentence(sweep, outs
     status, _, err = sweep("--grid=train.end=well,failed")
     assert status == 2
     assert "end=well cannot begin, as its log" in err and err.count("\n") == 1
+
+
+def test_what_a_point_says_is_not_written_through_a_link(sweep, outside, tmp_path):
+    log = outside / "runs/logs/end=well.txt"
+    log.parent.mkdir(parents=True)
+    log.symlink_to(tmp_path / "elsewhere")
+    status, _, err = sweep("--grid=train.end=well")
+    assert (status, err) == (2, f"{log} is a link, which is not followed: remove it.\n")
+    assert not (tmp_path / "elsewhere").exists()

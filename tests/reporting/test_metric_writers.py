@@ -94,7 +94,8 @@ def test_half_a_row_from_a_kill_is_dropped(tmp_path, resume):
 
 @pytest.mark.parametrize("resume", [True, False])
 @pytest.mark.parametrize(
-    "content", [b"step,a\n1,2\r3\n", b"\xef\xbb\xbfstep,a\n1,2\n", b"a,b\n1,2\n"]
+    "content",
+    [b"step,a\n1,2\r3\n", b'step,a\n1,"2\n3,4\n', b"\xef\xbb\xbfstep,a\n1,2\n", b"a,b\n1,2\n"],
 )
 def test_a_file_that_another_program_has_written_is_left_as_it_is(tmp_path, content, resume):
     path = tmp_path / "metrics.csv"

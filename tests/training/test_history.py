@@ -1,7 +1,10 @@
 """Which step was taken under which settings, by which code."""
 
+import pytest
+
+from diffusion_ode.errors import UserError
 from diffusion_ode.training.history import remember
-from diffusion_ode.workdir.result_files import read_json
+from diffusion_ode.workdir.result_files import read_json, write_json
 
 OLD, NEW = {"revision": "a"}, {"revision": "b"}
 
@@ -38,3 +41,16 @@ def test_steps_that_were_lost_leave_no_note(tmp_path):
 def test_a_run_of_an_earlier_version_keeps_what_its_config_said(tmp_path):
     remember(tmp_path, 10, config(2), NEW, before=config(1))
     assert history(tmp_path) == [(0, 1, []), (10, 2, ["rate: 1 → 2"])]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [None, [], {}, {"settings": {}}, {"settings": None}, {"settings": [], "mine": 1}]
+    + [{"settings": [note]} for note in (None, {}, {"after_step": 0})],
+)
+def test_what_is_no_history_is_left_as_it_is(tmp_path, content):
+    write_json(tmp_path / "history.json", content)
+    before = (tmp_path / "history.json").read_bytes()
+    with pytest.raises(UserError, match=r"history.json is damaged .*: move it away, and run again"):
+        remember(tmp_path, 10, config(2), NEW, before=config(1))
+    assert (tmp_path / "history.json").read_bytes() == before
