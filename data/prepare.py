@@ -39,7 +39,7 @@ from diffusion_ode.command_line import SentenceParser, whole_number
 from diffusion_ode.errors import UserError, is_utf8, printable
 from diffusion_ode.exit_statuses import DONE, INTERRUPTED, REFUSED
 from diffusion_ode.home import path_argument, url_of
-from diffusion_ode.leaving import leave_in_order, status_of
+from diffusion_ode.leaving import leave_in_order, leave_with, status_of
 from diffusion_ode.ranges import Within
 from diffusion_ode.remote import fetched
 from diffusion_ode.streams import LastingStream
@@ -286,4 +286,4 @@ def _parser() -> argparse.ArgumentParser:
 if __name__ == "__main__":
     sys.stdout, sys.stderr = LastingStream(sys.stdout), LastingStream(sys.stderr)
     leave_in_order()
-    sys.exit(status_of(main))
+    leave_with(status_of(main))

@@ -13,6 +13,7 @@ from diffusion_ode.exit_statuses import FAILED, INTERRUPTED
 TYPE_CHECKING = False  # as in `diffusion_ode`
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import NoReturn
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -31,10 +32,23 @@ def leave_in_order() -> None:
             signal.signal(one, signal.default_int_handler)
 
 
-def status_of(main: "Callable[[], int]") -> int:
+def leave_with(status: "str | int | None") -> "NoReturn":
+    """All is done or said: ends the program, whatever comes while Python takes itself apart.
+
+    Args:
+      status: as `sys.exit` takes it.
+    """
+    for one in _SIGNALS:
+        signal.signal(one, signal.SIG_IGN)
+    sys.exit(status)
+
+
+def status_of(main: "Callable[[], int]") -> "str | int | None":
     """What a program's main function returns; of what it raises a sentence, and its status."""
     try:
         return main()
+    except SystemExit as end:  # after the help
+        return end.code
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return INTERRUPTED

@@ -24,7 +24,7 @@ from diffusion_ode.errors import UserError, printable
 from diffusion_ode.exit_statuses import REFUSED
 from diffusion_ode.foreign import refused
 from diffusion_ode.home import expanded, path_argument
-from diffusion_ode.leaving import leave_in_order, status_of
+from diffusion_ode.leaving import leave_in_order, leave_with, status_of
 from diffusion_ode.streams import LastingStream
 from diffusion_ode.suggestions import suggestion
 from launch.parser import Parser
@@ -148,4 +148,4 @@ def _parser() -> Parser:
 
 if __name__ == "__main__":
     sys.stdout, sys.stderr = LastingStream(sys.stdout), LastingStream(sys.stderr)
-    sys.exit(status_of(lambda: main(sys.argv[1:])))
+    leave_with(status_of(lambda: main(sys.argv[1:])))

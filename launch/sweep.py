@@ -27,7 +27,7 @@ from diffusion_ode.command_line import whole_number
 from diffusion_ode.errors import UserError
 from diffusion_ode.exit_statuses import DONE, FAILED, INTERRUPTED, REFUSED
 from diffusion_ode.home import path_argument, refuse_remote_workdir
-from diffusion_ode.leaving import status_of
+from diffusion_ode.leaving import leave_with, status_of
 from diffusion_ode.ranges import Within
 from diffusion_ode.streams import LastingStream
 from launch.parser import Parser
@@ -255,4 +255,4 @@ def _parser() -> Parser:
 
 if __name__ == "__main__":
     sys.stdout, sys.stderr = LastingStream(sys.stdout), LastingStream(sys.stderr)
-    sys.exit(status_of(lambda: main(sys.argv[1:])))
+    leave_with(status_of(lambda: main(sys.argv[1:])))

@@ -15,7 +15,16 @@ PROGRAMS = (
     *("diffusion_ode.tools.mirror", "data.prepare"),
     *("launch/report.py", "launch/run.py", "launch/sweep.py"),
 )
-INTERRUPTED_IMPORT = """
+RUN = """
+del sys.argv[0]
+program = sys.argv[0]
+if program.endswith(".py"):
+    runpy.run_path(program, run_name="__main__")
+else:
+    runpy.run_module(program, run_name="__main__", alter_sys=True)
+"""
+INTERRUPTED_IMPORT = (
+    """
 import os, runpy, signal, sys
 
 class Interrupting:
@@ -24,13 +33,23 @@ class Interrupting:
             os.kill(os.getpid(), signal.SIGINT)
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
-program = sys.argv[1]
 sys.meta_path.insert(0, Interrupting())
-if program.endswith(".py"):
-    runpy.run_path(program, run_name="__main__")
-else:
-    runpy.run_module(program, run_name="__main__", alter_sys=True)
 """
+    + RUN
+)
+INTERRUPTED_END = (
+    """
+import atexit, os, runpy, signal, sys
+
+@atexit.register
+def interrupt():
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        os.kill(os.getpid(), number)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+"""
+    + RUN
+)
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -77,6 +96,18 @@ def test_a_screen_that_cannot_be_written_to_takes_nothing_from_what_is_done(redi
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / "thére/config.json").read_text() == "{}"
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_interruption_of_an_end_changes_nothing(program):
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_END, program, "--help"],
+        cwd=Path(__file__).parent.parent,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("usage: ")
 
 
 def test_interruption_of_a_program_that_has_begun_is_a_sentence_too(capsys):

@@ -14,6 +14,7 @@ from diffusion_ode.distributed import peer_watch, processes
 from diffusion_ode.distributed.relay import Relay
 from diffusion_ode.errors import UserError
 from diffusion_ode.exit_statuses import FAILED, REFUSED
+from diffusion_ode.leaving import leave_at_once, leave_with
 from diffusion_ode.streams import LastingStream
 
 WAIT_FOR_PEERS = 300  # seconds; JAX's own patience
@@ -167,8 +168,10 @@ def end(status: Any) -> NoReturn:
     """Leaves the program: with the others if all is well, else without waiting for them."""
     if status and processes.count() > 1:
         processes.leave(status)
-    processes.part()
-    sys.exit(status)
+    if processes.count() > 1:
+        leave_at_once()  # while the others are waited for
+        processes.part()
+    leave_with(status)
 
 
 def _silence_chatter() -> None:

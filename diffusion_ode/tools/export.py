@@ -25,7 +25,7 @@ from diffusion_ode.errors import UserError, in_words, printable
 from diffusion_ode.exit_statuses import DONE, REFUSED
 from diffusion_ode.home import expanded, path_argument, refuse_remote
 from diffusion_ode.inference.diffusion_model import model_documents
-from diffusion_ode.leaving import leave_in_order, status_of
+from diffusion_ode.leaving import leave_in_order, leave_with, status_of
 from diffusion_ode.streams import LastingStream
 from diffusion_ode.tasks.loading import parse_step
 from diffusion_ode.tools.model_card import model_card
@@ -158,4 +158,4 @@ def _parser() -> SentenceParser:
 if __name__ == "__main__":
     sys.stdout, sys.stderr = LastingStream(sys.stdout), LastingStream(sys.stderr)
     leave_in_order()
-    sys.exit(status_of(main))
+    leave_with(status_of(main))

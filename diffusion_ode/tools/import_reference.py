@@ -33,7 +33,7 @@ from diffusion_ode.errors import UserError, in_words
 from diffusion_ode.evaluation.reference_quirks import ReferenceQuirks
 from diffusion_ode.exit_statuses import DONE, REFUSED
 from diffusion_ode.home import expanded, path_argument, refuse_remote
-from diffusion_ode.leaving import leave_in_order, status_of
+from diffusion_ode.leaving import leave_in_order, leave_with, status_of
 from diffusion_ode.networks.unet import UNet
 from diffusion_ode.networks.unet_sizes import UNetSizes, unet_sizes
 from diffusion_ode.objectives.flow_matching import FlowMatching
@@ -236,4 +236,4 @@ def _parser() -> SentenceParser:
 if __name__ == "__main__":
     sys.stdout, sys.stderr = LastingStream(sys.stdout), LastingStream(sys.stderr)
     leave_in_order()
-    sys.exit(status_of(main))
+    leave_with(status_of(main))

@@ -17,7 +17,7 @@ from diffusion_ode.command_line import SentenceParser
 from diffusion_ode.errors import UserError, in_words
 from diffusion_ode.exit_statuses import DONE, REFUSED
 from diffusion_ode.home import expanded, url_of
-from diffusion_ode.leaving import leave_in_order, status_of
+from diffusion_ode.leaving import leave_in_order, leave_with, status_of
 from diffusion_ode.remote import download, upload
 from diffusion_ode.streams import LastingStream
 
@@ -77,4 +77,4 @@ def _parser() -> SentenceParser:
 if __name__ == "__main__":
     sys.stdout, sys.stderr = LastingStream(sys.stdout), LastingStream(sys.stderr)
     leave_in_order()
-    sys.exit(status_of(main))
+    leave_with(status_of(main))
