@@ -159,7 +159,18 @@ class HostScipy:
         def slopes(gamma, z, probe):
             together = jnp.full(len(z), gamma)
             value, product = jax.vjp(lambda z: flow(parameters, together, z, None)[0], z)
-            return value, jnp.sum(product(probe)[0] * probe, axis=(1, 2, 3))
+            trace = jnp.sum(product(probe)[0] * probe, axis=(1, 2, 3))
+            return value, trace + unseen(together, z, probe)
+
+        def unseen(gamma, z, probe):
+            """A Gaussian base's trace, less what the probe saw of it: no other solve has that."""
+            if model.base is None:
+                return 0.0
+            known, moved = (model.base_output(parameters, at, gamma) for at in (z, z + probe))
+            seen = jnp.sum((moved.value - known.value) * probe, axis=(1, 2, 3))
+            pace = flow.variable.gamma_derivative(model.path, gamma)
+            gain = 0.5 * model.path.sigma(gamma) * model.parameterization.gain(model.path, gamma)
+            return pace * gain * (known.trace - seen)
 
         self.slopes = slopes
 

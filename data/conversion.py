@@ -29,11 +29,14 @@ from data.source import ImageData, Manifest, Source, SplitFacts
 from data.store import MANIFEST_FILE, is_prepared, open_prepared
 from diffusion_ode.checking import shown
 from diffusion_ode.errors import UserError, in_words
-from diffusion_ode.foreign import open_regular, read_regular
+from diffusion_ode.foreign import open_regular, parsed_json, read_regular
 from diffusion_ode.workdir.files import replace_atomically
 
 PROGRESS_FILE = "progress.json"
-MAX_PROGRESS_BYTES = 1 << 24  # as the manifest, for a source of a thousand files
+MAX_PROGRESS_BYTES, MAX_PROGRESS_ITEMS = (
+    1 << 24,
+    1 << 18,
+)  # as the manifest, for a source of a thousand files
 SPLITS = ("train", "test")
 
 # What a file in a folder's place raises, and a folder in a file's.
@@ -177,7 +180,7 @@ class _Writer:
         sources = [list(source) for source in self._conversion.sources]
         file = self._folder / PROGRESS_FILE
         try:
-            progress = json.loads(read_regular(file, MAX_PROGRESS_BYTES))
+            progress = parsed_json(read_regular(file, MAX_PROGRESS_BYTES), MAX_PROGRESS_ITEMS)
             if progress["sources"] == sources:
                 self._written = {s: self._of_progress(s, **progress[s]) for s in SPLITS}
                 return progress

@@ -3,7 +3,6 @@
 DATA_DIR/NAME/{train.npy, test.npy, manifest.json}.
 """
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +13,11 @@ from data.formats.numpy_file import open_npy
 from data.location import resolve_data_dir
 from data.recipe import Recipe
 from data.source import ImageData, Manifest, Source, SplitFacts
-from diffusion_ode.foreign import read_regular
+from diffusion_ode.foreign import parsed_json, read_regular
 
 MANIFEST_FILE = "manifest.json"
-MAX_MANIFEST_BYTES = 1 << 24  # a source of a thousand files takes a hundredth of it
+# A source of a thousand files takes a hundredth of it.
+MAX_MANIFEST_BYTES, MAX_MANIFEST_ITEMS = 1 << 24, 1 << 18
 
 # Content is verified at every opening up to this size (about a second); beyond it,
 # `python -m data.prepare NAME` verifies it.
@@ -59,7 +59,9 @@ def open_prepared(
         remedy = f"remove {folder}: it is prepared again when it is next used"
     file = folder / MANIFEST_FILE
     with remedied(remedy), reading(file, "a manifest"):
-        manifest = Manifest.from_json(json.loads(read_regular(file, MAX_MANIFEST_BYTES)))
+        manifest = Manifest.from_json(
+            parsed_json(read_regular(file, MAX_MANIFEST_BYTES), MAX_MANIFEST_ITEMS)
+        )
     found = (manifest.name, manifest.shape, manifest.levels)
     expected = (source.name, source.shape, source.levels)
     if found != expected:

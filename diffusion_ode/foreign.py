@@ -6,6 +6,7 @@ into its own refusal.
 
 import contextlib
 import errno
+import json
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -71,6 +72,23 @@ def read_regular(path: Path, max_bytes: int) -> bytes:
     if max(size, len(content)) > max_bytes:
         raise OSError(errno.EFBIG, f"It has more than {max_bytes} bytes", str(path))
     return content
+
+
+def parsed_json(content: str | bytes, max_items: int, **options: Any) -> Any:
+    """What JSON says: a file of brackets alone would take many times its size in memory.
+
+    Args:
+      content: of the file.
+      max_items: it may have, of some 100 bytes of memory each.
+      options: of `json.loads`.
+
+    Raises:
+      ValueError: it has more, or is no JSON.
+    """
+    signs = (b",", b"[", b"{") if isinstance(content, bytes) else (",", "[", "{")
+    if sum(content.count(sign) for sign in signs) > max_items:  # pyright: ignore[reportArgumentType]
+        raise ValueError(f"it has more than {max_items} items")
+    return json.loads(content, **options)
 
 
 def read_up_to(file: Any, size: int) -> bytes:

@@ -23,7 +23,6 @@ from diffusion_ode.checkpoints.records import sealed_records
 from diffusion_ode.checkpoints.stored import BEST_BY, STATE, Step, StoredCheckpoints
 from diffusion_ode.distributed import processes
 from diffusion_ode.errors import UserError
-from diffusion_ode.workdir.files import identity
 
 QUARANTINE = "quarantine"
 _LOGGER = logging.getLogger(__name__)
@@ -40,6 +39,8 @@ class Checkpoints(StoredCheckpoints):
         keep: how many of the newest are kept, besides the best. With 1 nothing is left to fall back
             on.
         report: takes a sentence about something the user should know (damage found).
+        check_there: raises UserError where a save would go into a folder that is no longer the
+            run's; asked before every save, in every process.
     """
 
     def __init__(
@@ -48,12 +49,13 @@ class Checkpoints(StoredCheckpoints):
         *,
         keep: int = 3,
         report: Callable[[str], None] = _LOGGER.warning,
+        check_there: Callable[[], None] = lambda: None,
     ):
         if keep < 1:
             raise UserError(f"keep is {keep}, but at least 1 checkpoint must be kept: set keep=3.")
         super().__init__(directory, report=report)
         self._keep = keep
-        self._workdir = identity(self.directory.parent)
+        self._check_there = check_there
         self._manager: ocp.CheckpointManager | None = None
         self._in_flight: int | None = None
 
@@ -88,15 +90,11 @@ class Checkpoints(StoredCheckpoints):
 
         Raises:
             SaveFailed: this or the previous save could not be written.
+            UserError: it would not be the run's.
             ValueError: a checkpoint of this or a later step exists.
         """
         self.wait()
-        if self._workdir not in (None, identity(self.directory.parent)):
-            raise SaveFailed(
-                f"checkpoint {step} was not written, as {self.directory.parent} has been removed or"
-                " put elsewhere meanwhile: put it back to go on from its newest checkpoint, or run"
-                " the same command again to begin anew"
-            )
+        processes.together(self._check_there)
         latest = self.latest_step()
         if latest is not None and step <= latest:
             raise ValueError(f"step {step} is not newer than the newest checkpoint, {latest}")

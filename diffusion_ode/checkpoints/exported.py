@@ -21,12 +21,12 @@ from diffusion_ode.checking import shown
 from diffusion_ode.checkpoints.arrays import kinds, put
 from diffusion_ode.checkpoints.digest import LeafFacts, leaf_facts, named_leaves, path_of
 from diffusion_ode.checkpoints.facts import checked_facts
-from diffusion_ode.checkpoints.records import check_fit
+from diffusion_ode.checkpoints.records import MAX_ITEMS, check_fit
 from diffusion_ode.checkpoints.stored import Restored, Step, StoredCheckpoints
 from diffusion_ode.configs import documents
 from diffusion_ode.configs.construction import Document
 from diffusion_ode.errors import UserError
-from diffusion_ode.foreign import open_regular, read_regular, refused
+from diffusion_ode.foreign import open_regular, parsed_json, read_regular, refused
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -108,7 +108,7 @@ class ExportedModel:
             raise ValueError(f"{WEIGHTS} is of another program")
         if hashlib.sha256(text.encode()).hexdigest() != metadata.get("seal"):
             raise ValueError(f"the record in {WEIGHTS} is altered")
-        record = json.loads(text)
+        record = parsed_json(text, MAX_ITEMS)
         if _checksum(self.directory) != record["config"]:
             raise ValueError(f"{CONFIG} is altered, or of another export")
         if type(record["step"]) is not int or not 0 <= record["step"] < _STEPS:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from diffusion_ode.configs.allowed import MODULE
+from diffusion_ode.errors import MOST_SHOWN
 
 _DIGEST = re.compile(r"(sha256:)?\w{1,128}")
 _REVISION = re.compile(r"[0-9a-f]{4,64}")
@@ -49,6 +50,13 @@ def _anything(_: Any) -> bool:
 
 def _text(value: Any) -> bool:
     return value is None or isinstance(value, str)
+
+
+def _name(value: Any) -> bool:
+    """What is said in sentences."""
+    return value is None or (
+        isinstance(value, str) and len(value) <= MOST_SHOWN and value.isprintable()
+    )
 
 
 def _like(pattern: re.Pattern) -> Callable[[Any], bool]:
@@ -98,8 +106,8 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
     "digest": _like(_DIGEST),
     "metrics": _metrics,
     "saved_at": _number,
-    "data": _text,
-    "data_fingerprint": _text,
+    "data": _name,
+    "data_fingerprint": _name,
     "code": _code,
     "imported_from": _text,
     "validations": _validations,

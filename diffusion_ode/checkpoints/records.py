@@ -12,13 +12,13 @@ from diffusion_ode.checkpoints.errors import DamagedCheckpoint, raise_unless_dam
 from diffusion_ode.checkpoints.facts import checked_data_state, checked_facts
 from diffusion_ode.configs.upgrade import upgraded
 from diffusion_ode.errors import UserError
-from diffusion_ode.foreign import read_regular
+from diffusion_ode.foreign import parsed_json, read_regular
 
 DATA, CONFIG, FACTS = "data", "config", "facts"  # the items' folders, beside the arrays'
 _FILE = "metadata"  # the name that Orbax's JSON handler gives its only file
 _SHOWN = 3
-MAX_BYTES = 1 << 24
-"""Of a record; the facts of ten thousand arrays take a megabyte."""
+MAX_BYTES, MAX_ITEMS = 1 << 24, 1 << 18
+"""Of a record; the facts of ten thousand arrays take a megabyte and fifty thousand items."""
 _MISSING = {
     DATA: f"the state of its data ({DATA}/{_FILE}) is missing",
     # The workdir's may be another by now: the seal tells.
@@ -78,7 +78,7 @@ def read_records(folder: Path) -> Records:
 
 def _record(folder: Path, item: str) -> Any:
     try:
-        return json.loads(read_regular(folder / item / _FILE, MAX_BYTES))
+        return parsed_json(read_regular(folder / item / _FILE, MAX_BYTES), MAX_ITEMS)
     except FileNotFoundError as missing:
         raise DamagedCheckpoint(_MISSING[item]) from missing
 

@@ -18,6 +18,7 @@ from tensorboardX.proto.event_pb2 import (
 )
 
 from diffusion_ode.reporting.metric_writers import WALL_TIME, Setting
+from diffusion_ode.workdir.files import refuse_link
 
 _NUMBERED = re.compile(r"events\.run(\d{1,9})\.")
 # Beside the settings in the table of hyper-parameters.
@@ -39,8 +40,16 @@ class TensorBoardWriter:
         self._folder = workdir / "tensorboard"
 
     def replace(self, workdir: Path, name: str) -> None:
-        """As `open`, for a run of its own in TensorBoard; what it had is removed."""
+        """As `open`, for a run of its own in TensorBoard; what it had is removed.
+
+        Raises:
+          UserError: its folder is a link, through which another's would be removed.
+        """
         self._folder = workdir / "tensorboard" / name
+        for folder in (self._folder, *self._folder.parents):
+            if folder == workdir:
+                break
+            refuse_link(folder)
         for file in self._folder.glob("events.*"):
             file.unlink()
 

@@ -156,7 +156,7 @@ class Train:
         with contextlib.ExitStack() as stack:
             console = stack.enter_context(Console(silent=not processes.is_leader()))
             interruption = stack.enter_context(Interruption(console.print, run.recorder.end))
-            stack.enter_context(workdir_lock(run.workdir, run.command_line))
+            lock = stack.enter_context(workdir_lock(run.workdir, run.command_line))
             changed: list[str] = []
             if StoredCheckpoints(run.workdir / "checkpoints").agreed_steps():
                 processes.together(
@@ -196,6 +196,7 @@ class Train:
                     run.workdir / "checkpoints",
                     keep=self.keep_checkpoints,
                     report=console.print,
+                    check_there=lambda: lock.check("config.json"),
                 )
             )
             batches = run.experiment.data.train_batches(

@@ -58,7 +58,7 @@ def refuse_link(path: Path) -> None:
 
 def identity(folder: Path) -> tuple[int, int] | None:
     """What tells a folder from another of its name; None if there is none."""
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         there = folder.stat()
         return there.st_dev, there.st_ino
     return None
@@ -103,21 +103,22 @@ def held(path: Path, wait: bool = True) -> Iterator[int]:
 
     Raises:
       Held: another process holds it, and `wait` is off.
-      UserError: it is a link, which might lead anywhere.
+      UserError: it is no file, or a link, which might lead anywhere.
     """
     while True:
         try:
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
             descriptor = os.open(path, flags, 0o644)
-        except OSError as error:
-            if error.errno == errno.ELOOP:
-                refuse_link(path)
+        except OSError:
+            refuse_link(path)
+            _refuse_others(path)
             raise
         with contextlib.ExitStack() as stack:
             stack.callback(os.close, descriptor)
+            _refuse_others(path)
             if not _taken(path, descriptor, wait, stack):
                 raise Held(os.pread(descriptor, 1 << 16, 0))
-            if _is_still(path, descriptor):
+            if is_still(path, descriptor):
                 yield descriptor
                 return
 
@@ -142,7 +143,13 @@ class Held(Exception):
         self.content = content
 
 
-def _is_still(path: Path, descriptor: int) -> bool:
-    with contextlib.suppress(FileNotFoundError):
-        return os.path.samestat(path.stat(), os.fstat(descriptor))
+def is_still(path: Path, descriptor: int) -> bool:
+    """Whether an open file still has the name under which it was opened."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        return os.path.samestat(path.lstat(), os.fstat(descriptor))
     return False
+
+
+def _refuse_others(path: Path) -> None:
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is in the way (it is no file): move it elsewhere.")

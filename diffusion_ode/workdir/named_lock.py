@@ -10,6 +10,7 @@ import datetime
 import json
 import os
 import socket
+import sys
 import threading
 import time
 import uuid
@@ -42,7 +43,7 @@ def held_by_name(path: Path, wait: bool) -> Iterator[bool]:
       UserError: something else has the name.
     """
     mine = {**_place(), "started": _now(), "token": uuid.uuid4().hex}
-    seen, since = None, time.monotonic()
+    seen, since, said = None, time.monotonic(), False
     while not _created(path, mine):
         there = _read(path)
         if there != seen:
@@ -51,9 +52,17 @@ def held_by_name(path: Path, wait: bool) -> Iterator[bool]:
             if not wait and (not first or _is_alive(there)):
                 yield False
                 return
-        if _is_dead(there) or time.monotonic() - since > SILENT_FOR:
+        silent = time.monotonic() - since
+        if _is_dead(there) or silent > SILENT_FOR:
             _take_away(path, there)
             continue
+        if silent > REFRESHED_EVERY and not said:
+            said = True
+            print(
+                f"{path} has not been written since: waiting {SILENT_FOR - silent:.0f} s more"
+                " before it is taken for one of a process that has ended.",
+                file=sys.stderr,
+            )
         time.sleep(_BETWEEN_LOOKS)
     done = threading.Event()
     refreshing = threading.Thread(target=_refresh, args=(path, mine, done), daemon=True)
@@ -74,18 +83,24 @@ def _created(path: Path, mine: dict[str, Any]) -> bool:
         if path.is_symlink() or (path.exists() and not path.is_file()):
             raise UserError(f"{path} is no lock, which is a file: remove it.") from None
         return False
-    with os.fdopen(descriptor, "w") as file:
-        file.write(json.dumps(mine))
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(_text(mine))
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
     return True
 
 
 def _refresh(path: Path, mine: dict[str, Any], done: threading.Event) -> None:
     while not done.wait(REFRESHED_EVERY):
-        # Whoever was stopped for long may find that another has it.
-        if _token(there := _read(path)) not in (None, mine["token"]) or there is None:
-            return
         with contextlib.suppress(OSError):
-            path.write_text(json.dumps({**mine, "refreshed": _now()}))
+            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+            with os.fdopen(descriptor, "r+", errors="replace") as file:
+                if _token(file.read(MAX_BYTES)) != mine["token"]:
+                    return  # this process was stopped for long, and another has it
+                file.seek(0)
+                file.write(_text(mine))
 
 
 def _take_away(path: Path, stale: str | None) -> None:
@@ -97,6 +112,11 @@ def _take_away(path: Path, stale: str | None) -> None:
             with contextlib.suppress(FileExistsError), path.open("x") as file:
                 file.write(content)
         aside.unlink(missing_ok=True)
+
+
+def _text(mine: dict[str, Any]) -> str:
+    """Of one length, so that it is written over the last one without room on the disk."""
+    return json.dumps({**mine, "refreshed": _now()})
 
 
 def _read(path: Path) -> str | None:

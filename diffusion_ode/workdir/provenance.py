@@ -60,18 +60,19 @@ class LaunchRecord:
         """Refuses to go on where another folder, or none, has the workdir's name by now.
 
         Raises:
-          UserError: the one in which this launch began was removed or put elsewhere.
+          UserError: the one in which this launch began was removed, emptied or put elsewhere.
         """
         if self._path is not None and self._is_gone():
             raise UserError(
-                f"{self._path.parent} has been removed or put elsewhere meanwhile, so nothing more"
-                " is written: put it back, or run the same command again to begin anew."
+                f"{self._path.parent} has been removed, emptied or put elsewhere meanwhile, so"
+                " nothing more is written: put it back, or run the same command again to begin"
+                " anew."
             )
 
     def _is_gone(self) -> bool:
         if self._path is None or self._workdir is None:
             return False
-        return identity(self._path.parent) != self._workdir
+        return identity(self._path.parent) != self._workdir or not self._path.exists()
 
     def end(self, outcome: str) -> None:
         """How it ended; nothing is written about one that never began."""
@@ -111,6 +112,7 @@ def recorded(workdir: Path, **facts: Any) -> Iterator[LaunchRecord]:
         launch.end(f"refused: {refusal}")
         raise
     except Exception as failure:
+        launch.check_there()  # it may have failed by that, and there is no place for a log
         with contextlib.suppress(OSError):  # whose disk is full has failed by that
             launch.begin()  # it leaves a traceback in the workdir
             launch.end(f"failed: {failure}")

@@ -56,11 +56,13 @@ def files(tmp_path):
     (tmp_path / "endless").symlink_to("/dev/zero")
     with Checkpoints(tmp_path / "sound") as checkpoints:
         checkpoints.save(1, {"w": jnp.arange(3.0)}, {"next_index": 0}, {})
-    for name in ("pipes", "claims", "deep"):
+    for name in ("pipes", "claims", "deep", "brackets"):
         shutil.copytree(tmp_path / "sound", tmp_path / name)
     (tmp_path / "pipes/1/config/metadata").unlink()
     os.mkfifo(tmp_path / "pipes/1/config/metadata")
     (tmp_path / "deep/1/config/metadata").write_text("[" * 10**6)
+    many = "{}," * ((records.MAX_BYTES - 4) // 3)
+    (tmp_path / "brackets/1/facts/metadata").write_text(f"[{many}{{}}]")
     claiming(tmp_path / "claims", HUGE)
     content = serialization.msgpack_serialize({"step": np.zeros(3, np.float32)})
     claim = content.replace(b"\x91\x03", b"\x91\xce\x7f\xff\xff\xff")
@@ -73,6 +75,7 @@ def test_files_of_workdirs_and_published_ones(files):
         "a sound one": ("stored('sound')", "read 1"),
         "a pipe among the records": ("stored('pipes')", "damaged"),
         "records nested without end": ("stored('deep')", "damaged"),
+        "records of brackets alone": ("stored('brackets')", "has more than 262144 items"),
         "arrays that no file holds": (f"stored('claims', {HUGE})", "are said to lie in"),
         "a published file of claims": ("read_reference(folder / 'claims.flax')", "Flax wrote"),
         "a compressed file of claims": ("unpack(b'dOC\\x01' + b'\\xff' * 1000)", "cut off"),

@@ -326,19 +326,18 @@ def test_a_save_that_fails_in_the_background_surfaces_and_blocks_no_later_one(fo
     assert checkpoints.list_steps() == [2, 3, 5]
 
 
-@pytest.mark.parametrize("again", [False, True], ids=["removed", "made anew"])
-def test_a_workdir_that_is_gone_is_noticed_at_the_next_save(tmp_path, again):
-    workdir = tmp_path / "run"
-    workdir.mkdir()
-    with Checkpoints(workdir / "checkpoints") as checkpoints:
+def test_a_save_that_would_not_be_the_run_s_is_refused(tmp_path):
+    def check_there():
+        if not tmp_path.exists():
+            raise UserError("run is gone.")
+
+    with Checkpoints(tmp_path / "checkpoints", check_there=check_there) as checkpoints:
         save(checkpoints, 1)
         checkpoints.wait()
-        workdir.rename(tmp_path / "elsewhere")
-        if again:
-            workdir.mkdir()
-        with pytest.raises(SaveFailed, match=r"run has been removed or put elsewhere.*put it back"):
+        tmp_path.rename(tmp_path.with_name("elsewhere"))
+        with pytest.raises(UserError, match="run is gone"):
             save(checkpoints, 2)
-        assert workdir.exists() == again
+        assert not tmp_path.exists()
 
 
 def test_a_failed_last_save_is_not_lost_on_leaving(folder):

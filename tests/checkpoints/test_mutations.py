@@ -139,6 +139,7 @@ def test_a_shape_of_no_elements_and_of_too_many(tmp_path):
     [
         *({"code": "x"}, {"code": [1]}, {"imported_from": 5}, {"data": 5}, {"digest": "a\nb"}),
         *({"metrics": {"a": "x"}}, {"metrics": []}, {"validations": [[1, 2]]}, {"digest": None}),
+        *({"data": "x" * 201}, {"data": "\x1b[2J"}, {"data_fingerprint": "y" * 201}),
         {"code": {"revision": 'x"""\nimport os\n"""'}},
         {"code": {"version": "1 2"}},
         {"code": {"outside": ["mine"]}},

@@ -197,3 +197,17 @@ def test_several_writers_work_as_one(tmp_path):
     assert points_in(tmp_path, "a") == [(5, 1.5)]
     (picture,) = (v.image for e in events_in(tmp_path) for v in e.summary.value if v.image.width)
     assert (picture.height, picture.width) == (4, 6)
+
+
+@pytest.mark.parametrize("linked", ["tensorboard", "tensorboard/samples", "tensorboard/samples/12"])
+def test_another_run_s_events_are_not_replaced_through_a_link(tmp_path, linked):
+    other = tmp_path / "other"
+    there = other / "samples/12" if linked == "tensorboard" else other
+    there = other / "12" if linked.endswith("samples") else there
+    there.mkdir(parents=True)
+    (there / "events.run1").write_text("its own")
+    (tmp_path / "run" / linked).parent.mkdir(parents=True)
+    (tmp_path / "run" / linked).symlink_to(other)
+    with pytest.raises(UserError, match=f"run/{linked} is a link, which is not followed"):
+        TensorBoardWriter().replace(tmp_path / "run", "samples/12")
+    assert (there / "events.run1").read_text() == "its own"

@@ -4,6 +4,8 @@ import dataclasses
 import json
 import shutil
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from diffusion_ode.training.data_identity import DataIdentity
 from diffusion_ode.training.sharding import Mesh
 from diffusion_ode.training.warm_start import WarmStart
 from diffusion_ode.workdir.code import code_facts
+from diffusion_ode.workdir.provenance import recorded
 from diffusion_ode.workdir.result_files import read_json
 from tests.tasks.conftest import experiment, run_in
 
@@ -96,6 +99,68 @@ def test_batch_that_does_not_fit_the_devices_is_refused_before_anything_is_writt
     with pytest.raises(UserError, match=r"train\.batch_size = 9 is not a multiple of 2"):
         made.train.run(run_in(tmp_path, made))
     assert not list(tmp_path.iterdir())
+
+
+def removed(workdir):
+    shutil.rmtree(workdir)
+
+
+def emptied(workdir):
+    for path in workdir.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def emptied_by_a_shell(workdir):  # whose * leaves what begins with a dot
+    for path in workdir.glob("[!.]*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def put_elsewhere(workdir):
+    workdir.rename(workdir.with_name("elsewhere"))
+
+
+def replaced_by_a_file(workdir):
+    shutil.rmtree(workdir)
+    workdir.write_text("")
+
+
+@dataclasses.dataclass
+class Meddling:
+    """A metric writer that does something to the workdir at step 2."""
+
+    meddle: Callable[[Path], None]
+
+    def open(self, workdir):
+        self.workdir = workdir
+
+    def resume_at(self, step): ...
+
+    def write_scalars(self, step, scalars):
+        if step == 2:
+            self.meddle(self.workdir)
+
+    def write_image(self, step, name, image): ...
+
+    def close(self): ...
+
+
+@pytest.mark.parametrize(
+    "meddle", [removed, emptied, emptied_by_a_shell, put_elsewhere, replaced_by_a_file]
+)
+def test_a_workdir_that_goes_away_is_noticed_at_the_next_save_and_not_made_anew(meddle, tmp_path):
+    made = experiment()
+    train = dataclasses.replace(
+        made.train, num_steps=6, checkpoint_every=4, writers=(Meddling(meddle),)
+    )
+    made = dataclasses.replace(made, train=train)
+    workdir = tmp_path / "run"
+    with (
+        pytest.raises(UserError, match=r"run has been removed, emptied, put elsewhere or taken"),
+        recorded(workdir, task="train") as record,
+    ):
+        train.run(dataclasses.replace(run_in(workdir, made), recorder=record))
+    assert not workdir.is_dir()  # one that is empty but for our lock goes with it
+    assert workdir.exists() == (meddle is replaced_by_a_file)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import errno
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -132,6 +133,15 @@ def test_without_flock_a_holder_elsewhere_has_it_as_long_as_it_writes(tmp_path, 
         other.join()
 
 
+def test_without_flock_it_is_said_that_a_silent_holder_is_waited_for(tmp_path, no_flock, capsys):
+    (tmp_path / ".lock.held").write_text('{"machine": "another", "process": 1, "token": "x"}')
+    with workdir_lock(tmp_path):
+        pass
+    said = capsys.readouterr().err
+    assert f"{tmp_path}/.lock.held has not been written since: waiting" in said
+    assert said.count("\n") == 1
+
+
 def test_without_flock_one_of_several_that_find_a_stale_one_has_it(tmp_path, no_flock):
     (tmp_path / "file.held").write_text('{"machine": "another", "process": 1, "token": "x"}')
     inside, most = [], []
@@ -165,3 +175,103 @@ def test_a_lock_is_free_again_after_its_context(tmp_path):
         refused = pytest.raises(UserError, match=f"process {os.getpid()} ")
         with workdir_lock(tmp_path), refused, workdir_lock(tmp_path):
             pass
+
+
+def removed(folder):
+    shutil.rmtree(folder)
+
+
+def made_anew(folder):
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+def without_lock(folder):
+    (folder / ".lock").unlink()
+
+
+def with_anothers_lock(folder):
+    without_lock(folder)
+    (folder / ".lock").write_text("{}")
+
+
+def overwritten(folder):
+    (folder / ".lock").write_text("{}")
+
+
+def replaced_by_a_file(folder):
+    shutil.rmtree(folder)
+    folder.write_text("")
+
+
+def without_config(folder):
+    (folder / "config.json").unlink()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(removed, made_anew, without_lock, with_anothers_lock, overwritten, replaced_by_a_file),
+        without_config,
+    ],
+    ids=lambda change: change.__name__,
+)
+def test_a_folder_that_is_no_longer_ours_is_noticed_and_left_alone(tmp_path, change):
+    folder = tmp_path / "run"
+    with workdir_lock(folder) as lock:
+        (folder / "config.json").write_text("")
+        lock.check("config.json")
+        change(folder)
+        with pytest.raises(UserError, match="run has been removed, emptied, put elsewhere"):
+            lock.check("config.json")
+    left = {path.relative_to(tmp_path): path.read_text() for path in tmp_path.rglob(".lock")}
+    assert left == (
+        {Path("run/.lock"): "{}"} if change in (with_anothers_lock, overwritten) else {}
+    )
+
+
+def test_another_name_of_the_lock_s_file_keeps_its_content(tmp_path):
+    (tmp_path / "precious").write_text("much work" * 100)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/.lock").hardlink_to(tmp_path / "precious")
+    with workdir_lock(tmp_path / "run") as lock:
+        assert lock.is_ours()
+    assert (tmp_path / "precious").read_text() == "much work" * 100
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_what_is_no_file_is_no_lock(tmp_path, make):
+    make(tmp_path / ".lock")
+    with pytest.raises(UserError, match=r"\.lock is in the way \(it is no file\)"):
+        workdir_lock(tmp_path).__enter__()
+
+
+@pytest.mark.parametrize("flock", [True, False])
+def test_a_full_disk_leaves_no_lock(tmp_path, monkeypatch, request, flock):
+    if not flock:
+        request.getfixturevalue("no_flock")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite" if flock else "fdopen", full)
+    with pytest.raises(OSError, match="No space left"):
+        workdir_lock(tmp_path / "run").__enter__()
+    assert not list((tmp_path / "run").glob(".lock.held"))
+    assert not flock or not list((tmp_path / "run").iterdir())
+
+
+@pytest.mark.parametrize("swapped", ["link", "another's", "garbage"])
+def test_without_flock_a_lock_that_was_lost_is_not_written_to(tmp_path, no_flock, swapped):
+    named, precious = tmp_path / "run/.lock.held", tmp_path / "precious"
+    precious.write_text(json.dumps({"token": "another's"}) if swapped != "garbage" else "\xff")
+    with workdir_lock(tmp_path / "run"):
+        named.unlink()
+        if swapped == "link":
+            named.symlink_to(precious)
+        else:
+            named.write_bytes(precious.read_bytes())
+        before = precious.read_bytes()
+        time.sleep(5 * named_lock.REFRESHED_EVERY)
+        assert precious.read_bytes() == named.read_bytes() == before
+    assert named.is_symlink() == (swapped == "link") and named.read_bytes() == before

@@ -96,7 +96,7 @@ def test_a_failure_before_the_beginning_is_written_down_beside_its_traceback(tmp
 def test_a_launch_whose_workdir_goes_away_does_not_make_it_anew(tmp_path, again):
     workdir = tmp_path / "run"
     with (
-        pytest.raises(UserError, match=r"run has been removed or put elsewhere meanwhile"),
+        pytest.raises(UserError, match=r"run has been removed, emptied or put elsewhere meanwhile"),
         recorded(workdir, task="evaluate") as launch,
     ):
         launch.begin()
