@@ -10,6 +10,8 @@ WORKDIR is that of a training, by default runs/digits_vp. Prints markdown tables
 - oracle: the exact trace against the closed form, for Gaussian data; and how the standard error
   of Hutchinson's estimate falls with the number of probes;
 - exact: mean over a few images with the exact trace against the mean with one probe;
+- probes: how far the figures of one image lie apart under several probes, which see the network's
+  share of the trace only, and as they would if they saw a Gaussian base's too;
 - figure: error against evaluations, every solver and variable; docs/figures/ has the picture;
 - check: what the references themselves err by, against 1e-8 in float64 (minutes for 4 images).
 """
@@ -53,7 +55,7 @@ _LOOSER = (1e-4, 3e-4, 1e-3)  # the baseline's, at which its error is ours or wo
 _FEW = 8  # images that the exact trace is taken for
 _PROBES = (1, 2, 4, 8, 16)
 _REPEATS = 256  # draws of the probes
-_PARTS = ("speed", "lanes", "oracle", "exact", "figure", "check")
+_PARTS = ("speed", "lanes", "oracle", "exact", "probes", "figure", "check")
 
 
 def main() -> None:
@@ -72,6 +74,7 @@ def main() -> None:
             "lanes": lambda: _lanes(flags.workdir, flags.images, flags.rounds),
             "oracle": _oracle,
             "exact": lambda: _exact(flags.workdir),
+            "probes": lambda: _probes(flags.workdir),
             "figure": lambda: likelihood_figure.main(flags.workdir, flags.images),
             "check": lambda: _check(flags.workdir),
         }[part]()
@@ -259,6 +262,19 @@ def _exact(workdir: Path) -> None:
         f" {one.bits.mean():.4f} with one probe; difference {difference.mean():+.4f} ±"
         f" {_standard_error(difference):.4f}, {np.std(difference, ddof=1):.4f} an image"
     )
+
+
+def _probes(workdir: Path) -> None:
+    posed = problem(workdir, _FEW)
+    keys = jax.random.split(jax.random.key(1), _FEW * _FEW)
+    z, log_weight = (np.repeat(each, _FEW, axis=0) for each in (posed.z, posed.log_weight))
+    probes = np.asarray(draw_probes(HutchinsonTrace(), keys, posed.model.pixels.shape))
+    repeated = Problem(posed.model, posed.parameters, z, log_weight, probes)
+    for name, probes_base in (("the network's share of the trace", False), ("all of it", True)):
+        solver = HostScipy(posed.model, posed.parameters, 1e-4, probes_base)
+        bits = solver(repeated).bits.reshape(_FEW, _FEW)
+        spread = np.sqrt(np.mean(np.var(bits, axis=1, ddof=1)))
+        print(f"{_FEW} images, {_FEW} probes of {name}: {spread:.4f} bits per dimension an image")
 
 
 def _check(workdir: Path) -> None:
