@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from scipy import stats
 
+from benchmarks.measuring import some_of
 from diffusion_ode.evaluation.evaluated import Evaluated, finished
 
 FIGURES = ("ode", "bound")
@@ -23,8 +24,9 @@ def parser(description: str | None, what: str, names: Collection[str]) -> argpar
     """Takes a folder of runs, the seeds, and which of `names` to make, by `--WHAT`."""
     taken = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
     taken.add_argument("folder", type=Path)
-    taken.add_argument("--seeds", default="0,1,2")
-    taken.add_argument(f"--{what}", default=",".join(names), help=f"of {', '.join(names)}")
+    taken.add_argument("--seeds", type=lambda text: text.split(","), default=["0", "1", "2"])
+    known = ", ".join(names)
+    taken.add_argument(f"--{what}", type=some_of(names), default=[*names], help=f"of {known}")
     return taken
 
 

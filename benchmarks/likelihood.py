@@ -37,7 +37,7 @@ from benchmarks.likelihood_cases import (
     reference,
     reference_error,
 )
-from benchmarks.measuring import machine, markdown_table, medians
+from benchmarks.measuring import machine, markdown_table, medians, some_of
 from diffusion_ode import units
 from diffusion_ode.diffusion.parameterization import VelocityPrediction
 from diffusion_ode.diffusion.variance_preserving import VariancePreserving
@@ -68,7 +68,7 @@ def main() -> None:
         )
         return
     print(f"{flags.workdir}: {machine()}\n")
-    for part in flags.parts.split(","):
+    for part in flags.parts:
         {
             "speed": lambda: _speed(flags.workdir, flags.images, flags.rounds, flags.reference),
             "lanes": lambda: _lanes(flags.workdir, flags.images, flags.rounds),
@@ -294,12 +294,9 @@ def _flags() -> argparse.Namespace:
     parser.add_argument("--images", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--reference", type=float, default=REFERENCE, help="tolerance")
-    parser.add_argument("--parts", default=",".join(_PARTS), help=f"of {', '.join(_PARTS)}")
-    flags = parser.parse_args()
-    unknown = set(flags.parts.split(",")) - set(_PARTS)
-    if unknown:
-        parser.error(f"no such part: {', '.join(sorted(unknown))}")
-    return flags
+    known = ", ".join(_PARTS)
+    parser.add_argument("--parts", type=some_of(_PARTS), default=[*_PARTS], help=f"of {known}")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

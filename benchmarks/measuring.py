@@ -1,10 +1,11 @@
 """Side by side: two things timed in turn in one process, so that noise strikes both alike."""
 
+import argparse
 import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import TypeVar
@@ -54,3 +55,15 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> s
 def markdown_row(cells: Sequence[object]) -> str:
     """One line of such a table, for those that take minutes a line."""
     return "| " + " | ".join(map(str, cells)) + " |"
+
+
+def some_of(names: Collection[str]) -> Callable[[str], list[str]]:
+    """A flag's type: names with commas between them, each of `names`."""
+
+    def read(text: str) -> list[str]:
+        chosen = text.split(",")
+        if unknown := ", ".join(name for name in chosen if name not in names):
+            raise argparse.ArgumentTypeError(f"no such: {unknown}; there are {', '.join(names)}")
+        return chosen
+
+    return read

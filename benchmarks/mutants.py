@@ -41,7 +41,7 @@ from cosmic_ray.operators.operator import Operator
 from cosmic_ray.plugins import OPERATOR_PROVIDERS, get_operator
 from cosmic_ray.work_item import MutationSpec
 
-from benchmarks.measuring import machine, markdown_table
+from benchmarks.measuring import machine, markdown_table, some_of
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / "docs/reliability.md"
@@ -334,7 +334,8 @@ def main() -> None:
     """Tries what is missing, then prints the table and the survivors."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("results", type=Path, help="a folder")
-    parser.add_argument("--rooms", default=",".join(ROOMS), help=f"of {', '.join(ROOMS)}")
+    known = ", ".join(ROOMS)
+    parser.add_argument("--rooms", type=some_of(ROOMS), default=[*ROOMS], help=f"of {known}")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--share", type=float, default=1.0, help="of the sample")
     parser.add_argument("--again", action="store_true", help="the survivors too")
@@ -348,7 +349,7 @@ def main() -> None:
     rows, survivors, equivalent = [], [], equivalents()
     with tempfile.TemporaryDirectory() as copy:
         trials = Trials(Path(copy), flags.results)
-        for name in flags.rooms.split(","):
+        for name in flags.rooms:
             room = ROOMS[name]
             measured = None
             sample = drawn(room, flags.share, random.Random(f"{flags.seed} {name}"))

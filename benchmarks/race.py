@@ -86,8 +86,8 @@ def main() -> None:
     keep_compilations()  # JAX is imported already, and is told
     jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    for seed in arguments.seeds.split(","):
-        for name in arguments.runners.split(","):
+    for seed in arguments.seeds:
+        for name in arguments.runners:
             if name == "base" and arguments.data in _WITHOUT_BASE:
                 continue
             place = _place(arguments.folder, arguments.data, name, seed)

@@ -139,7 +139,7 @@ def main() -> None:
     taken = parser(__doc__, "systems", SYSTEMS)
     taken.add_argument("--data", choices=tuple(DATA), default="digits")
     arguments = taken.parse_args()
-    seeds, names = arguments.seeds.split(","), arguments.systems.split(",")
+    seeds, names = arguments.seeds, arguments.systems
     for seed in seeds:
         for name in names:
             make_run(arguments.folder, arguments.data, name, seed)

@@ -31,7 +31,7 @@ from typing import NamedTuple
 
 import jax
 
-from benchmarks.measuring import machine, markdown_table
+from benchmarks.measuring import machine, markdown_table, some_of
 from diffusion_ode.checkpoints.records import read_records
 from diffusion_ode.exit_statuses import FAILED, INTERRUPTED, REFUSED
 from launch import run
@@ -321,7 +321,8 @@ def main() -> None:
     """Prints a row after another, and then the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--full", action="store_true")
-    parser.add_argument("--rows", default=",".join(ROWS), help=f"of {', '.join(ROWS)}")
+    known = ", ".join(ROWS)
+    parser.add_argument("--rows", type=some_of(ROWS), default=[*ROWS], help=f"of {known}")
     parser.add_argument("--minutes", type=float, default=30.0, help="for a row, but the tests")
     parser.add_argument("--seed", type=int, default=0)
     flags = parser.parse_args()
@@ -335,7 +336,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         chance = random.Random(flags.seed)
         trials = Trials(Path(folder), flags.full, flags.minutes, chance)
-        for name in flags.rows.split(","):
+        for name in flags.rows:
             start = time.monotonic()
             row = ROWS[name](trials)
             rows.append((*row, f"{time.monotonic() - start:.0f}"))

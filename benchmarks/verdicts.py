@@ -39,7 +39,7 @@ _PRETRAINED = "vp"
 def main() -> None:
     """Makes what is missing, then prints the table."""
     arguments = parser(__doc__, "runs", RUNS).parse_args()
-    seeds, names = arguments.seeds.split(","), arguments.runs.split(",")
+    seeds, names = arguments.seeds, arguments.runs
     for seed in seeds:
         for name in names:
             make_run(arguments.folder, name, seed)

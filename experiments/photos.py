@@ -23,8 +23,8 @@ variants("photos_vp", num_steps=300, optimizer=gently)
 
 @experiment(data="photos_16", source=I_DODE)
 def photos_16_vp() -> fdl.Config:
-    """A step on patches of 16×16 takes a quarter of the time of photos_vp's; four times as many code
-    them as well in the same hour, though there is less around a pixel to foretell it from.
+    """A step on patches of 16×16 takes a quarter of the time of photos_vp's; four times as many
+    code them as well in the same hour, though there is less around a pixel to foretell it from.
     """
     from data.sources.photos import Photos
 
