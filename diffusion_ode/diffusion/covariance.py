@@ -15,6 +15,9 @@ Coordinates = Float[Array, "*b h w c"]
 """An image's coordinates in the basis, N of them in the shape of the image."""
 Shape = tuple[int, int, int]
 
+_MOST_VALUES = 4096  # the basis takes 67 MB then
+_REMEDY = "give --set 'model.base.covariance=stationary_covariance()'."
+
 
 class Spectrum(NamedTuple):
     """A fitted covariance U diag(w) Uᵀ.
@@ -53,18 +56,18 @@ class Covariance(Protocol):
 class FullCovariance:
     """Any covariance of all N values: U is stored, N² numbers, and costs 4N² FLOPs an image.
 
-    For small images, of which there are many more than they have values.
+    For small images, of which there are many more than they have values: 4096 values at most.
     """
 
     def identity(self, shape):
-        return np.eye(int(np.prod(shape)))
+        return np.eye(_values(shape))
 
     def fit(self, centred, count, shape):
-        dimensions = int(np.prod(shape))
+        dimensions = _values(shape)
         if count <= dimensions:
             raise UserError(
                 f"{count} training images do not tell a full covariance of {dimensions} values:"
-                " give --set 'model.base.covariance=stationary_covariance()'."
+                f" {_REMEDY}"
             )
         total = np.zeros((dimensions, dimensions))
         for part in centred:
@@ -117,6 +120,16 @@ class StationaryCovariance:
             *(height, width, basis, coordinates),
             precision=Precision.HIGHEST,
         )
+
+
+def _values(shape: Shape) -> int:
+    values = int(np.prod(shape))
+    if values > _MOST_VALUES:
+        raise UserError(
+            f"A full covariance of {values} values has {values}² numbers, and more than"
+            f" {_MOST_VALUES} values take too many: {_REMEDY}"
+        )
+    return values
 
 
 def _flat_product(images, matrix):

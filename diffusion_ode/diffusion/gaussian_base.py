@@ -16,7 +16,9 @@ from diffusion_ode.typing import Images, Parameters
 
 BASE = "base"
 """The top-level key of a model's parameters under which the statistics are."""
-_MOST_IMAGES = 50_000  # 16 for each value of 32×32×3: more would take minutes, and tell no more
+# Of more every second, third, … is looked at; 16 for each value of 32×32×3: all would take minutes,
+# and tell no more.
+_ENOUGH_IMAGES = 50_000
 _AT_ONCE = 1000  # images in float64: 25 MB of 32×32×3
 
 Statistics = Mapping[str, Array]
@@ -62,7 +64,7 @@ class GaussianBase:
           images: levels [n, h, w, c]; of very many, evenly spread ones are looked at.
           levels: V.
         """
-        chosen = images[:: max(1, len(images) // _MOST_IMAGES)]
+        chosen = images[:: max(1, len(images) // _ENOUGH_IMAGES)]
 
         def encoded() -> Iterator[np.ndarray]:
             for start in range(0, len(chosen), _AT_ONCE):

@@ -114,3 +114,10 @@ def test_a_value_that_is_always_the_same_is_not_certain():
 def test_fewer_images_than_values_do_not_tell_a_full_covariance():
     with pytest.raises(UserError, match="32 training images do not tell a full covariance of 32"):
         GaussianBase(FullCovariance()).fit(correlated_levels(32), 64)
+
+
+def test_a_full_covariance_is_for_small_images():
+    with pytest.raises(
+        UserError, match="12288² numbers, .* give --set 'model.base.covariance=stat"
+    ):
+        GaussianBase(FullCovariance()).init((64, 64, 3))
