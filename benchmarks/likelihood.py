@@ -294,8 +294,9 @@ def _flags() -> argparse.Namespace:
     parser.add_argument("--images", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--reference", type=float, default=REFERENCE, help="tolerance")
-    known = ", ".join(_PARTS)
-    parser.add_argument("--parts", type=some_of(_PARTS), default=[*_PARTS], help=f"of {known}")
+    parser.add_argument(
+        "--parts", type=some_of(_PARTS), default=[*_PARTS], help=f"of {', '.join(_PARTS)}"
+    )
     return parser.parse_args()
 
 

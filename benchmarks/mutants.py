@@ -334,8 +334,9 @@ def main() -> None:
     """Tries what is missing, then prints the table and the survivors."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("results", type=Path, help="a folder")
-    known = ", ".join(ROOMS)
-    parser.add_argument("--rooms", type=some_of(ROOMS), default=[*ROOMS], help=f"of {known}")
+    parser.add_argument(
+        "--rooms", type=some_of(ROOMS), default=[*ROOMS], help=f"of {', '.join(ROOMS)}"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--share", type=float, default=1.0, help="of the sample")
     parser.add_argument("--again", action="store_true", help="the survivors too")

@@ -321,8 +321,7 @@ def main() -> None:
     """Prints a row after another, and then the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--full", action="store_true")
-    known = ", ".join(ROWS)
-    parser.add_argument("--rows", type=some_of(ROWS), default=[*ROWS], help=f"of {known}")
+    parser.add_argument("--rows", type=some_of(ROWS), default=[*ROWS], help=f"of {', '.join(ROWS)}")
     parser.add_argument("--minutes", type=float, default=30.0, help="for a row, but the tests")
     parser.add_argument("--seed", type=int, default=0)
     flags = parser.parse_args()
