@@ -26,17 +26,19 @@ from data.lock import waiting_lock
 from data.recipe import Block
 from data.report import Report, say
 from data.source import ImageData, Manifest, Source, SplitFacts
-from data.store import MANIFEST_FILE, is_prepared, open_prepared
+from data.store import (
+    MANIFEST_FILE,
+    MAX_MANIFEST_BYTES,
+    MAX_MANIFEST_ITEMS,
+    is_prepared,
+    open_prepared,
+)
 from diffusion_ode.checking import shown
 from diffusion_ode.errors import UserError, in_words
 from diffusion_ode.foreign import open_regular, parsed_json, read_regular
 from diffusion_ode.workdir.files import replace_atomically
 
 PROGRESS_FILE = "progress.json"
-MAX_PROGRESS_BYTES, MAX_PROGRESS_ITEMS = (
-    1 << 24,
-    1 << 18,
-)  # as the manifest, for a source of a thousand files
 SPLITS = ("train", "test")
 
 # What a file in a folder's place raises, and a folder in a file's.
@@ -180,7 +182,7 @@ class _Writer:
         sources = [list(source) for source in self._conversion.sources]
         file = self._folder / PROGRESS_FILE
         try:
-            progress = parsed_json(read_regular(file, MAX_PROGRESS_BYTES), MAX_PROGRESS_ITEMS)
+            progress = parsed_json(read_regular(file, MAX_MANIFEST_BYTES), MAX_MANIFEST_ITEMS)
             if progress["sources"] == sources:
                 self._written = {s: self._of_progress(s, **progress[s]) for s in SPLITS}
                 return progress

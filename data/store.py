@@ -16,7 +16,7 @@ from data.source import ImageData, Manifest, Source, SplitFacts
 from diffusion_ode.foreign import parsed_json, read_regular
 
 MANIFEST_FILE = "manifest.json"
-# A source of a thousand files takes a hundredth of it.
+# Of a conversion's progress, too; a source of a thousand files takes a hundredth of it.
 MAX_MANIFEST_BYTES, MAX_MANIFEST_ITEMS = 1 << 24, 1 << 18
 
 # Content is verified at every opening up to this size (about a second); beyond it,

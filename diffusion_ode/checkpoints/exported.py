@@ -106,9 +106,10 @@ class ExportedModel:
         text = metadata.get("record")
         if text is None:
             raise ValueError(f"{WEIGHTS} is of another program")
-        if hashlib.sha256(text.encode()).hexdigest() != metadata.get("seal"):
+        content = text.encode()
+        if hashlib.sha256(content).hexdigest() != metadata.get("seal"):
             raise ValueError(f"the record in {WEIGHTS} is altered")
-        record = parsed_json(text, MAX_ITEMS)
+        record = parsed_json(content, MAX_ITEMS)
         if _checksum(self.directory) != record["config"]:
             raise ValueError(f"{CONFIG} is altered, or of another export")
         if type(record["step"]) is not int or not 0 <= record["step"] < _STEPS:
