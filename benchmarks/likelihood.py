@@ -11,7 +11,8 @@ WORKDIR is that of a training, by default runs/digits_vp. Prints markdown tables
   of Hutchinson's estimate falls with the number of probes;
 - exact: mean over a few images with the exact trace against the mean with one probe;
 - probes: how far the figures of one image lie apart under several probes, which see the network's
-  share of the trace only, and as they would if they saw a Gaussian base's too;
+  share of the trace only, and as they would if they saw a Gaussian base's too; and those of probes
+  that are renewed, by default and at greater tolerances;
 - figure: error against evaluations, every solver and variable; docs/figures/ has the picture;
 - check: what the references themselves err by, against 1e-8 in float64 (minutes for 4 images).
 """
@@ -43,7 +44,7 @@ from diffusion_ode.diffusion.parameterization import VelocityPrediction
 from diffusion_ode.diffusion.variance_preserving import VariancePreserving
 from diffusion_ode.inference.likelihood import OdeLikelihood
 from diffusion_ode.inference.probability_flow import ProbabilityFlow
-from diffusion_ode.solvers.divergence import draw_probes
+from diffusion_ode.solvers.divergence import Divergence, draw_probes
 from diffusion_ode.solvers.exact_trace import ExactTrace
 from diffusion_ode.solvers.hutchinson_trace import HutchinsonTrace
 from diffusion_ode.solvers.pi_controller import PIController
@@ -265,16 +266,38 @@ def _exact(workdir: Path) -> None:
 
 
 def _probes(workdir: Path) -> None:
-    posed = problem(workdir, _FEW)
+    posed, ode = problem(workdir, _FEW), OdeLikelihood()
     keys = jax.random.split(jax.random.key(1), _FEW * _FEW)
-    z, log_weight = (np.repeat(each, _FEW, axis=0) for each in (posed.z, posed.log_weight))
-    probes = np.asarray(draw_probes(HutchinsonTrace(), keys, posed.model.pixels.shape))
-    repeated = Problem(posed.model, posed.parameters, z, log_weight, probes)
-    for name, probes_base in (("the network's share of the trace", False), ("all of it", True)):
+
+    def repeated(divergence: Divergence) -> Problem:
+        z, log_weight = (np.repeat(each, _FEW, axis=0) for each in (posed.z, posed.log_weight))
+        probes = np.asarray(draw_probes(divergence, keys, posed.model.pixels.shape))
+        return Problem(posed.model, posed.parameters, z, log_weight, probes)
+
+    def host(probes_base: bool) -> Solved:
         solver = HostScipy(posed.model, posed.parameters, 1e-4, probes_base)
-        bits = solver(repeated).bits.reshape(_FEW, _FEW)
-        spread = np.sqrt(np.mean(np.var(bits, axis=1, ddof=1)))
-        print(f"{_FEW} images, {_FEW} probes of {name}: {spread:.4f} bits per dimension an image")
+        return solver(repeated(HutchinsonTrace()))
+
+    def renewed(factor: float) -> Solved:
+        controller = ode.controller.tightened(factor, 1)
+        return Lanes(ode.solver, controller, ode.variable, divergence=ode.divergence)(
+            repeated(ode.divergence)
+        )
+
+    solves = {
+        "one for the network's share of the trace (RK45, 1e-4)": lambda: host(False),
+        "one for all of it (RK45, 1e-4)": lambda: host(True),
+        "renewed (default)": lambda: renewed(1.0),
+        "renewed, twice the tolerance": lambda: renewed(2.0),
+        "renewed, five times the tolerance": lambda: renewed(5.0),
+    }
+    rows = []
+    for name, solve_all in solves.items():
+        found = solve_all()
+        spread = np.sqrt(np.mean(np.var(found.bits.reshape(_FEW, _FEW), axis=1, ddof=1)))
+        rows.append((name, f"{found.nfe.mean():.0f}", f"{spread:.4f}"))
+    title = f"{_FEW} probes of each of {_FEW} images"
+    print(markdown_table((title, "evaluations", "they lie apart, bpd an image"), rows))
 
 
 def _check(workdir: Path) -> None:

@@ -18,7 +18,7 @@ from diffusion_ode.inference.diffusion_model import DiffusionModel
 from diffusion_ode.inference.likelihood import OdeLikelihood
 from diffusion_ode.inference.probability_flow import ProbabilityFlow
 from diffusion_ode.randomness import image_keys
-from diffusion_ode.solvers.divergence import Divergence, draw_probes
+from diffusion_ode.solvers.divergence import Divergence, draw_probes, renews
 from diffusion_ode.solvers.dormand_prince8 import DormandPrince8
 from diffusion_ode.solvers.exact_trace import ExactTrace
 from diffusion_ode.solvers.hutchinson_trace import HutchinsonTrace
@@ -42,7 +42,7 @@ class Problem:
     Attributes:
       z: at γ0, float32 [n, h, w, c].
       log_weight: [n], nats.
-      probe: [n, 1, h, w, c].
+      probe: [n, 1, h, w, c], or the keys of those that are renewed.
     """
 
     model: Model
@@ -123,7 +123,7 @@ class Lanes:
         flow = ProbabilityFlow(problem.model, self.variable, self.divergence)
         z_end, ell = np.empty_like(problem.z), np.empty(len(problem.z))
         nfe = np.empty(len(problem.z))
-        probe = problem.probe.astype(problem.z.dtype)
+        probe = problem.probe if renews(self.divergence) else problem.probe.astype(problem.z.dtype)
         if isinstance(self.divergence, ExactTrace):
             probe = probe.reshape(len(probe), -1)[:, :0]
         for solution in solve_lanes(

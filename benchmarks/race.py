@@ -15,6 +15,7 @@ the table.
 import json
 import os
 import statistics
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +27,7 @@ from benchmarks.measuring import machine, markdown_table
 from benchmarks.programs import experiment_of
 from diffusion_ode import units
 from diffusion_ode.inference.variational_bound import VariationalBound
+from diffusion_ode.training.state import TrainState
 from diffusion_ode.training.validation import HeldOutBound, spread
 from diffusion_ode.typing import Parameters
 from launch.compilation_cache import keep_compilations
@@ -78,13 +80,19 @@ _MARKS = (0.25, 0.5, 1, 2, 4, 10)  # of the budget
 _DRAWS = 8
 
 
+Judged = Callable[[TrainState], Parameters]
+
+
+def average(state: TrainState) -> Parameters:
+    return state.ema
+
+
 def main() -> None:
     """Makes what is missing, and the table anew after every run."""
     taken = parser(__doc__, "runners", RUNNERS)
     taken.add_argument("--data", choices=tuple(DATA), default="digits")
     arguments = taken.parse_args()
-    keep_compilations()  # JAX is imported already, and is told
-    jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
+    keep_programs()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     for seed in arguments.seeds:
         for name in arguments.runners:
@@ -100,8 +108,22 @@ def main() -> None:
     print(written)
 
 
-def race(data: Data, runner: Runner, seed: int) -> dict[str, Any]:
-    """Trains in this process, and judges at every mark."""
+def keep_programs() -> None:
+    """What is compiled is kept for the next process."""
+    keep_compilations()  # JAX is imported already, and is told
+    jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
+
+
+def race(
+    data: Data, runner: Runner, seed: int, judged: Judged = average, solves: bool = True
+) -> dict[str, Any]:
+    """Trains in this process, and judges at every mark.
+
+    Args:
+      data, runner, seed: what is trained.
+      judged: the parameters, of a state.
+      solves: also judge by the ODE at the end.
+    """
     steps = data.num_steps * (data.patience if runner.goes_on else 1)
     settings = (f"train.seed={seed}", f"train.num_steps={steps}", *runner.settings)
     settings = tuple(each.replace("(ADAMW)", f"({data.adamw})") for each in settings)
@@ -124,15 +146,17 @@ def race(data: Data, runner: Runner, seed: int) -> dict[str, Any]:
         if number in marks:
             jax.block_until_ready(state)
             seconds += os.times().user - begun
-            bits = bound(state.ema).tolist()
+            bits = bound(judged(state)).tolist()
             points.append({"step": number, "seconds": seconds, "bound": bits})
             print(
                 runner.title, seed, number, f"{seconds:.0f} s", f"{np.mean(bits):.4f}", flush=True
             )
             begun = os.times().user
-    ode, evaluations = _ode(experiment, state.ema, images.test[: data.ode_images])
-    found = {"points": points, "ode": ode, "evaluations": evaluations}
-    return found | {"validation": validation(state.ema).tolist()}
+    found = {"points": points, "validation": validation(judged(state)).tolist()}
+    if not solves:
+        return found
+    ode, evaluations = _ode(experiment, judged(state), images.test[: data.ode_images])
+    return found | {"ode": ode, "evaluations": evaluations}
 
 
 def _ode(experiment: Any, parameters: Parameters, images: np.ndarray) -> tuple[dict, float]:

@@ -74,7 +74,7 @@ def digits_vp() -> fdl.Config:
     )
 
 
-variants("digits_vp", num_steps=500, control=True)
+variants("digits_vp", num_steps=500, every=2, control=True)
 
 
 @experiment(parent="digits_vp")

@@ -15,6 +15,7 @@ from diffusion_ode.evaluation.uncertainty import Uncertainty, uncertainty
 from diffusion_ode.inference.likelihood import ImageLikelihood, OdeLikelihood
 from diffusion_ode.randomness import stream_key
 from diffusion_ode.reporting.console import Console
+from diffusion_ode.solvers.divergence import RenewsProbes
 
 _TIGHTER = 0.1  # of the tolerance, to see the solver's error
 
@@ -83,12 +84,18 @@ def error_parts(
 
     values, ode = in_bits(found), ode_pass.ode
     other_noise, other_probes = {"noise": "other noise"}, {"probes": "other probes"}
+    # Probes that are renewed at other times are others: only held ones show the solver's error.
+    held, at_tolerance = ode, values
+    if isinstance(ode.divergence, RenewsProbes) and ode.divergence.renews:
+        held = dataclasses.replace(ode, divergence=ode.divergence.held())
+        at_tolerance = again("held probes", ode=held)
     tighter = ode.controller.tightened(_TIGHTER, ode.solver.convergence_order)
     return uncertainty(
         values,
         redrawn=again("other noise and probes", **other_noise, **other_probes),
         redrawn_probes=None if ode.divergence.exact else again("other probes", **other_probes),
         tightened=again(
-            "a tenth of the tolerance", ode=dataclasses.replace(ode, controller=tighter)
+            "a tenth of the tolerance", ode=dataclasses.replace(held, controller=tighter)
         ),
+        at_tolerance=at_tolerance,
     )

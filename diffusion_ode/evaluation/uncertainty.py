@@ -93,10 +93,11 @@ def uncertainty(
     redrawn: Values,
     redrawn_probes: Values | None,
     tightened: Values,
+    at_tolerance: Values | None = None,
 ) -> Uncertainty:
     """Parts of the standard error of the mean of `values`.
 
-    The last three are of a subset of the images, done again with something changed. Two independent
+    The others are of a subset of the images, done again with something changed. Two independent
     draws x, x′ differ by E(x − x′)² = 2 Var, so half the mean square is the variance that drawing
     brings to one image; over n images it brings Var/n to the mean. The images' own part is what is
     left of the whole, so its error is that of both.
@@ -106,6 +107,7 @@ def uncertainty(
       redrawn: with other noise within the bins, and other probes.
       redrawn_probes: with other probes only; None if the trace is exact, and has none.
       tightened: at a tenth of the tolerance.
+      at_tolerance: what `tightened` is compared with; None for the values.
     """
     everything = np.asarray(list(values.values()))
     total = standard_error(everything)
@@ -121,7 +123,9 @@ def uncertainty(
         images=images and images.part(),
         dequantization=dequantization and dequantization.part(),
         probes=probes and probes.part(),
-        solver=_solver_error(_differences(values, tightened)),
+        solver=_solver_error(
+            _differences(values if at_tolerance is None else at_tolerance, tightened)
+        ),
     )
 
 

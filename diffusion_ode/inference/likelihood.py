@@ -56,6 +56,15 @@ def likelihood_controller() -> PIController:
     )
 
 
+def likelihood_divergence() -> HutchinsonTrace:
+    """One probe at a time, renewed so often that nearly every evaluation has its own.
+
+    On colour patches the figures of one image under other probes lie 0.019 bits per dimension apart
+    instead of the 0.078 of one probe that is held, at as many evaluations.
+    """
+    return HutchinsonTrace(segments=64)
+
+
 class ImageLikelihood(NamedTuple):
     """One image's result.
 
@@ -80,8 +89,8 @@ class OdeLikelihood:
 
     With the exact trace it is a lower bound in expectation, which does not decrease with K. With an
     estimated one it is so for K = 1 only: the logsumexp of K > 1 draws prefers those whose trace
-    erred upwards, and so exceeds log P(k) by more, the more K is. All K draws of an image share one
-    probe, which takes from the bias what is common to their errors, and leaves what differs from
+    erred upwards, and so exceeds log P(k) by more, the more K is. All K draws of an image share its
+    probes, which takes from the bias what is common to their errors, and leaves what differs from
     z_i to z_i (docs/mathematics.md, section 7).
 
     Args:
@@ -108,7 +117,7 @@ class OdeLikelihood:
     solver: Solver = field(default_factory=Adams)
     controller: StepController = field(default_factory=likelihood_controller)
     variable: IntegrationVariable = field(default_factory=LogSnrVariable)
-    divergence: Divergence = field(default_factory=HutchinsonTrace)
+    divergence: Divergence = field(default_factory=likelihood_divergence)
     lanes: Count = field(default=32, metadata=SAME_VALUES)  # it moves a solve within its tolerance
     combination: DrawCombination = field(default_factory=ImportanceWeighted)
 

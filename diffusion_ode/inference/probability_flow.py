@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from diffusion_ode.diffusion.integration_variable import IntegrationVariable
 from diffusion_ode.diffusion.model import Model, along_images
 from diffusion_ode.errors import UserError
-from diffusion_ode.solvers.divergence import Divergence, with_linear_skip
+from diffusion_ode.solvers.divergence import Divergence, RenewsProbes, renews, with_linear_skip
 from diffusion_ode.typing import Array, Images, Parameters, PerImage
 
 
@@ -40,6 +40,11 @@ class ProbabilityFlow:
         """The values of s at the data end and at the noise end."""
         schedule = self.model.schedule
         return self.position(schedule.gamma_0), self.position(schedule.gamma_1)
+
+    @property
+    def rough_trace(self) -> bool:
+        """Whether the divergence jumps where its probes are renewed."""
+        return renews(self.divergence)
 
     def position(self, gamma: float) -> float:
         """The value of s at γ."""
@@ -109,6 +114,7 @@ class ProbabilityFlow:
             if self.divergence is None:
                 value, trace = from_output(z) + along_images(skip) * z, None
             else:
+                probe = self._probe_at(gamma, z, probe)
                 both = with_linear_skip(self.divergence, skip, from_output, z, probe)
                 value, trace = both.value, both.trace
             if self.model.base is None:
@@ -116,3 +122,11 @@ class ProbabilityFlow:
             known = self.model.base_output(parameters, z, gamma)  # no probe sees it
             value += along_images(gain) * known.value
             return value, None if trace is None else trace + gain * known.trace
+
+    def _probe_at(self, gamma: PerImage, z: Images, probe: Array | None):
+        """The probe that is used at γ, of what was drawn for the whole solve."""
+        if not (isinstance(self.divergence, RenewsProbes) and self.divergence.renews):
+            return probe
+        schedule = self.model.schedule
+        share = (gamma - schedule.gamma_0) / (schedule.gamma_1 - schedule.gamma_0)
+        return self.divergence.probe_at(probe, share, z.shape[1:])

@@ -182,7 +182,7 @@ class AdamsIntegrator(Integrator):
                 z_new,
                 z_new - predicted,
                 None,
-                change - rougher,
+                self._judged(change - rougher),
                 None,
                 self._unit(state.s),
             )

@@ -29,7 +29,7 @@ class Divergence(Protocol):
     """Gives f(z) and tr(df/dz) in one forward-mode pass.
 
     The probe is drawn apart from its use: one that stays the same through a solve makes the
-    estimate a smooth function of time, which an adaptive solver needs.
+    estimate a smooth function of time, which a solver needs that judges its steps by it, too.
     """
 
     @property
@@ -49,6 +49,33 @@ class Divergence(Protocol):
     def __call__(self, f: Field, z: State, probe: Probe) -> ValueAndTrace:
         """Value and trace for a batch, given one probe per example (leading batch axis)."""
         ...
+
+
+@runtime_checkable
+class RenewsProbes(Protocol):
+    """A divergence that may take other probes as a solve goes on.
+
+    Its estimate is then no smooth function of time: no step is to depend on it, neither for its
+    length nor, what would bias the integral, on how the estimate fell out.
+    """
+
+    @property
+    def renews(self) -> bool:
+        """Whether it does."""
+        ...
+
+    def held(self) -> Divergence:
+        """The same with one probe from end to end."""
+        ...
+
+    def probe_at(self, probe: Probe, share: PerLane, shape: tuple[int, ...]) -> Probe:
+        """A batch's probes of `shape` at a share of the way, 0 to 1 [batch], of those drawn."""
+        ...
+
+
+def renews(divergence: Divergence | None) -> bool:
+    """Whether the probes change in the course of a solve."""
+    return isinstance(divergence, RenewsProbes) and divergence.renews
 
 
 def draw_probes(divergence: Divergence, keys: jax.Array, shape: tuple[int, ...]) -> Probe:

@@ -1,5 +1,6 @@
 """Hutchinson's estimate of a trace."""
 
+import dataclasses
 from dataclasses import dataclass
 
 import jax
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 
 from diffusion_ode.checking import check_fields
 from diffusion_ode.ranges import Count
-from diffusion_ode.solvers.arrays import State
+from diffusion_ode.solvers.arrays import PerLane, State
 from diffusion_ode.solvers.divergence import Field, ValueAndTrace, inner
 from diffusion_ode.solvers.probes import ProbeDistribution, Rademacher
 
@@ -20,11 +21,24 @@ class HutchinsonTrace:
 
     Its variance falls as 1/probes, faster with Orthogonal() ones.
     Hutchinson 1990; for densities by ODE: Grathwohl et al. 2018, arXiv:1810.01367, eq. 7.
-    The probe of one example is an array [probes, *shape].
+
+    Along a solve the error of one probe keeps its sign for long. With new ones in each of several
+    segments the errors average out, at no cost but their drawing, and the integral stays unbiased,
+    since neither z nor the steps depend on them (docs/mathematics.md, section 7).
+
+    The probe of one example is an array [probes, *shape], or the key from which each segment's is
+    drawn.
+
+    Args:
+      probes: at a time.
+      distribution: of each.
+      segments: of the way, of equal length in γ, each with probes of its own; 1: the same are held
+        from end to end.
     """
 
     probes: Count = 1
     distribution: ProbeDistribution = _RADEMACHER
+    segments: Count = 1
 
     __post_init__ = check_fields
 
@@ -33,10 +47,26 @@ class HutchinsonTrace:
         return False
 
     @property
+    def renews(self) -> bool:
+        return self.segments > 1
+
+    @property
     def in_words(self) -> str:
-        return "1 probe" if self.probes == 1 else f"{self.probes} probes"
+        number = "1 probe" if self.probes == 1 else f"{self.probes} probes"
+        return f"{number}, renewed" if self.renews else number
+
+    def held(self) -> "HutchinsonTrace":
+        return dataclasses.replace(self, segments=1)
 
     def draw_probe(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        return jax.random.key_data(key) if self.renews else self._draw(key, shape)
+
+    def probe_at(self, probe: jax.Array, share: PerLane, shape: tuple[int, ...]) -> jax.Array:
+        segment = jnp.clip(share * self.segments, 0, self.segments - 1).astype(jnp.uint32)
+        keys = jax.vmap(jax.random.fold_in)(jax.random.wrap_key_data(probe), segment)
+        return jax.vmap(lambda key: self._draw(key, shape))(keys)
+
+    def _draw(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         return self.distribution.draw(key, self.probes, shape)
 
     def __call__(self, f: Field, z: State, probe: jax.Array) -> ValueAndTrace:

@@ -170,8 +170,8 @@ class Integrator(ABC):
             state.z,
             here.z,
             ahead.z,
-            here.ell,
-            ahead.ell,
+            self._judged(here.ell),
+            self._judged(ahead.ell),
             guess,
             error_order,
             self._unit(state.s),
@@ -234,6 +234,10 @@ class Integrator(ABC):
         finite = all_finite(here.z) & jnp.isfinite(here.ell)
         broken = jnp.int32(Outcome.NOT_FINITE)
         return replace(state, outcome=jnp.where(begun & ~finite, broken, state.outcome))
+
+    def _judged(self, ell: PerLane) -> PerLane:
+        """What a controller is told of ell or its error: nothing if the field's trace is rough."""
+        return jnp.zeros_like(ell) if getattr(self.vector_field, "rough_trace", False) else ell
 
     def _unit(self, s: PerLane) -> PerLane:
         """The length of z that matters at s, by the vector field."""

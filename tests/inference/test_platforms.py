@@ -29,6 +29,7 @@ from diffusion_ode.networks.unet import UNet
 from diffusion_ode.objectives.flow_matching import FlowMatching
 from diffusion_ode.objectives.second_order_flow_matching import SecondOrderFlowMatching
 from diffusion_ode.solvers import drivers
+from diffusion_ode.solvers.divergence import draw_probes
 from diffusion_ode.training.optimizer import AdamW
 from diffusion_ode.training.state import initial_state
 from diffusion_ode.training.step import ExponentialAverage, make_train_step
@@ -64,8 +65,10 @@ def device_loop():
     ode = OdeLikelihood()
     flow = ProbabilityFlow(MODEL, ode.variable, ode.divergence)
     integrator = ode.solver.integrator(flow, ode.controller, None)
-    probes = jax.ShapeDtypeStruct((LANES, 1, 4, 4, 1), jnp.float32)
-
+    probes = jax.eval_shape(
+        lambda keys: draw_probes(ode.divergence, keys, (4, 4, 1)),
+        jax.eval_shape(lambda: jax.random.split(jax.random.key(0), LANES)),
+    )
     span = flow.span
 
     def solve(parameters, z, ell, probe):

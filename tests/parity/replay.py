@@ -299,7 +299,7 @@ def _likelihood(recording: Recording) -> Iterator[Comparison]:
         path, dequantization, count = name.split("_")
         model = model_for(recording, parameters, PATHS[path], VelocityPrediction())
         likelihood, draws = QUIRKS.likelihood(
-            OdeLikelihood(DEQUANTIZATIONS[dequantization], *SOLVED),
+            OdeLikelihood(DEQUANTIZATIONS[dequantization], *SOLVED, divergence=HutchinsonTrace()),
             int(count.removeprefix("K")),
         )
         if draws != len(case["noise"]):
