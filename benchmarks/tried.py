@@ -112,9 +112,9 @@ class _Depthwise(nn.Module):
         channels, width = x.shape[-1], self.width
         if not self.summed:
             return nn.Conv(channels, (width, width), feature_group_count=channels)(x)
-        start = nn.initializers.variance_scaling(1.0 / width**2, "fan_in", "truncated_normal")
-        # No `kernel`: the matrix that Muon would take it for it is not.
-        weights = self.param("depthwise", lambda key: start(key, (width**2, 1, channels)) * width)
+        start = nn.initializers.truncated_normal(1.0 / width)
+        # Muon, to which this is no matrix, knows a matrix by its name, `kernel`.
+        weights = self.param("depthwise", start, (width**2, 1, channels))
         half = width // 2
         padded = jnp.pad(x, ((0, 0), (half, half), (half, half), (0, 0)))
         height, across = x.shape[1:3]
@@ -208,7 +208,7 @@ class Soap(Decayed):
             if turned:
                 gram = self.b2 * gram + (1 - self.b2) * wide @ wide.T
                 basis = jax.lax.cond(
-                    (count % self.every == 0) | (count == 0),
+                    count % self.every == 0,
                     lambda: jnp.linalg.qr(gram @ basis)[0],
                     lambda: basis,
                 )

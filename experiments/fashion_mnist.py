@@ -16,7 +16,7 @@ def fashion_mnist_vp() -> fdl.Config:
     return small(fdl.Config(FashionMnist), features=64, num_steps=1000)
 
 
-variants("fashion_mnist_vp", num_steps=500, every=2, optimizer=gently)
+variants("fashion_mnist_vp", num_steps=500, optimizer=gently)
 
 
 @experiment(parent="fashion_mnist_vp")

@@ -18,7 +18,7 @@ def photos_vp() -> fdl.Config:
     return with_gaussian_base(small(source, features=64, num_steps=1000))
 
 
-variants("photos_vp", num_steps=300, every=2, optimizer=gently)
+variants("photos_vp", num_steps=300, optimizer=gently)
 
 
 @experiment(data="photos_16", source=I_DODE)
@@ -32,4 +32,4 @@ def photos_16_vp() -> fdl.Config:
     return with_gaussian_base(small(source, features=64, num_steps=4000))
 
 
-variants("photos_16_vp", num_steps=500, every=2, optimizer=gently)
+variants("photos_16_vp", num_steps=500, optimizer=gently)

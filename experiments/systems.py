@@ -247,8 +247,7 @@ def finetuned(
     Args:
       config, pretrained, num_steps, optimizer: see `continued`.
       accumulation: parts that a batch is divided into, for memory; a step stays one batch.
-      every: the second order is taken on every k-th image only. With 2 a step takes 0.7 of the
-        time, and digits come to the same (docs/benchmarks.md).
+      every: the second order is taken on every k-th image only.
     """
     from diffusion_ode.objectives.second_order_flow_matching import SecondOrderFlowMatching
     from diffusion_ode.objectives.trace_residual import SingleProbe

@@ -15,7 +15,8 @@ from diffusion_ode.evaluation.uncertainty import Uncertainty, uncertainty
 from diffusion_ode.inference.likelihood import ImageLikelihood, OdeLikelihood
 from diffusion_ode.randomness import stream_key
 from diffusion_ode.reporting.console import Console
-from diffusion_ode.solvers.divergence import RenewsProbes
+from diffusion_ode.solvers.divergence import renews
+from diffusion_ode.solvers.step_controller import judged_by_state
 
 _TIGHTER = 0.1  # of the tolerance, to see the solver's error
 
@@ -84,12 +85,15 @@ def error_parts(
 
     values, ode = in_bits(found), ode_pass.ode
     other_noise, other_probes = {"noise": "other noise"}, {"probes": "other probes"}
-    # Probes that are renewed at other times are others: only held ones show the solver's error.
+    # Probes that are renewed at other times are others: only held ones show the solver's error,
+    # at the same steps.
     held, at_tolerance = ode, values
-    if isinstance(ode.divergence, RenewsProbes) and ode.divergence.renews:
-        held = dataclasses.replace(ode, divergence=ode.divergence.held())
+    if renews(ode.divergence):
+        held = dataclasses.replace(
+            ode, divergence=ode.divergence.held(), controller=judged_by_state(ode.controller)
+        )
         at_tolerance = again("held probes", ode=held)
-    tighter = ode.controller.tightened(_TIGHTER, ode.solver.convergence_order)
+    tighter = held.controller.tightened(_TIGHTER, ode.solver.convergence_order)
     return uncertainty(
         values,
         redrawn=again("other noise and probes", **other_noise, **other_probes),

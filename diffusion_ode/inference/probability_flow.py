@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from diffusion_ode.diffusion.integration_variable import IntegrationVariable
 from diffusion_ode.diffusion.model import Model, along_images
 from diffusion_ode.errors import UserError
-from diffusion_ode.solvers.divergence import Divergence, RenewsProbes, renews, with_linear_skip
+from diffusion_ode.solvers.divergence import Divergence, renews, with_linear_skip
 from diffusion_ode.typing import Array, Images, Parameters, PerImage
 
 
@@ -125,7 +125,7 @@ class ProbabilityFlow:
 
     def _probe_at(self, gamma: PerImage, z: Images, probe: Array | None):
         """The probe that is used at γ, of what was drawn for the whole solve."""
-        if not (isinstance(self.divergence, RenewsProbes) and self.divergence.renews):
+        if not renews(self.divergence):
             return probe
         schedule = self.model.schedule
         share = (gamma - schedule.gamma_0) / (schedule.gamma_1 - schedule.gamma_0)

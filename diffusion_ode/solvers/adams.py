@@ -182,7 +182,7 @@ class AdamsIntegrator(Integrator):
                 z_new,
                 z_new - predicted,
                 None,
-                self._judged(change - rougher),
+                change - rougher,
                 None,
                 self._unit(state.s),
             )

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -28,8 +28,8 @@ class ValueAndTrace:
 class Divergence(Protocol):
     """Gives f(z) and tr(df/dz) in one forward-mode pass.
 
-    The probe is drawn apart from its use: one that stays the same through a solve makes the
-    estimate a smooth function of time, which a solver needs that judges its steps by it, too.
+    The probe is drawn apart from its use. One that stays the same through a solve makes the
+    estimate a smooth function of time, and steps may be judged by it.
     """
 
     @property
@@ -55,8 +55,8 @@ class Divergence(Protocol):
 class RenewsProbes(Protocol):
     """A divergence that may take other probes as a solve goes on.
 
-    Its estimate is then no smooth function of time: no step is to depend on it, neither for its
-    length nor, what would bias the integral, on how the estimate fell out.
+    Its estimate is then no smooth function of time. No step may depend on it: steps that did would
+    choose among its errors, and the integral would be biased.
     """
 
     @property
@@ -73,7 +73,7 @@ class RenewsProbes(Protocol):
         ...
 
 
-def renews(divergence: Divergence | None) -> bool:
+def renews(divergence: Divergence | None) -> TypeGuard[RenewsProbes]:
     """Whether the probes change in the course of a solve."""
     return isinstance(divergence, RenewsProbes) and divergence.renews
 

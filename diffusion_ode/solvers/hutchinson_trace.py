@@ -13,6 +13,8 @@ from diffusion_ode.solvers.divergence import Field, ValueAndTrace, inner
 from diffusion_ode.solvers.probes import ProbeDistribution, Rademacher
 
 _RADEMACHER = Rademacher()
+# Of a segment: equal steps do not end where segments do, where rounding would choose the probe.
+_OFFSET = 0.382
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,8 @@ class HutchinsonTrace:
     Args:
       probes: at a time.
       distribution: of each.
-      segments: of the way, of equal length in γ, each with probes of its own; 1: the same are held
-        from end to end.
+      segments: of the way, of equal length in γ but for the first and the last, each with probes of
+        its own, and no step is judged by them; 1: the same are held from end to end.
     """
 
     probes: Count = 1
@@ -59,11 +61,14 @@ class HutchinsonTrace:
         return dataclasses.replace(self, segments=1)
 
     def draw_probe(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        return jax.random.key_data(key) if self.renews else self._draw(key, shape)
+        return jax.random.bits(key, (2,), jnp.uint32) if self.renews else self._draw(key, shape)
 
     def probe_at(self, probe: jax.Array, share: PerLane, shape: tuple[int, ...]) -> jax.Array:
-        segment = jnp.clip(share * self.segments, 0, self.segments - 1).astype(jnp.uint32)
-        keys = jax.vmap(jax.random.fold_in)(jax.random.wrap_key_data(probe), segment)
+        segment = jnp.floor(jnp.maximum(share, 0) * self.segments + _OFFSET).astype(jnp.uint32)
+        # Of this kind, whose draws for one example do not depend on the others, whatever kind the
+        # program's keys are of.
+        keys = jax.random.wrap_key_data(probe, impl="threefry2x32")
+        keys = jax.vmap(jax.random.fold_in)(keys, segment)
         return jax.vmap(lambda key: self._draw(key, shape))(keys)
 
     def _draw(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:

@@ -33,6 +33,7 @@ from diffusion_ode.solvers.step_controller import (
     AdaptiveController,
     Decision,
     StepController,
+    judged_by_state,
 )
 from diffusion_ode.solvers.vector_field import Context, VectorField
 
@@ -170,8 +171,8 @@ class Integrator(ABC):
             state.z,
             here.z,
             ahead.z,
-            self._judged(here.ell),
-            self._judged(ahead.ell),
+            here.ell,
+            ahead.ell,
             guess,
             error_order,
             self._unit(state.s),
@@ -235,10 +236,6 @@ class Integrator(ABC):
         broken = jnp.int32(Outcome.NOT_FINITE)
         return replace(state, outcome=jnp.where(begun & ~finite, broken, state.outcome))
 
-    def _judged(self, ell: PerLane) -> PerLane:
-        """What a controller is told of ell or its error: nothing if the field's trace is rough."""
-        return jnp.zeros_like(ell) if getattr(self.vector_field, "rough_trace", False) else ell
-
     def _unit(self, s: PerLane) -> PerLane:
         """The length of z that matters at s, by the vector field."""
         unit = getattr(self.vector_field, "unit", None)
@@ -248,6 +245,18 @@ class Integrator(ABC):
         if self.sharding is None:
             return state
         return jax.lax.with_sharding_constraint(state, self.sharding)
+
+
+def integrator_of(
+    solver: Solver,
+    vector_field: VectorField,
+    controller: StepController,
+    sharding: jax.sharding.Sharding | None = None,
+) -> Integrator:
+    """The method's, whose controller sees no more of dell/ds than the field wants to be judged."""
+    if getattr(vector_field, "rough_trace", False):
+        controller = judged_by_state(controller)
+    return solver.integrator(vector_field, controller, sharding)
 
 
 def _smallest_step(state: LaneState) -> PerLane:

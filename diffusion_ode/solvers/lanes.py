@@ -18,7 +18,7 @@ from diffusion_ode import ranges
 from diffusion_ode.checking import check
 from diffusion_ode.errors import UserError
 from diffusion_ode.solvers.drivers import Driver, advance, default_driver
-from diffusion_ode.solvers.integrator import Integrator
+from diffusion_ode.solvers.integrator import Integrator, integrator_of
 from diffusion_ode.solvers.lane_state import LaneState, Outcome
 from diffusion_ode.solvers.solution import Solution
 from diffusion_ode.solvers.solve import check_span, start_lanes, started
@@ -81,7 +81,7 @@ def solve_lanes(
     check_span(span)
     check("lanes", lanes, ranges.Count)
     _check_divisible(lanes, sharding)
-    integrator = solver.integrator(vector_field, controller, sharding)
+    integrator = integrator_of(solver, vector_field, controller, sharding)
     pool = _Pool(integrator, args, driver or default_driver(), lanes, span)
     harvest = pool.driver.harvest(lanes)
     source = iter(items)
@@ -122,7 +122,7 @@ def trace_lanes(
     def each(leaf: Any) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((lanes, *leaf.shape), leaf.dtype)
 
-    integrator = solver.integrator(vector_field, controller)
+    integrator = integrator_of(solver, vector_field, controller)
     z, context = jax.tree.map(each, (z, context))
     ell, span = (jax.ShapeDtypeStruct((size,), z.dtype) for size in (lanes, 2))
     filled = jax.ShapeDtypeStruct((lanes,), bool)

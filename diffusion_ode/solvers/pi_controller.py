@@ -53,7 +53,8 @@ class PIController:
     Attributes:
       rtol: relative tolerance for z, per step.
       atol: absolute tolerance for z, per step.
-      log_density_tolerance: absolute tolerance for ell, nats per dimension and step. Errors of
+      log_density_tolerance: absolute tolerance for ell, nats per dimension and step; without effect
+        where probes are renewed on the way (`HutchinsonTrace.segments`). Errors of
         steps add up: that of the result is of the order of the steps' number times this.
       unit_tolerance: tolerance for z in units of the length that the vector field says matters at
         s (its method `unit`, s [lanes] → [lanes]; 1 without one), per step.

@@ -172,8 +172,8 @@ class RungeKuttaIntegrator(Integrator):
             z_new,
             self._combined(tableau.b_error, state, slopes),
             None if low is None else self._combined(low, state, slopes),
-            self._judged(self._combined(tableau.b_error, state, ell_slopes)),
-            None if low is None else self._judged(self._combined(low, state, ell_slopes)),
+            self._combined(tableau.b_error, state, ell_slopes),
+            None if low is None else self._combined(low, state, ell_slopes),
             self._unit(state.s),
         )
         return controller.decide(

@@ -8,7 +8,7 @@ import numpy as np
 
 from diffusion_ode.errors import UserError
 from diffusion_ode.solvers.drivers import Driver, default_driver
-from diffusion_ode.solvers.integrator import Integrator
+from diffusion_ode.solvers.integrator import Integrator, integrator_of
 from diffusion_ode.solvers.lane_state import LaneState
 from diffusion_ode.solvers.solution import Solution, of_lanes
 from diffusion_ode.solvers.solver import Solver
@@ -47,7 +47,7 @@ def solve(
       A Solution of arrays [batch, ...] on the device. Look at `converged`.
     """
     check_span(span)
-    integrator = solver.integrator(vector_field, controller, sharding)
+    integrator = integrator_of(solver, vector_field, controller, sharding)
     z = jnp.asarray(z)
     ell = jnp.zeros(z.shape[:1], z.dtype) if ell is None else jnp.asarray(ell)
     state = start_lanes(

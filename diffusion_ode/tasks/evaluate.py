@@ -52,7 +52,7 @@ class Evaluate:
       ode: the likelihood by the probability-flow ODE; None for the bound alone.
       bound: the variational bound; None for the ODE alone.
       error_images: how many images, the first ones, are solved again with one thing changed at a
-        time, to find the parts of the standard error; 0 for none.
+        time, to find the parts of the standard error and the solver's error; 0 for none.
       quirks: of the published program, to reproduce its figures; all off.
       name: of this evaluation's folder; None names it after what is evaluated.
       seed: of everything drawn.

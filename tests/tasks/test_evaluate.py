@@ -258,7 +258,7 @@ def test_weighted_draws_with_an_estimated_trace_are_called_no_code_length():
     estimated = verdict(OdeLikelihood(), 20)
     assert estimated["code_length"] is False
     assert (
-        "K = 20 > 1 draws are weighted by an estimated trace (1 probe)"
+        "K = 20 > 1 draws are weighted by an estimated trace (1 probe, renewed)"
         in estimated["no_code_length_because"]
     )
     table = " ".join(map(" ".join, rows_in_words(**estimated)))
