@@ -138,3 +138,21 @@ def test_impossible_numbers_of_probes_are_refused_with_a_remedy(make, words):
 
 def test_rademacher_probes_are_signs():
     assert set(np.unique(Rademacher().draw(jax.random.key(0), 3, SHAPE))) == {-1.0, 1.0}
+
+
+@pytest.mark.parametrize("kind", ["threefry2x32", "rbg"])
+def test_renewed_probes_of_an_example_follow_its_own_key_and_place(kind):
+    trace = HutchinsonTrace(segments=64)
+    keys = jax.random.split(jax.random.key(3, impl=kind), 2)
+    drawn = draw_probes(trace, keys, SHAPE)
+    at = lambda *share: np.asarray(trace.probe_at(drawn, jnp.asarray(share), SHAPE))  # noqa: E731
+    assert at(0.5, 0.5).shape == (2, 1, *SHAPE)
+    first = at(0.5, 0.5)
+    assert np.array_equal(at(0.1, 0.5)[1], first[1])
+    assert not np.array_equal(first[0], first[1])
+    # Rounding does not choose where equal steps end, and each of them has a probe of its own.
+    one = draw_probes(trace, jnp.repeat(keys[:1], 65, axis=0), (40,))
+    ends = np.arange(65) / 64
+    probes = [trace.probe_at(one, jnp.asarray(ends + move), (40,)) for move in (0.0, 1e-4, -1e-4)]
+    assert np.array_equal(probes[0], probes[1]) and np.array_equal(probes[0], probes[2])
+    assert len(np.unique(np.asarray(probes[0]).reshape(65, -1), axis=0)) == 65
