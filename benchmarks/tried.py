@@ -194,7 +194,7 @@ class Soap(Decayed):
         def side(leaf):
             return min(leaf.size // leaf.shape[-1], leaf.shape[-1]) if leaf.ndim > 1 else 1
 
-        def init(params: Parameters):
+        def init(params):
             zeros = jax.tree.map(jnp.zeros_like, params)
             gram = jax.tree.map(lambda leaf: jnp.zeros((side(leaf), side(leaf))), params)
             basis = jax.tree.map(lambda leaf: jnp.eye(side(leaf)), params)

@@ -21,8 +21,8 @@ variants("fashion_mnist_vp", num_steps=500, optimizer=gently)
 
 @experiment(parent="fashion_mnist_vp")
 def fashion_mnist_multi_scale_vp(config: fdl.Config) -> fdl.Config:
-    """Three sizes, with attention at the smaller two, see a garment whole: in the hour of
-    fashion_mnist_vp, samples in which one recognises clothes, and no more bits per dimension.
+    """Three sizes, with attention at the smaller two, code clothes as well as fashion_mnist_vp, in
+    less than its hour.
     """
     from diffusion_ode.networks.multi_scale_unet import MultiScaleUNet
 
@@ -39,5 +39,5 @@ def fashion_mnist_multi_scale_vp(config: fdl.Config) -> fdl.Config:
         fourier_damping=before.fourier_damping,
     )
     config.train.batch_size = 16
-    config.train.num_steps = 2000
+    config.train.num_steps = 1600
     return config

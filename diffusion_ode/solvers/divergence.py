@@ -52,7 +52,7 @@ class Divergence(Protocol):
 
 
 @runtime_checkable
-class RenewsProbes(Protocol):
+class RenewsProbes(Divergence, Protocol):
     """A divergence that may take other probes as a solve goes on.
 
     Its estimate is then no smooth function of time. No step may depend on it: steps that did would

@@ -1,16 +1,14 @@
 """A run at a glance, for the README; writes `front_page.png` beside itself.
 
-    python docs/figures/front_page.py runs/fashion_mnist_multi_scale_vp
+    python docs/figures/front_page.py runs/digits_vp
 
 Test images, samples and the curve of bits per dimension of a run that was evaluated and sampled;
-codes without a network, of `python -m benchmarks.digits_baselines` and, for the first 96 clothes,
-of `python -m benchmarks.picture_baselines fashion_mnist --images=96`, are drawn as lines.
+codes without a network, of `python -m benchmarks.digits_baselines`, are drawn as lines.
 """
 
 import json
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -22,21 +20,8 @@ sys.path.insert(0, str(ROOT))
 from diffusion_ode.configs import construction, documents  # noqa: E402
 
 PICTURE = Path(__file__).resolve().with_suffix(".png")
-
-
-class Look(NamedTuple):
-    """What differs from data to data: images shown, what other codes take, the curve's range."""
-
-    rows: int
-    columns: int
-    baselines: dict[str, float]
-    range: tuple[float, float]
-
-
-LOOKS = {
-    "Digits": Look(7, 8, {"histogram for each pixel": 2.364, "extra-trees": 1.954}, (1.7, 3.2)),
-    "FashionMnist": Look(5, 6, {"lossless WebP": 4.486, "JPEG XL": 4.144}, (2.6, 5.2)),
-}
+BASELINES = {"histogram for each pixel": 2.364, "extra-trees": 1.954}
+ROWS, COLUMNS = 7, 8
 GAP = 1  # pixels between images
 _LAYOUT = ConstrainedLayoutEngine(wspace=0.08)
 INK, PALE = "#20639b", "#888888"
@@ -45,7 +30,6 @@ INK, PALE = "#20639b", "#888888"
 def main(workdir: Path) -> None:
     """Draws the three panels."""
     config = documents.read(workdir / "config.json")["arguments"]
-    look = LOOKS[config["data"]["arguments"]["source"]["call"].partition(":")[2]]
     test = construction.build(config["data"]).load().test
     drawn = np.load(_newest(workdir.glob("samples/*/samples.npz")))["images"]
     figure, (real, samples, curve) = plt.subplots(
@@ -55,25 +39,25 @@ def main(workdir: Path) -> None:
         (real, test, "test images"),
         (samples, drawn, "samples of the model"),
     ):
-        axes.imshow(_grid(images, look), cmap="gray_r", interpolation="nearest")
+        axes.imshow(_grid(images[: ROWS * COLUMNS]), cmap="gray_r", interpolation="nearest")
         axes.set_title(title)
         axes.set_axis_off()
-    _draw_curve(curve, workdir, look)
+    _draw_curve(curve, workdir)
     figure.savefig(PICTURE, dpi=130)
 
 
-def _grid(images: np.ndarray, look: Look) -> np.ndarray:
+def _grid(images: np.ndarray) -> np.ndarray:
     """Images [n, h, w, 1] in rows; paper, as wide as GAP, between them."""
-    padded = np.pad(images[: look.rows * look.columns, ..., 0], ((0, 0), (GAP, GAP), (GAP, GAP)))
+    padded = np.pad(images[..., 0], ((0, 0), (GAP, GAP), (GAP, GAP)))
     _, height, width = padded.shape
     return (
-        padded.reshape(look.rows, look.columns, height, width)
+        padded.reshape(ROWS, COLUMNS, height, width)
         .swapaxes(1, 2)
-        .reshape(look.rows * height, look.columns * width)
+        .reshape(ROWS * height, COLUMNS * width)
     )
 
 
-def _draw_curve(axes: plt.Axes, workdir: Path, look: Look) -> None:
+def _draw_curve(axes: plt.Axes, workdir: Path) -> None:
     """The training's loss, and what the test images take in the end."""
     lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
     logged = [(line["step"], line["train/bpd"]) for line in lines if "train/bpd" in line]
@@ -89,7 +73,7 @@ def _draw_curve(axes: plt.Axes, workdir: Path, look: Look) -> None:
         axes.errorbar(
             [last], [bpd], [error], color=INK, marker=marker, mfc="white", label=label, ls=""
         )
-    for name, bpd in look.baselines.items():
+    for name, bpd in BASELINES.items():
         axes.axhline(bpd, color=PALE, lw=1, ls=":")
         axes.annotate(
             name,
@@ -101,7 +85,7 @@ def _draw_curve(axes: plt.Axes, workdir: Path, look: Look) -> None:
             color=PALE,
             fontsize=8,
         )
-    axes.set(xlabel="step", ylim=look.range, title="bits per dimension")
+    axes.set(xlabel="step", ylim=(1.7, 3.2), title="bits per dimension")
     axes.legend(fontsize=8, frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
 
