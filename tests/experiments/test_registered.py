@@ -24,6 +24,29 @@ STRANGER = registry.find("tests.strangers.network:digits_dit")  # nothing knows 
 every_experiment = pytest.mark.parametrize(
     "entry", [*ENTRIES, STRANGER], ids=lambda entry: entry.name
 )
+
+
+def kind_of(entry):
+    """What an experiment is traced by, but for its sizes."""
+    config = registry.configuration_of(entry)
+    model, objective = config.model, config.train.objective
+    pieces = (model.path, model.parameterization, model.network, model.schedule, objective)
+    return (*(type(build(piece)).__name__ for piece in pieces), model.pixels.shape[-1])
+
+
+def one_of_each_kind():
+    """The first experiment of each kind; the others take minutes, and are traced alike."""
+    kinds = {}
+    for entry in [*ENTRIES, STRANGER]:
+        kinds.setdefault(kind_of(entry), []).append(entry)
+    return [
+        pytest.param(entry, marks=[pytest.mark.long] if place else [], id=entry.name)
+        for alike in kinds.values()
+        for place, entry in enumerate(alike)
+    ]
+
+
+each_kind = pytest.mark.parametrize("entry", one_of_each_kind())
 # Whose classes a document may name here.
 TRUSTED = ("tests",)
 
@@ -60,7 +83,7 @@ def test_names_that_scripts_rely_on_hold_still(entry):
     assert set(RELIED_ON) <= set(field_paths(registry.configuration_of(entry)))
 
 
-@every_experiment
+@each_kind
 def test_it_builds_and_describes_without_its_data(entry):
     lines = list(description(entry, one_block(entry), full=True))
     assert max(map(len, lines)) <= 80
@@ -77,7 +100,7 @@ def test_config_is_saved_as_json_and_reloads_equal(entry):
     assert construction.build(document, trusted=TRUSTED) == build(config)
 
 
-@every_experiment
+@each_kind
 def test_train_step_keeps_the_shapes_of_its_state(entry):
     config = registry.configuration_of(entry)
     parts = f"train.accumulation={min(config.train.accumulation, 2)}"
