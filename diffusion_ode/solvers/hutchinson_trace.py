@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from diffusion_ode.checking import check_fields
+from diffusion_ode.errors import UserError
 from diffusion_ode.ranges import Count
 from diffusion_ode.solvers.arrays import PerLane, State
 from diffusion_ode.solvers.divergence import Field, ValueAndTrace, inner
@@ -75,6 +76,11 @@ class HutchinsonTrace:
         return self.distribution.draw(key, self.probes, shape)
 
     def __call__(self, f: Field, z: State, probe: jax.Array) -> ValueAndTrace:
+        if jnp.issubdtype(probe.dtype, jnp.unsignedinteger):
+            raise UserError(
+                f"HutchinsonTrace(segments={self.segments}) was given what its probes are drawn"
+                " from: give it probe_at(probe, share, shape), or take HutchinsonTrace()."
+            )
         probe = probe.astype(z.dtype)
         if self.probes == 1:
             direction = probe[:, 0]

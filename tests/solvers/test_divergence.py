@@ -122,6 +122,7 @@ def test_a_linear_part_may_have_a_slope_for_each_element():
     ("make", "words"),
     [
         (lambda: HutchinsonTrace(0), "probes = 0"),
+        (lambda: estimates(HutchinsonTrace(segments=2)), r"give it probe_at\(probe"),
         (lambda: HutchPlusPlus(4), "multiple of 3"),
         (lambda: ExactTrace(0), "chunk = 0"),
         (
