@@ -30,6 +30,7 @@ from diffusion_ode.inference.variational_bound import VariationalBound
 from diffusion_ode.training.state import TrainState
 from diffusion_ode.training.validation import HeldOutBound, spread
 from diffusion_ode.typing import Parameters
+from diffusion_ode.workdir.files import replace_atomically
 from launch.compilation_cache import keep_compilations
 
 RATE = ("train.optimizer=adamw(learning_rate=warmed_up())",)
@@ -100,9 +101,9 @@ def main() -> None:
                 continue
             place = _place(arguments.folder, arguments.data, name, seed)
             if not place.exists():
-                found = json.dumps(race(DATA[arguments.data], RUNNERS[name], int(seed)))
-                place.with_suffix(".part").write_text(found)
-                place.with_suffix(".part").rename(place)
+                found = race(DATA[arguments.data], RUNNERS[name], int(seed))
+                with replace_atomically(place) as file:
+                    json.dump(found, file)
             written = table(arguments.folder, arguments.data)
             (arguments.folder / f"{arguments.data}.md").write_text(written, encoding="utf-8")
     print(written)

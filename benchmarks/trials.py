@@ -4,7 +4,7 @@
 
 Each is trained as in `benchmarks.race`, for its steps, and judged by the bound of the same test
 images and validation images under the same noise. A trial that is finished is a file in the folder;
-`DATA.md` is the table.
+the table stands beside them.
 """
 
 import json
@@ -16,8 +16,9 @@ import numpy as np
 
 from benchmarks.judged_runs import parser
 from benchmarks.measuring import machine, markdown_table
-from benchmarks.race import DATA, Runner, average, keep_programs, race
+from benchmarks.race import DATA, Judged, Runner, average, keep_programs, race
 from benchmarks.tried import schedule_free
+from diffusion_ode.workdir.files import replace_atomically
 
 TRIED = "benchmarks.tried."
 UNET = f"model.network={TRIED}TriedUNet"
@@ -31,7 +32,7 @@ class Trial(NamedTuple):
     title: str
     settings: tuple[str, ...] = ()
     steps: float = 1.0  # of the budget
-    schedule_free: bool = False
+    judged: Judged = average
 
 
 def _muon(peak: float) -> str:
@@ -55,10 +56,10 @@ TRIALS = {
     "soap_3e-3": Trial("SOAP, one-sided, at 3e-3", (_soap(3e-3),)),
     "soap_6e-3": Trial("SOAP, one-sided, at 6e-3", (_soap(6e-3),)),
     "schedule_free_3e-3": Trial(
-        "schedule-free AdamW at 3e-3", (_SCHEDULE_FREE.format(peak=3e-3),), schedule_free=True
+        "schedule-free AdamW at 3e-3", (_SCHEDULE_FREE.format(peak=3e-3),), judged=schedule_free
     ),
     "schedule_free_6e-3": Trial(
-        "schedule-free AdamW at 6e-3", (_SCHEDULE_FREE.format(peak=6e-3),), schedule_free=True
+        "schedule-free AdamW at 6e-3", (_SCHEDULE_FREE.format(peak=6e-3),), judged=schedule_free
     ),
     "batch_16": Trial("batches of 16, twice the steps", ("train.batch_size=16",), steps=2.0),
     "batch_64": Trial("batches of 64, half the steps", ("train.batch_size=64",), steps=0.5),
@@ -115,10 +116,10 @@ def main() -> None:
             if not place.exists():
                 trial = TRIALS[each]
                 own = data._replace(num_steps=round(data.num_steps * trial.steps))
-                judged = schedule_free if trial.schedule_free else average
-                found = race(own, Runner(each, trial.settings), int(seed), judged, solves=False)
-                place.with_suffix(".part").write_text(json.dumps(found))
-                place.with_suffix(".part").rename(place)
+                runner = Runner(each, trial.settings)
+                found = race(own, runner, int(seed), trial.judged, solves=False)
+                with replace_atomically(place) as file:
+                    json.dump(found, file)
             written = table(arguments.folder, name)
             (arguments.folder / f"{name}.md").write_text(written, encoding="utf-8")
     print(written)

@@ -44,8 +44,8 @@ def likelihood_controller() -> PIController:
 
     z may err by 1.5 % of σ a step. The tolerance of the log-density is for probes that are held;
     it guards against a solve that leaps over structure: at the tolerance of z it decides few steps.
-    An Adams method wants its
-    steps to grow gently. A first step of 0.1 in γ spares the search for one.
+    An Adams method wants its steps to grow gently. A first step of 0.1 in γ spares the search for
+    one.
     """
     return PIController(
         rtol=0.0,

@@ -16,8 +16,8 @@ VectorField = Callable[[Any, jax.Array, jax.Array, Context], tuple[jax.Array, ja
 `args` is anything shared by all lanes (parameters). `context` is a pytree of arrays with a leading
 lane axis: what belongs to one problem, such as its divergence probe. A lane's results must not
 depend on another lane's inputs. The function must be hashable and equal from call to call, or it is
-compiled again. If it has an attribute `rough_trace` that is true, controllers
-are not told of its dell/ds.
+compiled again. If it has an attribute `rough_trace` that is true, controllers are not told of
+its dell/ds.
 """
 
 

@@ -186,7 +186,7 @@ def test_small_pickle_that_unfolds_without_end_is_refused_at_once(content):
         [sys.executable, "-c", script],
         input=content[1],
         capture_output=True,
-        timeout=60,
+        timeout=20,
         env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
     )
     assert b"batch contains" in ended.stdout, ended.stderr.decode()

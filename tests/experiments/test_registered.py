@@ -3,6 +3,7 @@
 import functools
 import json
 
+import fiddle as fdl
 import jax
 import jax.numpy as jnp
 import pytest
@@ -31,7 +32,7 @@ def kind_of(entry):
     config = registry.configuration_of(entry)
     model, objective = config.model, config.train.objective
     pieces = (model.path, model.parameterization, model.network, model.schedule, objective)
-    return (*(type(build(piece)).__name__ for piece in pieces), model.pixels.shape[-1])
+    return (*(fdl.get_callable(piece).__name__ for piece in pieces), model.pixels.shape[-1])
 
 
 def one_of_each_kind():

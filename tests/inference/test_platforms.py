@@ -30,6 +30,7 @@ from diffusion_ode.objectives.flow_matching import FlowMatching
 from diffusion_ode.objectives.second_order_flow_matching import SecondOrderFlowMatching
 from diffusion_ode.solvers import drivers
 from diffusion_ode.solvers.divergence import draw_probes
+from diffusion_ode.solvers.integrator import integrator_of
 from diffusion_ode.training.optimizer import AdamW
 from diffusion_ode.training.state import initial_state
 from diffusion_ode.training.step import ExponentialAverage, make_train_step
@@ -64,7 +65,7 @@ def device_loop():
     """The solver's while_loop with lanes under way, as likelihoods and samples run it."""
     ode = OdeLikelihood()
     flow = ProbabilityFlow(MODEL, ode.variable, ode.divergence)
-    integrator = ode.solver.integrator(flow, ode.controller, None)
+    integrator = integrator_of(ode.solver, flow, ode.controller)
     probes = jax.eval_shape(
         lambda keys: draw_probes(ode.divergence, keys, (4, 4, 1)),
         jax.eval_shape(lambda: jax.random.split(jax.random.key(0), LANES)),
