@@ -19,6 +19,7 @@ from diffusion_ode.diffusion.time_sampling import (
 from diffusion_ode.diffusion.uniforms import IndependentUniforms, LowDiscrepancyUniforms
 from diffusion_ode.diffusion.variance_preserving import VariancePreserving
 from diffusion_ode.errors import UserError
+from tests.crossed import crossed
 from tests.gaussian_oracle import PATHS, name_of
 
 SCHEDULE = LinearSchedule(-13.3, 5.0)
@@ -41,10 +42,12 @@ def bell(gamma):
     return jnp.exp(-0.5 * jnp.square(gamma + 4.0)) + 1e-3
 
 
-@pytest.mark.parametrize("path", PATHS, ids=name_of)
 @pytest.mark.parametrize(
-    "times",
-    [UniformTimes(), ImportanceSampledTimes(), AdaptiveTimes(bins=16), NormalTimes(-4.0, 4.0)],
+    ("path", "times"),
+    crossed(
+        PATHS,
+        [UniformTimes(), ImportanceSampledTimes(), AdaptiveTimes(bins=16), NormalTimes(-4.0, 4.0)],
+    ),
     ids=name_of,
 )
 def test_density_of_the_drawn_gamma_is_the_slope_of_its_distribution(path, times):

@@ -133,7 +133,7 @@ def check_train_step(model, objective, optimizer, average, batch_size, accumulat
     assert metrics["bpd"].shape == ()
 
 
-@every_experiment
+@each_kind
 def test_bound_and_flow_have_the_shapes_of_the_images(entry):
     experiment = build(one_block(entry, "evaluate.bound.draws=1"))
     check_evaluation(experiment.model, experiment.evaluate.ode, experiment.evaluate.bound)

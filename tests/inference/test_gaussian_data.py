@@ -30,6 +30,7 @@ from diffusion_ode.solvers.exact_trace import ExactTrace
 from diffusion_ode.solvers.fixed_steps import FixedSteps
 from diffusion_ode.solvers.pi_controller import PIController
 from diffusion_ode.solvers.solve import solve
+from tests.crossed import crossed
 from tests.gaussian_oracle import (
     PARAMETERIZATIONS,
     PATHS,
@@ -44,11 +45,9 @@ from tests.gaussian_oracle import (
 DATA = gaussian()
 N = 4
 SHAPE = (2, 2, 1)
-COMBINATIONS = [
-    pytest.param(path, parameterization, id=f"{name_of(path)}-{name_of(parameterization)}")
-    for path in PATHS
-    for parameterization in PARAMETERIZATIONS
-]
+every_model = pytest.mark.parametrize(
+    ("path", "parameterization"), crossed(PATHS, PARAMETERIZATIONS), ids=name_of
+)
 
 
 def followed(model, z, variable=None):
@@ -81,7 +80,7 @@ def end_and_log_density(path, model, z):
     return end, divergence, prior + divergence
 
 
-@pytest.mark.parametrize(("path", "parameterization"), COMBINATIONS)
+@every_model
 def test_ode_has_the_end_point_divergence_and_log_density_of_the_closed_form(
     path, parameterization
 ):
@@ -97,8 +96,9 @@ def test_ode_has_the_end_point_divergence_and_log_density_of_the_closed_form(
         assert np.allclose(found, log_density, atol=1e-5)
 
 
-@pytest.mark.parametrize("path", PATHS, ids=name_of)
-@pytest.mark.parametrize("variable", [LogSnrVariable(), ImportanceVariable()], ids=name_of)
+@pytest.mark.parametrize(
+    ("path", "variable"), crossed(PATHS, [LogSnrVariable(), ImportanceVariable()]), ids=name_of
+)
 def test_log_density_does_not_depend_on_the_variable_of_integration(path, variable):
     with jax.enable_x64(True):
         model = exact_model(path, VelocityPrediction())
@@ -175,7 +175,7 @@ def discrete_information(gamma_0, gamma_1, steps):
     return 0.5 * np.sum(np.expm1(np.diff(gamma)) * error.sum(axis=1))
 
 
-@pytest.mark.parametrize(("path", "parameterization"), COMBINATIONS)
+@every_model
 def test_diffusion_term_of_the_bound_is_the_information_of_gaussian_data(path, parameterization):
     model = exact_model(path, parameterization)
     images = jnp.asarray(draw_data(DATA, 4000).reshape(-1, *SHAPE), jnp.float32)
@@ -203,16 +203,18 @@ def test_bound_of_t_steps_has_its_closed_form_and_tends_to_the_integral(steps):
 
 
 @pytest.mark.parametrize(
-    "times",
-    [
-        UniformTimes(),
-        ImportanceSampledTimes(IndependentUniforms()),
-        AdaptiveTimes(bins=16),
-        NormalTimes(-0.5, 3.0),
-    ],
-    ids=str,
+    ("path", "times"),
+    crossed(
+        PATHS,
+        [
+            UniformTimes(),
+            ImportanceSampledTimes(IndependentUniforms()),
+            AdaptiveTimes(bins=16),
+            NormalTimes(-0.5, 3.0),
+        ],
+    ),
+    ids=name_of,
 )
-@pytest.mark.parametrize("path", PATHS, ids=name_of)
 def test_every_sampler_gives_the_same_integral(path, times):
     model = exact_model(path, VelocityPrediction())
     images = jnp.asarray(draw_data(DATA, 8000).reshape(-1, *SHAPE), jnp.float32)

@@ -15,6 +15,7 @@ from diffusion_ode.inference.ancestral_sampling import AncestralSampler, ancestr
 from diffusion_ode.inference.decoding import DrawnLevel, NearestLevel
 from diffusion_ode.inference.sampling import OdeSampler
 from diffusion_ode.inference.variational_bound import VariationalBound
+from tests.crossed import crossed
 from tests.gaussian_oracle import (
     PARAMETERIZATIONS,
     PATHS,
@@ -29,8 +30,9 @@ LEVELS = 4
 EXPLODING = (-7.824, 9.2103)  # ScoreODE's, in which z reaches ±300
 
 
-@pytest.mark.parametrize("parameterization", PARAMETERIZATIONS, ids=name_of)
-@pytest.mark.parametrize("path", PATHS, ids=name_of)
+@pytest.mark.parametrize(
+    ("path", "parameterization"), crossed(PATHS, PARAMETERIZATIONS), ids=name_of
+)
 def test_one_ancestral_step_leads_exactly_from_the_noised_data_to_the_less_noised(
     path, parameterization
 ):
@@ -66,11 +68,14 @@ def nearly_discrete(path):
     )
 
 
-@pytest.mark.parametrize("decoder", [NearestLevel(), DrawnLevel()], ids=name_of)
 @pytest.mark.parametrize(
-    "sampler", [OdeSampler(lanes=400), AncestralSampler(steps=60, lanes=400)], ids=name_of
+    ("sampler", "path", "decoder"),
+    [
+        *crossed([OdeSampler(lanes=400)], PATHS, [NearestLevel(), DrawnLevel()]),
+        *crossed([AncestralSampler(60, lanes=400)], PATHS, [DrawnLevel(), NearestLevel()]),
+    ],
+    ids=name_of,
 )
-@pytest.mark.parametrize("path", PATHS, ids=name_of)
 def test_samples_have_the_distribution_of_the_data(path, sampler, decoder):
     model, data = nearly_discrete(path)
     sampler = type(sampler)(**{**vars(sampler), "decoder": decoder})

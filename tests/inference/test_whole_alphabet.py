@@ -47,6 +47,7 @@ from diffusion_ode.solvers.exact_trace import ExactTrace
 from diffusion_ode.solvers.fixed_steps import FixedSteps
 from diffusion_ode.solvers.pi_controller import PIController
 from diffusion_ode.tasks.dequantizer import LearnedDequantization
+from tests.crossed import crossed
 from tests.gaussian_oracle import name_of
 
 SHAPE, LEVELS = (1, 2, 1), 4
@@ -146,18 +147,28 @@ def log_weights(path, dequantization, schedule=LINEAR, draws=DRAWS):
     return np.asarray(kept.log_weights)
 
 
-EVEN = list(itertools.product(PATHS, DEQUANTIZATIONS))
-ALPHABETS = [*EVEN, *itertools.product(SCORE_ODE, DEQUANTIZATIONS)]
-ALPHABETS += [(PATHS[0], RandomFlow("")), (SCORE_ODE[1], RandomFlow(""))]
-ALPHABETS += [(path, DEQUANTIZATIONS[2], each) for path in PATHS for each in LEARNED]
+ALPHABETS = [
+    *crossed(PATHS + SCORE_ODE, DEQUANTIZATIONS, [LINEAR]),
+    *crossed(SCORE_ODE[1:], [RandomFlow("")], [LINEAR]),
+    *crossed(PATHS, DEQUANTIZATIONS[2:], LEARNED),
+]
 
 
-@pytest.fixture(scope="module", params=ALPHABETS, ids=str)
-def weights(request):
-    return log_weights(*request.param)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(each.values, marks=each.marks) for each in ALPHABETS],
+    ids=lambda values: "-".join(map(name_of, values)),
+)
+def alphabet(request):
+    return request.param
 
 
-def test_all_images_together_have_a_probability_of_at_most_one(weights, request):
+@pytest.fixture(scope="module")
+def weights(alphabet):
+    return log_weights(*alphabet)
+
+
+def test_all_images_together_have_a_probability_of_at_most_one(weights, alphabet):
     assert weights.shape == (16, DRAWS)
     assert np.sum(np.exp(weights.mean(axis=1))) <= 1.0
     estimates = np.exp(weights)
@@ -165,7 +176,9 @@ def test_all_images_together_have_a_probability_of_at_most_one(weights, request)
     total = np.sum(estimates.mean(axis=1))
     assert total <= 1.0 + 3 * error
     # So that a lost log K or log 2 would be noticed; where noise explodes, draws vary by 0.150.
-    assert error < (0.1 if request.node.callspec.params["weights"] in EVEN else 0.2)
+    path, dequantization, schedule = alphabet
+    even = path in PATHS and dequantization in DEQUANTIZATIONS and schedule == LINEAR
+    assert error < (0.1 if even else 0.2)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 20])
@@ -174,8 +187,7 @@ def test_equal_weights_weigh_what_one_of_them_does(count):
     assert ImportanceWeighted()(np.log([0.1, 0.3])) == pytest.approx(np.log(0.2), rel=1e-12)
 
 
-@pytest.mark.parametrize("dequantization", DEQUANTIZATIONS, ids=str)
-@pytest.mark.parametrize("path", PATHS, ids=str)
+@pytest.mark.parametrize(("path", "dequantization"), crossed(PATHS, DEQUANTIZATIONS), ids=name_of)
 def test_three_draws_of_each_image_give_all_together_at_most_one(path, dequantization):
     # By the likelihood's own combination: without − log K the total would be three times as much.
     model, parameters = random_model(path)
@@ -253,10 +265,12 @@ def test_an_image_is_judged_alike_whatever_others_are_judged_with_it():
 # Only log P(k) ≥ −E[bound] is promised, by Jensen, so exp of the *mean* is what may be summed. The
 # mean of exp(−bound) over draws may exceed P(k): the diffusion term of a draw is a Monte Carlo
 # estimate of an integral, not minus the logarithm of an unbiased weight.
-@pytest.mark.parametrize("times", [None, DiscreteTimes(20)], ids=["continuous", "20 steps"])
 @pytest.mark.parametrize(
-    ("path", "schedule"),
-    [*((path, LINEAR) for path in PATHS + SCORE_ODE), (PATHS[0], LEARNED[0])],
+    ("path", "schedule", "times"),
+    [
+        *crossed(PATHS + SCORE_ODE, [LINEAR], [None, DiscreteTimes(20)]),
+        *crossed(PATHS[:1], LEARNED[:1], [None, DiscreteTimes(20)]),
+    ],
     ids=name_of,
 )
 def test_variational_bound_gives_all_images_together_at_most_one(path, schedule, times):
