@@ -1,6 +1,7 @@
 """Networks, optimisers, rates and batches that might have won, each against ours.
 
-    python -m benchmarks.trials runs/trials [--budget=0.75] [--trials=summed,…] [--seeds=0]
+    python -m benchmarks.trials runs/trials [--data=photos_16] [--budget=0.75] [--trials=summed,…]
+        [--seeds=0]
 
 Each is trained as in `benchmarks.race`, for its steps, and judged by the bound of the same test
 images and validation images under the same noise. A trial that is finished is a file in the folder;
@@ -61,6 +62,7 @@ TRIALS = {
     "schedule_free_6e-3": Trial(
         "schedule-free AdamW at 6e-3", (_SCHEDULE_FREE.format(peak=6e-3),), judged=schedule_free
     ),
+    "batch_8": Trial("batches of 8, four times the steps", ("train.batch_size=8",), steps=4.0),
     "batch_16": Trial("batches of 16, twice the steps", ("train.batch_size=16",), steps=2.0),
     "batch_64": Trial("batches of 64, half the steps", ("train.batch_size=64",), steps=0.5),
     "depthwise": Trial(
@@ -103,13 +105,14 @@ def main() -> None:
     """Makes what is missing, and the table anew after every trial."""
     taken = parser(__doc__, "trials", TRIALS)
     taken.set_defaults(seeds=["0"])
+    taken.add_argument("--data", choices=tuple(DATA), default="photos_16")
     taken.add_argument("--budget", type=float, default=1.0, help="of the race's steps")
     arguments = taken.parse_args()
     keep_programs()
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    data = DATA["photos_16"]
+    data = DATA[arguments.data]
     data = data._replace(num_steps=round(data.num_steps * arguments.budget))
-    name = f"photos_16-{data.num_steps}"
+    name = f"{arguments.data}-{data.num_steps}"
     for seed in arguments.seeds:
         for each in arguments.trials:
             place = arguments.folder / f"{name}-{each}-{seed}.json"

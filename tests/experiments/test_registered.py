@@ -32,7 +32,7 @@ def kind_of(entry):
     config = registry.configuration_of(entry)
     model, objective = config.model, config.train.objective
     pieces = (model.path, model.parameterization, model.network, model.schedule, objective)
-    return (*(fdl.get_callable(piece).__name__ for piece in pieces), model.pixels.shape[-1])
+    return tuple(fdl.get_callable(piece).__name__ for piece in pieces)
 
 
 def one_of_each_kind():

@@ -35,7 +35,15 @@ TRANSFORMER = DiT(width=16, blocks=3, heads=2, fourier_exponents=(2,), loop=Unro
 NETWORKS = pytest.mark.parametrize(
     "network", [ADM, NCSN, TRANSFORMER], ids=["ADM", "NCSN++", "DiT"]
 )
-REMAINING = pytest.mark.parametrize("network", [ADM, TRANSFORMER], ids=["ADM", "DiT"])
+REMAINING = pytest.mark.parametrize(  # of several sizes in minutes
+    "network",
+    [
+        dataclasses.replace(ADM, multipliers=(1,), attention_at=(8,)),
+        TRANSFORMER,
+        pytest.param(ADM, marks=pytest.mark.long),
+    ],
+    ids=["ADM of one size", "DiT", "ADM"],
+)
 
 
 def shapes_of(network, shape=SHAPE):

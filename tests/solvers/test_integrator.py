@@ -98,7 +98,9 @@ def test_error_of_a_step_falls_with_the_stated_order(solver, sizes):
     assert np.allclose(slopes, solver.tableau.order + 1, atol=0.45)
 
 
-@pytest.mark.parametrize("order", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize(
+    "order", [1, 4, 5, *(pytest.param(order, marks=pytest.mark.long) for order in (2, 3))]
+)
 def test_adams_of_any_order_heeds_the_log_density_that_z_does_not_show(order):
     def hidden(args, s, z, context):
         return jnp.full_like(z, 0.1), 5.0 * jnp.cos(5.0 * s)

@@ -5,9 +5,10 @@ import pytest
 
 from diffusion_ode.training.collectives import Collective, total_bytes
 from tests import eight_devices
-from tests.training.divided_training import BATCH, DIVISIONS, SOME_DIVISIONS
+from tests.training.divided_training import BATCH, DIVISIONS, OTHERS, SOME_DIVISIONS
 
 NAMES = [f"{data}x{fsdp}" for data, fsdp in DIVISIONS]
+MORE = [f"{data}x{fsdp}" for data, fsdp in OTHERS]
 SOME = [f"{data}x{fsdp}" for data, fsdp in SOME_DIVISIONS]
 SMALL = 1024  # bytes: sums over a batch for the metrics; the smallest network's gradient is 3 kB
 
@@ -15,6 +16,11 @@ SMALL = 1024  # bytes: sums over a batch for the metrics; the smallest network's
 @pytest.fixture(scope="module")
 def results():
     return eight_devices.last_line("-m", "tests.training.divided_training", timeout=900)
+
+
+@pytest.fixture(scope="module")
+def results_of_more():
+    return eight_devices.last_line("-m", "tests.training.divided_training", "others", timeout=900)
 
 
 def assert_same_training(one, other):
@@ -36,6 +42,13 @@ def test_every_division_begins_alike(results):
 def test_every_division_trains_like_one_device(results, division):
     """Dropout included; among the state are the last times and each image's own loss."""
     assert_same_training(results["trained"]["1x1"], results["trained"][division])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("division", MORE)
+def test_more_divisions_train_like_one_device(results_of_more, division):
+    trained = results_of_more["trained"]
+    assert_same_training(trained["1x1"], trained[division])
 
 
 @pytest.mark.parametrize("division", SOME)
