@@ -24,7 +24,6 @@ from diffusion_ode.workdir.files import replace_atomically
 TRIED = "benchmarks.tried."
 UNET = f"model.network={TRIED}TriedUNet"
 _RATE = "learning_rate=warmed_up_then_cosine(peak={peak:g})"
-_SCHEDULE_FREE = f"train.optimizer={TRIED}ScheduleFree(learning_rate={{peak:g}})"
 
 
 class Trial(NamedTuple):
@@ -48,6 +47,11 @@ def _adamw(peak: float) -> str:
     return f"train.optimizer=adamw({_RATE.format(peak=peak)})"
 
 
+def _schedule_free(peak: float) -> Trial:
+    setting = f"train.optimizer={TRIED}ScheduleFree(learning_rate={peak:g})"
+    return Trial(f"schedule-free AdamW at {peak:g}", (setting,), judged=schedule_free)
+
+
 TRIALS = {
     "ours": Trial("ours"),
     "same": Trial("ours without dropout, as `TriedUNet`", (f"{UNET}()",)),
@@ -56,12 +60,10 @@ TRIALS = {
     "adamw_4e-3": Trial("AdamW at 4e-3", (_adamw(4e-3),)),
     "soap_3e-3": Trial("SOAP, one-sided, at 3e-3", (_soap(3e-3),)),
     "soap_6e-3": Trial("SOAP, one-sided, at 6e-3", (_soap(6e-3),)),
-    "schedule_free_3e-3": Trial(
-        "schedule-free AdamW at 3e-3", (_SCHEDULE_FREE.format(peak=3e-3),), judged=schedule_free
-    ),
-    "schedule_free_6e-3": Trial(
-        "schedule-free AdamW at 6e-3", (_SCHEDULE_FREE.format(peak=6e-3),), judged=schedule_free
-    ),
+    "soap_1.2e-2": Trial("SOAP, one-sided, at 1.2e-2", (_soap(1.2e-2),)),
+    "schedule_free_3e-3": _schedule_free(3e-3),
+    "schedule_free_6e-3": _schedule_free(6e-3),
+    "schedule_free_1.2e-2": _schedule_free(1.2e-2),
     "batch_8": Trial("batches of 8, four times the steps", ("train.batch_size=8",), steps=4.0),
     "batch_16": Trial("batches of 16, twice the steps", ("train.batch_size=16",), steps=2.0),
     "batch_64": Trial("batches of 64, half the steps", ("train.batch_size=64",), steps=0.5),
