@@ -75,7 +75,9 @@ RUNNERS = {
     "average": Runner("ours with the published average", AVERAGE),
     "damping": Runner("ours with undamped features", DAMPING),
     "base": Runner("ours without a base", BASE),
+    "before": Runner("ours by AdamW, without a base", (*ADAMW, *BASE)),
 }
+_OF_BASE = ("base", "before")
 _WITHOUT_BASE = ("digits", "fashion_mnist")
 _MARKS = (0.25, 0.5, 1, 2, 4, 10)  # of the budget
 _DRAWS = 8
@@ -97,7 +99,7 @@ def main() -> None:
     arguments.folder.mkdir(parents=True, exist_ok=True)
     for seed in arguments.seeds:
         for name in arguments.runners:
-            if name == "base" and arguments.data in _WITHOUT_BASE:
+            if name in _OF_BASE and arguments.data in _WITHOUT_BASE:
                 continue
             place = _place(arguments.folder, arguments.data, name, seed)
             if not place.exists():

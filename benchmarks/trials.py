@@ -1,11 +1,12 @@
-"""Networks, optimisers, rates and batches that might have won, each against ours.
+"""Networks, optimisers, rates and batches that might have won on photographs, each against ours.
 
     python -m benchmarks.trials runs/trials [--data=photos_16] [--budget=0.75] [--trials=summed,…]
         [--seeds=0]
 
 Each is trained as in `benchmarks.race`, for its steps, and judged by the bound of the same test
-images and validation images under the same noise. A trial that is finished is a file in the folder;
-the table stands beside them.
+images and validation images under the same noise. On other data only batches are tried, since the
+rest are of sizes and rates for photographs. A trial that is finished is a file in the folder; the
+table stands beside them.
 """
 
 import json
@@ -64,6 +65,7 @@ TRIALS = {
     "schedule_free_3e-3": _schedule_free(3e-3),
     "schedule_free_6e-3": _schedule_free(6e-3),
     "schedule_free_1.2e-2": _schedule_free(1.2e-2),
+    "schedule_free_2.4e-2": _schedule_free(2.4e-2),
     "batch_8": Trial("batches of 8, four times the steps", ("train.batch_size=8",), steps=4.0),
     "batch_16": Trial("batches of 16, twice the steps", ("train.batch_size=16",), steps=2.0),
     "batch_64": Trial("batches of 64, half the steps", ("train.batch_size=64",), steps=0.5),
@@ -103,6 +105,9 @@ TRIALS = {
 }
 
 
+_ANYWHERE = ("ours", "batch_8", "batch_16", "batch_64")
+
+
 def main() -> None:
     """Makes what is missing, and the table anew after every trial."""
     taken = parser(__doc__, "trials", TRIALS)
@@ -110,6 +115,8 @@ def main() -> None:
     taken.add_argument("--data", choices=tuple(DATA), default="photos_16")
     taken.add_argument("--budget", type=float, default=1.0, help="of the race's steps")
     arguments = taken.parse_args()
+    if arguments.data != "photos_16":
+        arguments.trials = [each for each in arguments.trials if each in _ANYWHERE]
     keep_programs()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     data = DATA[arguments.data]

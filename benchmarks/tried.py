@@ -23,7 +23,7 @@ from diffusion_ode.typing import Parameters
 
 
 class TriedUNet(nn.Module):
-    """`UNet`, without dropout and input, and with other blocks.
+    """`UNet` with other blocks; it has no dropout and does not add z.
 
     Attributes:
       features, blocks, fourier_exponents: as in `UNet`.

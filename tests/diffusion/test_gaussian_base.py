@@ -10,11 +10,24 @@ import pytest
 from diffusion_ode.diffusion.covariance import FullCovariance, StationaryCovariance
 from diffusion_ode.diffusion.gaussian_base import BASE, GaussianBase
 from diffusion_ode.diffusion.integration_variable import LogSnrVariable
+from diffusion_ode.diffusion.prior import FittedPrior, GaussianPrior
 from diffusion_ode.errors import UserError
+from diffusion_ode.inference.ancestral_sampling import AncestralSampler
 from diffusion_ode.inference.probability_flow import ProbabilityFlow
+from diffusion_ode.objectives.flow_matching import FlowMatching
+from diffusion_ode.objectives.second_order_flow_matching import SecondOrderFlowMatching
 from diffusion_ode.solvers.exact_trace import ExactTrace
 from diffusion_ode.solvers.hutchinson_trace import HutchinsonTrace
-from tests.gaussian_oracle import PARAMETERIZATIONS, PATHS, exact_model, gaussian, name_of
+from tests.crossed import crossed
+from tests.gaussian_oracle import (
+    PARAMETERIZATIONS,
+    PATHS,
+    ExactNetwork,
+    exact_model,
+    gaussian,
+    in_float32,
+    name_of,
+)
 
 DATA = gaussian()
 SHAPE = (2, 2, 1)
@@ -77,6 +90,51 @@ def test_the_networks_share_is_added_in_value_and_trace():
         gain = 0.5 * PATHS[0].sigma(s) * PATHS[0].alpha(s)
         assert np.allclose(with_it[0] - without[0], 0.5 * gain[:, None, None, None] * z)
         assert np.allclose(with_it[1] - without[1], 0.5 * gain * 4)
+
+
+@dataclass(frozen=True)
+class Both(ExactNetwork):
+    """Answers what a base does for Gaussian data, and a multiple of z."""
+
+    share: float = 0.0
+
+    def apply(self, variables, z, *about, **more):
+        return super().apply(variables, z, *about, **more) + self.share * z
+
+
+class Keeps:
+    """Leaves z as it is."""
+
+    def __call__(self, model, z, key):
+        del key
+        return z
+
+
+@pytest.mark.parametrize(
+    ("path", "parameterization"), crossed(PATHS[:2], PARAMETERIZATIONS[:2]), ids=name_of
+)
+def test_losses_and_samples_are_those_of_a_network_that_answers_for_both(path, parameterization):
+    base, data, of_base = GaussianBase(FullCovariance()), in_float32(DATA), in_float32(STATISTICS)
+    exact = exact_model(path, parameterization)
+    both = Both(path, exact.schedule, parameterization, share=0.3)
+    whole = replace(exact, network=both, prior=GaussianPrior(base, of_base))
+    statistics = {BASE: of_base}
+    based = replace(exact, network=Silent(0.3), base=base, prior=FittedPrior()).bound(statistics)
+    images = jnp.asarray(np.random.default_rng(1).normal(size=(6, *SHAPE)), jnp.float32)
+    for objective in (FlowMatching(), SecondOrderFlowMatching(every=2)):
+        draws = objective.draw(whole, images, jax.random.key(2), ())
+        expected, found = (
+            jax.jit(objective.loss, static_argnums=0)(*of, images, jnp.zeros(6), draws, None).loss
+            for of in ((whole, data), (based, statistics))
+        )
+        assert np.min(expected) > 1e-3
+        assert np.allclose(found, expected, rtol=1e-4)
+    sampler = AncestralSampler(5, Keeps(), 4)  # of a flow's samples the drift is tested above
+    expected, found = (
+        [drawn.image for drawn in sorted(sampler.draw(*of, range(4), jax.random.key(3)))]
+        for of in ((whole, data), (based, statistics))
+    )
+    assert np.allclose(found, expected, rtol=1e-3, atol=1e-3)
 
 
 def correlated_levels(count: int) -> np.ndarray:

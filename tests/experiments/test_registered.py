@@ -28,15 +28,21 @@ every_experiment = pytest.mark.parametrize(
 
 
 def kind_of(entry):
-    """What an experiment is traced by, but for its sizes."""
+    """The pieces that most of an experiment's trace is made by, whatever their sizes."""
     config = registry.configuration_of(entry)
-    model, objective = config.model, config.train.objective
-    pieces = (model.path, model.parameterization, model.network, model.schedule, objective)
-    return tuple(fdl.get_callable(piece).__name__ for piece in pieces)
+    model, train = config.model, config.train
+    pieces = (
+        *(model.path, model.parameterization, model.network, model.schedule, model.base),
+        *(train.objective, train.optimizer),
+    )
+    return tuple(
+        fdl.get_callable(piece).__name__ if isinstance(piece, fdl.Buildable) else str(piece)
+        for piece in pieces
+    )
 
 
 def one_of_each_kind():
-    """The first experiment of each kind; the others take minutes, and are traced alike."""
+    """Quick is the first experiment of each kind; the others take minutes."""
     kinds = {}
     for entry in [*ENTRIES, STRANGER]:
         kinds.setdefault(kind_of(entry), []).append(entry)

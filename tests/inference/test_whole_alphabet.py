@@ -149,7 +149,7 @@ def log_weights(path, dequantization, schedule=LINEAR, draws=DRAWS):
 
 ALPHABETS = [
     *crossed(PATHS + SCORE_ODE, DEQUANTIZATIONS, [LINEAR]),
-    *crossed(SCORE_ODE[1:], [RandomFlow("")], [LINEAR]),
+    *crossed([PATHS[0], SCORE_ODE[1]], [RandomFlow("")], [LINEAR]),
     *crossed(PATHS, DEQUANTIZATIONS[2:], LEARNED),
 ]
 
