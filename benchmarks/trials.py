@@ -116,7 +116,9 @@ def main() -> None:
     taken.add_argument("--budget", type=float, default=1.0, help="of the race's steps")
     arguments = taken.parse_args()
     if arguments.data != "photos_16":
-        arguments.trials = [each for each in arguments.trials if each in _ANYWHERE]
+        chosen = [each for each in arguments.trials if each in _ANYWHERE]
+        known = ", ".join(_ANYWHERE)
+        arguments.trials = chosen or taken.error(f"--data={arguments.data} has {known} only")
     keep_programs()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     data = DATA[arguments.data]

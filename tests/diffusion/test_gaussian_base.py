@@ -23,6 +23,7 @@ from tests.gaussian_oracle import (
     PARAMETERIZATIONS,
     PATHS,
     ExactNetwork,
+    Keeps,
     exact_model,
     gaussian,
     in_float32,
@@ -100,14 +101,6 @@ class Both(ExactNetwork):
 
     def apply(self, variables, z, *about, **more):
         return super().apply(variables, z, *about, **more) + self.share * z
-
-
-class Keeps:
-    """Leaves z as it is."""
-
-    def __call__(self, model, z, key):
-        del key
-        return z
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from tests.crossed import crossed
 from tests.gaussian_oracle import (
     PARAMETERIZATIONS,
     PATHS,
+    Keeps,
     exact_model,
     gaussian,
     in_float32,
@@ -148,14 +149,6 @@ def test_samples_that_are_not_finite_have_not_converged():
 def test_impossible_numbers_are_refused_with_a_remedy(make, words):
     with pytest.raises(UserError, match=words):
         make()
-
-
-class Keeps:
-    """Leaves z as it is."""
-
-    def __call__(self, model, z, key):
-        del key
-        return z
 
 
 @pytest.mark.parametrize(
